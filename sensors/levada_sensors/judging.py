@@ -1,0 +1,250 @@
+"""
+What a waiter asks of the ledger, in one transaction, and which ledger lines may change the answer.
+
+Synchronous library code only: triggers call it in a thread.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from levada.intervals import containing, mapped, parse
+from levada.ledger.tail import Batch
+from levada.ports import Ledger, Want
+from levada.readiness import Judge
+from levada.sense import products_to_read, tables_to_read, want
+from levada.terms import WHOLE, Facts, Grain, Latest, Mesh, Partition, Product, State, TableRef
+
+__all__ = [
+    "CLAIM_LIFETIME",
+    "Answer",
+    "Misnamed",
+    "Outcome",
+    "Touches",
+    "claim_prefix",
+    "judge_product",
+    "judge_tables",
+    "partition_of",
+    "product_touches",
+    "table_touches",
+]
+
+CLAIM_LIFETIME = timedelta(minutes=15)
+"""How long a claim keeps its pins until `build` begins: the time a busy Airflow may need for it."""
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.:+=-]")
+
+
+class Misnamed(ValueError):
+    """A waiter names a partition, a table or a product that does not exist."""
+
+
+class Outcome(enum.Enum):
+    """What becomes of the waiting task."""
+
+    READY = "ready"
+    CURRENT = "already current"
+    WAITING = "waiting"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A judgement as a waiter needs it: of which position, and when time alone may change it."""
+
+    outcome: Outcome
+    because: str
+    position: int = 0
+    next: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Touches:
+    """The ledger lines that may change a waiter's answer."""
+
+    keys: frozenset[tuple[str, str]]
+    names: frozenset[str] = field(default=frozenset())
+    """Tables and products of which any partition counts."""
+
+    def by(self, batch: Batch) -> bool:
+        """
+        Whether a batch holds such a line.
+
+        >>> hour = Touches(frozenset({("weather.observations@1", "2013-03-10T05Z")}))
+        >>> hour.by(Batch(3, 4, frozenset({("weather.observations@1", "2013-03-10T06Z")})))
+        False
+        """
+        if not self.keys.isdisjoint(batch.keys):
+            return True
+        return any(name in self.names for name, _ in batch.keys)
+
+
+def claim_prefix(dag_id: str, run_id: str) -> str:
+    """
+    How the claims of a DAG run begin: `build` finds its own by it.
+
+    >>> claim_prefix("company.route_board", "scheduled__2013-03-11T04:00:00+00:00")
+    'company.route_board@scheduled__2013-03-11T04:00:00+00:00@'
+    """
+    return f"{_NOT_IN_A_NAME.sub('-', dag_id)}@{_NOT_IN_A_NAME.sub('-', run_id)}@"
+
+
+def partition_of(text: str, grain: Grain, zone: str) -> Partition:
+    """
+    The partition that a template named: by its key, or by an instant inside it.
+
+    >>> partition_of("2013-03-10 05:00:00+00:00", Grain.DAY, "America/New_York").key
+    '2013-03-10'
+    >>> partition_of("", Grain.DAY, "UTC")
+    Traceback (most recent call last):
+    ...
+    levada_sensors.judging.Misnamed: no partition is named: this run has no logical date, so say which
+    """
+    text = text.strip()
+    if grain is Grain.WHOLE:
+        return WHOLE
+    if text in ("", "None"):
+        raise Misnamed("no partition is named: this run has no logical date, so say which")
+    try:
+        if _DATE.fullmatch(text):
+            return parse(grain, text, zone)
+        return containing(grain, datetime.fromisoformat(text), zone)
+    except ValueError as error:
+        raise Misnamed(
+            f"{text!r} names no {grain.value} ({error}): write a date, or an instant with its zone"
+        ) from None
+
+
+# A product's inputs, judged as one set and claimed
+
+
+def judge_product(
+    ledger: Ledger, mesh: Mesh, product: Product, partition: Partition, *, prefix: str, attempt: str
+) -> Answer:
+    """
+    Judge, pin and claim in one ledger transaction.
+
+    :param prefix: how claims of this DAG run begin
+    :param attempt: this try of its `sense`. A claim that this very try holds already, because its
+        trigger was moved after claiming, is its own.
+    """
+    tables = tables_to_read(mesh, [product.id])
+    with ledger.sensing(tables, products_to_read(mesh, [product.id])) as transaction:
+        facts = transaction.facts
+        held = facts.claims.get((product.id, partition))
+        if held is not None:
+            if held.run.startswith(f"{prefix}{attempt}."):
+                return Answer(Outcome.READY, f"claimed as {held.run}", facts.position)
+            said = f"being built by run {held.run}"
+            return Answer(Outcome.WAITING, said, facts.position, held.until)
+        found = want(mesh, product, partition, facts, datetime.now(UTC))
+        if isinstance(found, Want):
+            run = f"{prefix}{attempt}.{secrets.token_hex(4)}"
+            if transaction.claim([found], run=run, lifetime=CLAIM_LIFETIME):
+                return Answer(Outcome.READY, f"claimed as {run}", facts.position)
+            # Something moved under our eyes: its line will come by, or is judged again soon.
+            soon = datetime.now(UTC) + timedelta(seconds=5)
+            return Answer(Outcome.WAITING, "another run was quicker", facts.position, soon)
+    if found.state is State.READY:
+        return Answer(Outcome.CURRENT, found.because, facts.position)
+    never = found.state is State.IMPOSSIBLE
+    outcome = Outcome.NEVER if never else Outcome.WAITING
+    return Answer(outcome, found.because, facts.position, found.next)
+
+
+def product_touches(mesh: Mesh, product: Product, partition: Partition) -> Touches:
+    """The product itself, its inputs, and the inputs of those: readiness looks one hop."""
+    keys = {(product.id, partition.key), *((str(m.table), partition.key) for m in product.marts)}
+    names: set[str] = set()
+    for table, read in _inputs(mesh, product, partition):
+        if read is None:
+            names |= set(_all_of(mesh, table))
+            continue
+        for each in read:
+            near = _table_touches(mesh, table, each)
+            keys |= near.keys
+            names |= near.names
+    return Touches(frozenset(keys), frozenset(names))
+
+
+# Tables, for anybody's DAG
+
+
+def judge_tables(
+    facts: Facts,
+    mesh: Mesh,
+    wanted: Mapping[TableRef, Partition],
+    generations: Mapping[TableRef, int],
+) -> Answer:
+    """Whether all of these may be read, each at least of its generation."""
+    judge = Judge(mesh, facts, datetime.now(UTC))
+    waits: list[str] = []
+    wakes: list[datetime] = []
+    for table, partition in wanted.items():
+        readiness = judge.table(table, partition)
+        name = f"{table} {partition}"
+        if readiness.state is State.IMPOSSIBLE:
+            return Answer(Outcome.NEVER, f"{name}: {readiness.because}", facts.position)
+        if readiness.next is not None:
+            wakes.append(readiness.next)
+        line = facts.line(table, partition)
+        least = generations.get(table, 0)
+        if readiness.state is not State.READY or line is None:
+            waits.append(f"{name}: {readiness.because}")
+        elif line.generation < least:
+            waits.append(f"{name}: generation {line.generation}, waits for {least}")
+    if waits:
+        said = "waits for " + "; ".join(waits)
+        return Answer(Outcome.WAITING, said, facts.position, min(wakes, default=None))
+    return Answer(Outcome.READY, ", ".join(f"{t} {p}" for t, p in wanted.items()), facts.position)
+
+
+def table_touches(mesh: Mesh, wanted: Mapping[TableRef, Partition]) -> Touches:
+    """The tables, what builds them, and what that reads."""
+    near = [_table_touches(mesh, table, partition) for table, partition in wanted.items()]
+    return Touches(
+        frozenset().union(*(n.keys for n in near)), frozenset().union(*(n.names for n in near))
+    )
+
+
+def _table_touches(mesh: Mesh, table: TableRef, partition: Partition) -> Touches:
+    keys = {(str(table), partition.key)}
+    names: set[str] = set()
+    if not table.is_source:
+        product = mesh.product(table)
+        keys |= {(product.id, partition.key)}
+        keys |= {(str(m.table), partition.key) for m in product.marts}
+        for upstream, read in _inputs(mesh, product, partition):
+            if read is None:
+                names.add(str(upstream))
+            else:
+                keys |= {(str(upstream), each.key) for each in read}
+    return Touches(frozenset(keys), frozenset(names))
+
+
+def _inputs(
+    mesh: Mesh, product: Product, partition: Partition
+) -> Iterator[tuple[TableRef, tuple[Partition, ...] | None]]:
+    """Every table that a partition reads, with its slices; None: any of them may be the one."""
+    for edge in product.dependencies:
+        if isinstance(edge.mapping, Latest):
+            yield edge.upstream, None
+            continue
+        grain, zone = mesh.slicing(edge.upstream)
+        found = mapped(edge.mapping, partition, grain, zone, mesh.span)
+        yield edge.upstream, found.partitions
+
+
+def _all_of(mesh: Mesh, table: TableRef) -> Iterator[str]:
+    yield str(table)
+    if not table.is_source:
+        product = mesh.product(table)
+        yield product.id
+        yield from (str(m.table) for m in product.marts)
+        yield from (str(edge.upstream) for edge in product.dependencies)

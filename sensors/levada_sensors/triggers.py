@@ -1,0 +1,334 @@
+"""
+Triggers that follow the ledger: one tail for all waiters of a triggerer.
+
+A waiter judges once when it starts, and again when the tail brings a line that may change its
+answer, when the tail and its own reading do not join, and when time alone may change the answer.
+Nothing that goes wrong with a database ends a wait: it backs off and judges again.
+
+The class paths here are stored with every waiting task: renaming one is a migration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from airflow.triggers.base import (
+    BaseEventTrigger,
+    TaskFailedEvent,
+    TaskSkippedEvent,
+    TaskSuccessEvent,
+    TriggerEvent,
+)
+
+from levada.ledger import tail
+from levada.ledger.tail import Batch
+from levada.sense import products_to_read, tables_to_read
+from levada.terms import Mesh, Partition, TableRef
+from levada_sensors import connections
+from levada_sensors.judging import (
+    Answer,
+    Misnamed,
+    Outcome,
+    Touches,
+    claim_prefix,
+    judge_product,
+    judge_tables,
+    partition_of,
+    product_touches,
+    table_touches,
+)
+
+__all__ = ["LedgerTrigger", "TableTrigger"]
+
+_BACK_OFF = (0.2, 5.0)
+_SAFETY = 900.0
+"""Seconds after which a waiter judges again whatever the tail said: new code, a new contract."""
+
+
+class LedgerTrigger(BaseEventTrigger):
+    """
+    Waits on the ledger's tail, shared with every trigger of the same connection.
+
+    :param conn_id: the Airflow connection through which the ledger is read
+    """
+
+    conn_id: str
+
+    def shared_stream_key(self) -> Hashable | None:
+        """One tail for each ledger."""
+        return ("levada.ledger", self.conn_id)
+
+    @classmethod
+    async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[Batch]:
+        """
+        The ledger's batches, for ever; it never raises, since that would fail every waiter.
+
+        The first batch is empty: it tells those who read the ledger before the tail stood where it
+        stands, so that they see whether they missed anything.
+        """
+        connect = partial(connections.connect, kwargs["conn_id"])
+        pause = _BACK_OFF[0]
+        while True:
+            try:
+                connection = await connect()
+                try:
+                    start = await tail.position(connection)
+                finally:
+                    connection.terminate()
+                break
+            except Exception:  # noqa: BLE001 - whatever it is, the waiters wait
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _BACK_OFF[1])
+        yield Batch(start, start, frozenset())
+        async for batch in tail.follow(connect, start):
+            yield batch
+
+    async def filter_shared_stream(
+        self, shared_stream: AsyncIterator[Batch]
+    ) -> AsyncIterator[TriggerEvent]:
+        """Judge until there is an event."""
+        listener = _Listener(shared_stream)
+        try:
+            async for event in self.events(listener):
+                yield event
+        finally:
+            await listener.close()
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """The same with a tail of its own, where nobody shares one (`dag.test()`)."""
+        async for event in self.filter_shared_stream(
+            type(self).open_shared_stream({"conn_id": self.conn_id})
+        ):
+            yield event
+
+    @abstractmethod
+    def events(self, listener: _Listener) -> AsyncIterator[TriggerEvent]:
+        """Judge, listen, judge again; yields the event that ends the wait."""
+
+    async def backed_off(self, failures: int, error: Exception) -> None:
+        """Rest after a failure."""
+        self.log.warning("cannot judge yet (%s: %s); trying again", type(error).__name__, error)
+        low, high = _BACK_OFF
+        # Not all at once, when a database comes back and a thousand wait for it.
+        await asyncio.sleep(min(low * 2**failures, high) * random.uniform(0.5, 1))  # noqa: S311
+
+
+class _Listener:
+    """
+    Drains a stream at once, so that no slow judgement fills its queue, and keeps what counts.
+
+    Should the shared stream fail this subscriber, the waiter is woken at every look: slower, and
+    still right.
+    """
+
+    def __init__(self, stream: AsyncIterator[Batch]) -> None:
+        self._batches: list[Batch] = []
+        self._came = asyncio.Event()
+        self._task = asyncio.ensure_future(self._drain(stream))
+
+    async def _drain(self, stream: AsyncIterator[Batch]) -> None:
+        async for batch in stream:
+            self._batches.append(batch)
+            self._came.set()
+
+    async def changed(self, position: int, touches: Touches | None, seconds: float) -> None:
+        """
+        Return when something after `position` touches the waiter, or after so many seconds.
+
+        :param position: what the waiter has read
+        :param touches: what counts; None: everything
+        """
+        deadline = asyncio.get_running_loop().time() + seconds
+        while True:
+            batches, self._batches = self._batches, []
+            self._came.clear()
+            for batch in batches:
+                if batch.start > position:
+                    return  # lines between its own reading and the tail's were never shown
+                if batch.stop > position:
+                    if touches is None or touches.by(batch):
+                        return
+                    position = batch.stop
+                elif batch.start == 0 < position:
+                    return  # the positions began anew: another ledger stands there
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                return
+            if self._task.done():
+                left = min(left, _BACK_OFF[1])
+                deadline = min(deadline, asyncio.get_running_loop().time() + left)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._came.wait()
+
+    async def close(self) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await self._task
+
+
+class TableTrigger(LedgerTrigger):
+    """
+    Waits until tables may be read, or until a product may be built, which it then claims.
+
+    Ends the task where it is: success when ready, skipped when nothing is to be done, failed when
+    it can never be.
+
+    :param partition: key of the partition, or an instant inside it; a template
+    :param root: the folder of `levada.yaml`
+    :param conn_id: the Airflow connection to the ledger
+    :param tables: the tables to wait for
+    :param product: the product to sense and claim
+    :param generations: lowest generation of a table that counts
+    :param soft_fail: skip instead of failing
+    :param claimant: `[dag_id, run_id, attempt]`, where the trigger cannot know its task
+    """
+
+    def __init__(
+        self,
+        *,
+        partition: str,
+        root: str,
+        conn_id: str = connections.RUNNER,
+        tables: Sequence[str] = (),
+        product: str = "",
+        generations: Mapping[str, int] | None = None,
+        soft_fail: bool = False,
+        claimant: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.partition = partition
+        self.root = root
+        self.conn_id = conn_id
+        self.tables = list(tables)
+        self.product = product
+        self.generations = dict(generations or {})
+        self.soft_fail = soft_fail
+        self.claimant = list(claimant)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Names only: no address and no secret is stored with a waiting task."""
+        return (
+            "levada_sensors.triggers.TableTrigger",
+            {
+                "partition": self.partition,
+                "root": self.root,
+                "conn_id": self.conn_id,
+                "tables": self.tables,
+                "product": self.product,
+                "generations": self.generations,
+                "soft_fail": self.soft_fail,
+                "claimant": self.claimant,
+            },
+        )
+
+    async def events(self, listener: _Listener) -> AsyncIterator[TriggerEvent]:
+        """The one event that ends the task."""
+        failures, said = 0, ""
+        while True:
+            try:
+                url = await connections.runner_address(self.conn_id)
+                answer, touches = await asyncio.to_thread(self.judged, url)
+            except Misnamed as error:  # no line of the ledger can mend it
+                self.log.error("%s", error)
+                yield TaskSkippedEvent() if self.soft_fail else TaskFailedEvent()
+                return
+            except Exception as error:  # noqa: BLE001 - the wait outlives every database
+                await self.backed_off(failures, error)
+                failures += 1
+                continue
+            failures = 0
+            if answer.because != said:
+                said = answer.because
+                self.log.info("%s: %s", answer.outcome.value, said)
+            if event := self._event(answer):
+                yield event
+                return
+            await listener.changed(answer.position, touches, _seconds_until(answer.next))
+
+    def judged(self, url: str) -> tuple[Answer, Touches]:
+        """
+        The answer as the ledger stands, and what may change it. Blocks: call it in a thread.
+
+        Raises Misnamed where the partition, a table or the product does not exist.
+        """
+        mesh = connections.mesh_of(Path(self.root))
+        ledger = connections.ledger_at(url)
+        if not self.product:
+            wanted = self._wanted(mesh)
+            made = {mesh.product(t).id for t in wanted if not t.is_source}
+            facts = ledger.facts(
+                {*wanted, *tables_to_read(mesh, made)}, products_to_read(mesh, made)
+            )
+            least = {_table(t): g for t, g in self.generations.items()}
+            return judge_tables(facts, mesh, wanted, least), table_touches(mesh, wanted)
+        try:
+            product = mesh.product(self.product)
+        except KeyError:
+            raise Misnamed(f"the mesh has no product {self.product}") from None
+        partition = partition_of(self.partition, product.grain, product.zone)
+        dag_id, run_id, attempt = self._claimant()
+        answer = judge_product(
+            *(ledger, mesh, product, partition),
+            prefix=claim_prefix(dag_id, run_id),
+            attempt=attempt,
+        )
+        return answer, product_touches(mesh, product, partition)
+
+    def _wanted(self, mesh: Mesh) -> dict[TableRef, Partition]:
+        """Each table's own partition that holds the named one."""
+        wanted: dict[TableRef, Partition] = {}
+        for name in self.tables:
+            table = _table(name)
+            try:
+                grain, zone = mesh.slicing(table)
+            except KeyError:
+                raise Misnamed(f"the mesh has no table {table}") from None
+            wanted[table] = partition_of(self.partition, grain, zone)
+        return wanted
+
+    def _claimant(self) -> tuple[str, str, str]:
+        """Whose claim it is: this try of this run's task, wherever its trigger runs."""
+        if self.claimant:
+            dag_id, run_id, attempt = self.claimant
+            return dag_id, run_id, attempt
+        task = self.task_instance
+        if task is None:
+            raise Misnamed("a product's trigger runs for a task: say claimant")
+        return task.dag_id, task.run_id, str(task.id).replace("-", "")[-12:]
+
+    def _event(self, answer: Answer) -> TriggerEvent | None:
+        match answer.outcome:
+            case Outcome.READY:
+                return TaskSuccessEvent()
+            case Outcome.CURRENT:
+                return TaskSkippedEvent()
+            case Outcome.NEVER:
+                return TaskSkippedEvent() if self.soft_fail else TaskFailedEvent()
+            case Outcome.WAITING:
+                return None
+
+
+def _table(name: str) -> TableRef:
+    try:
+        return TableRef.parse(name)
+    except ValueError as error:
+        raise Misnamed(str(error)) from None
+
+
+def _seconds_until(instant: datetime | None) -> float:
+    safety = _SAFETY * random.uniform(0.8, 1.2)  # noqa: S311 - spreads the load, no secret
+    if instant is None:
+        return safety
+    left = (instant - datetime.now(UTC)).total_seconds()
+    return min(max(left, 0.1), safety)
+
+

@@ -1,0 +1,166 @@
+"""One call of dbt inside this process: quiet, without network, without the author's profiles.
+
+Only a domain's process may import this module's dbt; see `worker`.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "IN_MEMORY",
+    "close_connections",
+    "inside",
+    "invoke",
+    "line_of",
+    "place",
+    "reads",
+    "sentence",
+]
+
+IN_MEMORY: Mapping[str, object] = {"type": "duckdb", "path": ":memory:"}
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_HEADER = re.compile(r"^(\w+ Error|Encountered an error)\b.*$")
+_FILE = re.compile(r"(?<![\w/.])([\w./-]*?[\w-]+\.(?:sql|ya?ml|py|csv|md))\b")
+_LINE = re.compile(r"\bline (\d+)\b", re.IGNORECASE)
+_ECHO = re.compile(r"LINE (\d+): (.*)")
+_LONGEST = 700
+
+
+def invoke(
+    command: Sequence[str],
+    *,
+    project_dir: Path,
+    profile: Mapping[str, object],
+    log_dir: Path,
+    manifest: Any = None,
+    listener: Callable[[Any], None] | None = None,
+) -> Any:
+    """Run a dbt command; returns dbt's own result. The listener hears dbt's events."""
+    import dbt.mp_context
+    from dbt.cli.main import dbtRunner
+
+    # Only its locks are used, and only by threads. Those of "spawn" would start a process that
+    # watches over them, and be left behind when we are killed.
+    setattr(dbt.mp_context, "_MP_CONTEXT", multiprocessing.get_context("fork"))  # noqa: B010
+    log_dir.mkdir(parents=True, exist_ok=True)
+    with _profiles(project_dir, profile) as (folder, name):
+        arguments = [
+            "--quiet",
+            "--no-print",
+            "--no-use-colors",
+            "--no-use-colors-file",
+            "--no-send-anonymous-usage-stats",
+            f"--log-path={log_dir}",
+            *command,
+            "--no-write-json",
+            "--no-partial-parse",
+            f"--project-dir={project_dir}",
+            f"--profiles-dir={folder}",
+            f"--profile={name}",
+            "--target=levada",
+            f"--target-path={log_dir / 'target'}",
+        ]
+        callbacks = [listener] if listener else []
+        return dbtRunner(manifest=manifest, callbacks=callbacks).invoke(arguments)
+
+
+@contextmanager
+def _profiles(project_dir: Path, profile: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """A profiles folder for this call alone; it may hold credentials, so nobody else reads it."""
+    output = {**profile, "threads": 1}
+    name = _profile_name(project_dir)
+    with tempfile.TemporaryDirectory(prefix="levada-dbt-") as folder:
+        document = {name: {"target": "levada", "outputs": {"levada": output}}}
+        target = Path(folder, "profiles.yml")
+        target.write_text(json.dumps(document, default=str), encoding="utf-8")  # JSON is YAML
+        yield folder, name
+
+
+def _profile_name(project_dir: Path) -> str:
+    import yaml
+
+    try:
+        document = yaml.safe_load((project_dir / "dbt_project.yml").read_text(encoding="utf-8"))
+        name = document.get("profile")
+    except (OSError, yaml.YAMLError, AttributeError):
+        name = None  # dbt tells what is wrong with the file
+    return name if isinstance(name, str) and "{" not in name else "levada"
+
+
+def close_connections() -> None:
+    """Let go of the DuckDB file, which dbt keeps open (and locked) between calls."""
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+    DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call,unused-ignore]
+
+
+def reads(node: Any) -> list[str]:
+    """The nodes that a node of a manifest reads. Seeds read none, and raise when asked."""
+    return [] if node.resource_type == "seed" else list(node.depends_on.nodes)
+
+
+def sentence(message: object) -> str:
+    r"""
+    The words of dbt itself, without its headings, carets and colours.
+
+    >>> sentence("Runtime Error in model a (models/a.sql)\n  Binder Error: no column x\n\n  "
+    ...          "LINE 3: select x\n                 ^")
+    'Binder Error: no column x'
+    """
+    lines = [line.strip() for line in _ANSI.sub("", str(message)).splitlines()]
+    lines = [line for line in lines if line and not set(line) <= set("^~ -")]
+    if len(lines) > 1 and _HEADER.match(lines[0]):
+        del lines[0]
+    told = [line for line in lines if not _ECHO.match(line) and not line.startswith("> in macro")]
+    text = " ".join(told or lines)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def place(message: object, project_dir: Path, path: str = "") -> tuple[str, int]:
+    """File (from the project's folder) and line that dbt, or DuckDB, means; line 0 if unknown."""
+    text = _ANSI.sub("", str(message))
+    if not path:
+        named = (match.group(1) for match in _FILE.finditer(text))
+        path = next((found for name in named if (found := _find(project_dir, name))), "")
+        path = path or "dbt_project.yml"
+    echo = _ECHO.search(text)
+    if echo:  # a line of the statement that was sent: look for the same text in the file
+        return path, line_of(project_dir / path, echo.group(2).strip().strip("."))
+    said = _LINE.search(text)
+    return path, int(said.group(1)) if said else 0
+
+
+def _find(project_dir: Path, name: str) -> str:
+    """The file that dbt names, from the project's folder or from that of its models."""
+    if (project_dir / name).is_file():
+        return name
+    found = [path for path in project_dir.rglob(Path(name).name) if path.as_posix().endswith(name)]
+    return found[0].relative_to(project_dir).as_posix() if len(found) == 1 else ""
+
+
+def line_of(path: Path, text: str, *, pattern: bool = False) -> int:
+    """The first line of a file that holds a text (or matches a pattern); 0 if none does."""
+    if not text:
+        return 0
+    wanted = re.compile(text if pattern else re.escape(text))
+    try:
+        content = path.read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    found = wanted.search(content)
+    return content.count("\n", 0, found.start()) + 1 if found else 0
+
+
+def inside(root: Path, path: Path) -> str:
+    """A path as the mesh's root sees it."""
+    return Path(os.path.relpath(path, root)).as_posix()

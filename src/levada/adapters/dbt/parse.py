@@ -1,0 +1,377 @@
+"""dbt parse: the manifest kept for builds, and the facts that Levada derives everything from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from levada.adapters.dbt.codec import encode
+from levada.adapters.dbt.facts import ModelFacts, ParsedProject, ParseRequest, SourceFacts
+from levada.adapters.dbt.invoke import IN_MEMORY, inside, invoke, line_of, place, reads, sentence
+from levada.errors import Fault
+from levada.terms import Layer, TableRef
+
+__all__ = ["parse"]
+
+_LAYERS = frozenset(layer.value for layer in Layer)
+_CALL = r"\b{function}\s*\(\s*(?:'([^']+)'|\"([^\"]+)\"|([^'\")\s]))"
+_VAR = re.compile(_CALL.format(function="var"))
+_ENV = re.compile(_CALL.format(function="env_var"))
+# Configuration that says nothing about the rows that come out.
+_NOT_CODE = frozenset({"access", "contract", "docs", "freshness", "group", "meta", "tags"})
+_MOST_FAULTS = 50
+_READER = re.compile(r"'(\w+)\.\w+\.([^']+)' \(([^)]*)\) depends on")
+
+
+def parse(request: ParseRequest) -> ParsedProject:
+    """
+    Parse a project against the contracts of its mesh; faults are collected, not raised.
+
+    dbt stops at the first reference that it cannot resolve. Each such name is given a stand-in and
+    the project parsed again, until all of them are known.
+    """
+    from dbt_levada import LevadaPlugin
+
+    os.environ["LEVADA_PROJECT"] = str(request.root)
+    faults: list[Fault] = []
+    stand_ins: dict[str, Any] = {}
+    try:
+        while True:
+            LevadaPlugin.stand_ins = tuple(stand_ins.values())
+            result = _invoke(request)
+            if result.success:
+                break
+            faults.append(_fault(request, result.exception))
+            model = _stand_in(request, result.exception)
+            if model is None or model.unique_id in stand_ins or len(faults) > _MOST_FAULTS:
+                return ParsedProject(_name(request), _path(request), faults=tuple(faults))
+            stand_ins[model.unique_id] = model
+    finally:
+        LevadaPlugin.stand_ins = ()
+    manifest = result.result
+    if not faults:
+        _save(manifest, request.out)
+    reader = _Reader(request, manifest, frozenset(stand_ins))
+    models = tuple(reader.models())
+    return ParsedProject(
+        name=manifest.metadata.project_name,
+        path=_path(request),
+        models=models,
+        sources=tuple(reader.sources()),
+        faults=tuple(sorted({*faults, *reader.strays()})),
+    )
+
+
+def _invoke(request: ParseRequest) -> Any:
+    with tempfile.TemporaryDirectory(prefix="levada-parse-") as scratch:
+        return invoke(
+            ["parse"],
+            project_dir=request.project_dir,
+            profile=IN_MEMORY,
+            log_dir=Path(scratch),
+        )
+
+
+def _save(manifest: Any, out: Path) -> None:
+    from dbt.parser.manifest import extended_mashumaro_encoder
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = out.with_name(f".{out.name}.{os.getpid()}")
+    beside.write_bytes(manifest.to_msgpack(extended_mashumaro_encoder))
+    beside.replace(out)
+
+
+def _path(request: ParseRequest) -> str:
+    return inside(request.root, request.project_dir / "dbt_project.yml")
+
+
+def _name(request: ParseRequest) -> str:
+    import yaml
+
+    try:
+        document = yaml.safe_load((request.project_dir / "dbt_project.yml").read_text("utf-8"))
+        return str(document["name"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return request.project_dir.name
+
+
+def _fault(request: ParseRequest, error: BaseException | None) -> Fault:
+    from dbt.exceptions import TargetNotFoundError
+
+    if isinstance(error, TargetNotFoundError):
+        return _unpromised(request, error)
+    node = getattr(error, "node", None)
+    known = getattr(node, "original_file_path", "") or ""
+    path, line = place(error, request.project_dir, known)
+    return Fault(inside(request.root, request.project_dir / path), line, sentence(error))
+
+
+def _unpromised(request: ParseRequest, error: Any) -> Fault:
+    """A reference to what is not there, told in the words of the mesh."""
+    from dbt_levada import promises
+
+    name, package = str(error.target_name), error.target_package
+    # dbt forgets the node that it was given, and keeps it in its sentence.
+    reader = _READER.search(str(error))
+    kind, who, path = reader.groups() if reader else ("node", "?", "dbt_project.yml")
+    who, file = f"{kind} {who}", request.project_dir / path
+    right = ""
+    if error.target_kind == "source":
+        wrong = f"{who} reads source {package}.{name}, which no YAML of the project declares"
+        line = line_of(file, rf"source\s*\(\s*['\"]{package}['\"]\s*,\s*['\"]{name}", pattern=True)
+    elif package and package != _name(request):
+        version = f"@{error.target_version}" if error.target_version else ""
+        tables = [p.table for p in promises(request.root) if p.table.domain == package]
+        alike = get_close_matches(name, {table.name for table in tables}, n=1)
+        near = [str(table) for table in sorted(tables) if table.name in alike]
+        wrong = f"{who} reads {package}.{name}{version}, which nobody promises"
+        right = f"promised is {' or '.join(near)}" if near else "its domain must give it a contract"
+        line = line_of(
+            file, rf"ref\s*\(\s*['\"]{package}['\"]\s*,\s*['\"]{name}['\"]", pattern=True
+        )
+    else:
+        state = "is disabled" if error.disabled else "this project does not have"
+        wrong = f"{who} reads the model {name}, which {state}"
+        right = "another domain's table is read as ref('domain', 'table')"
+        line = line_of(file, rf"ref\s*\(\s*['\"]{name}['\"]", pattern=True)
+    return Fault(inside(request.root, file), line, wrong, right)
+
+
+def _stand_in(request: ParseRequest, error: BaseException | None) -> Any:
+    from dbt.contracts.graph.node_args import ModelNodeArgs
+    from dbt.exceptions import TargetNotFoundError
+
+    if not isinstance(error, TargetNotFoundError) or error.target_kind == "source":
+        return None
+    if error.disabled:
+        return None
+    return ModelNodeArgs(
+        name=error.target_name,
+        package_name=error.target_package or _name(request),
+        identifier=error.target_name,
+        schema="nobody",
+        version=error.target_version,
+        access="public",
+    )
+
+
+@dataclass
+class _Reader:
+    """Reads a manifest into facts."""
+
+    request: ParseRequest
+    manifest: Any
+    stand_ins: frozenset[str]
+    _lines: dict[str, dict[tuple[str, ...], int]] = field(default_factory=dict)
+    _vars: Mapping[str, object] | None = None
+
+    def models(self) -> Iterator[ModelFacts]:
+        for node in sorted(self.manifest.nodes.values(), key=lambda n: str(n.unique_id)):
+            if node.resource_type in ("model", "seed") and node.original_file_path:
+                yield self._model(node)
+
+    def _model(self, node: Any) -> ModelFacts:
+        read = [name for name in reads(node) if name not in self.stand_ins]
+        known = {n: self.manifest.nodes[n] for n in read if n in self.manifest.nodes}
+        version = getattr(node, "version", None)
+        yaml = self._yaml(node.patch_path)
+        return ModelFacts(
+            node=node.unique_id,
+            name=node.name,
+            major=None if version is None else int(float(version)),
+            package=node.package_name,
+            path=self._from_root(node, node.original_file_path),
+            layer=_layer(node),
+            materialized=node.config.materialized,
+            models=tuple(n for n in read if n in known and not _external(known[n])),
+            externals=tuple(_table(known[n]) for n in read if n in known and _external(known[n])),
+            sources=tuple(n for n in read if n in self.manifest.sources),
+            meta=_meta(node),
+            yaml=self._from_root(node, yaml) if yaml else "",
+            yaml_line=self._line(yaml, "models", node.name) if yaml else 0,
+            columns=tuple((c.name, c.data_type or "") for c in node.columns.values()),
+            code=self._code(node),
+        )
+
+    def sources(self) -> Iterator[SourceFacts]:
+        for source in sorted(self.manifest.sources.values(), key=lambda s: str(s.unique_id)):
+            path = source.original_file_path
+            yield SourceFacts(
+                node=source.unique_id,
+                name=source.source_name,
+                table=source.name,
+                columns=tuple(source.columns),
+                meta=_meta(source),
+                yaml=self._from_root(source, path),
+                yaml_line=self._line(path, "sources", source.source_name, "tables", source.name),
+            )
+
+    def strays(self) -> Iterator[Fault]:
+        """References of one argument that land in another domain, where dbt resolves silently."""
+        for node in self.manifest.nodes.values():
+            for ref in () if node.resource_type == "seed" else node.refs:
+                if ref.package is not None:
+                    continue
+                target = self.manifest.resolve_ref(
+                    node, ref.name, None, ref.version, self._project, node.package_name
+                )
+                if not _external(target) or target.unique_id in self.stand_ins:
+                    continue
+                path = self._from_root(node, node.original_file_path)
+                line = line_of(
+                    self.request.root / path, rf"ref\s*\(\s*['\"]{ref.name}['\"]", pattern=True
+                )
+                yield Fault(
+                    path,
+                    line,
+                    f"{node.resource_type} {node.name} reads ref('{ref.name}'), which is a table of"
+                    f" {target.package_name}",
+                    f"write ref('{target.package_name}', '{ref.name}')",
+                )
+
+    @property
+    def _project(self) -> str:
+        return str(self.manifest.metadata.project_name)
+
+    def _yaml(self, patch_path: str | None) -> str:
+        return patch_path.partition("://")[2] if patch_path else ""
+
+    def _from_root(self, node: Any, path: str) -> str:
+        folder = self.request.project_dir
+        if node.package_name != self._project:
+            folder = folder / "dbt_packages" / node.package_name
+        return inside(self.request.root, folder / path)
+
+    def _line(self, path: str, *names: str) -> int:
+        """The line on which a named thing begins in a YAML: `models`, `flights`."""
+        if path not in self._lines:
+            self._lines[path] = dict(_named(self.request.project_dir / path))
+        return self._lines[path].get(names, 0)
+
+    def _code(self, node: Any) -> str:
+        """Everything of the domain's own that decides what rows the model makes."""
+        texts = [node.raw_code if hasattr(node, "raw_code") else ""]
+        texts += [macro.macro_sql for macro in self._macros(node.depends_on.macros)]
+        hooks = [
+            hook.raw_code
+            for hook in self.manifest.nodes.values()
+            if hook.resource_type == "operation"
+        ]
+        config = node.config.to_dict(omit_none=True)
+        parts = {
+            "checksum": node.checksum.checksum,
+            "config": {key: config[key] for key in config if key not in _NOT_CODE},
+            "hooks": hooks,
+            "macros": sorted(_sha(text) for text in texts[1:]),
+            "vars": self._reached_vars([*texts, *hooks]),
+            "environment": _reached_environment([*texts, *hooks]),
+        }
+        return _sha(json.dumps(json.loads(encode(parts)), sort_keys=True))
+
+    def _macros(self, reached: Iterable[str]) -> list[Any]:
+        """The project's own and its packages' macros among these, and all that those reach."""
+        seen: dict[str, Any] = {}
+        waiting = list(reached)
+        while waiting:
+            name = waiting.pop()
+            macro = self.manifest.macros.get(name)
+            if name in seen or macro is None:
+                continue
+            seen[name] = macro
+            waiting += macro.depends_on.macros
+        # dbt's own macros change with dbt, not with the domain's code.
+        shipped = ("dbt", f"dbt_{self.manifest.metadata.adapter_type}")
+        return [macro for macro in seen.values() if macro.package_name not in shipped]
+
+    def _reached_vars(self, texts: Iterable[str]) -> Mapping[str, object]:
+        if self._vars is None:
+            self._vars = _project_vars(self.request.project_dir, self._project)
+        names, computed = _names(_VAR, texts)
+        if computed:  # var(name): it could be any of them
+            return self._vars
+        return {name: self._vars.get(name) for name in sorted(names)}
+
+
+def _external(node: Any) -> bool:
+    return bool(getattr(node, "is_external_node", False))
+
+
+def _table(node: Any) -> TableRef:
+    return TableRef(node.package_name, node.name, int(float(node.version or 1)))
+
+
+def _meta(node: Any) -> Mapping[str, object]:
+    meta = (getattr(node.config, "meta", None) or {}) or node.meta
+    levada = meta.get("levada") or {}
+    # Not a mapping is a fault that `declare` tells: it must see what was written.
+    return levada if isinstance(levada, dict) else {"": levada}
+
+
+def _layer(node: Any) -> str:
+    folders = Path(node.original_file_path).parts[:-1]
+    inner = Path(node.path).parts[:-1]
+    return next((f for f in folders if f in _LAYERS), inner[0] if inner else "")
+
+
+def _sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _names(pattern: re.Pattern[str], texts: Iterable[str]) -> tuple[set[str], bool]:
+    """The literal names in calls, and whether any name is computed."""
+    found = [match for text in texts for match in pattern.finditer(text)]
+    return {m.group(1) or m.group(2) for m in found if not m.group(3)}, any(
+        m.group(3) for m in found
+    )
+
+
+def _reached_environment(texts: Iterable[str]) -> Mapping[str, str]:
+    names, _ = _names(_ENV, texts)
+    # Hashed: a fingerprint is public, a value may be a secret of the domain.
+    return {name: _sha(os.environ.get(name, "")) for name in sorted(names)}
+
+
+def _project_vars(project_dir: Path, project: str) -> Mapping[str, object]:
+    import yaml
+
+    document = yaml.safe_load((project_dir / "dbt_project.yml").read_text(encoding="utf-8"))
+    declared = document.get("vars") or {}
+    own = declared.get(project)
+    return {**declared, **own} if isinstance(own, dict) else declared
+
+
+def _named(path: Path) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Where every named entry of a YAML of dbt begins."""
+    import yaml
+
+    try:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        document = yaml.compose(path.read_text(encoding="utf-8"), Loader=loader)
+    except (OSError, yaml.YAMLError):
+        return
+    yield from _entries(document, ())
+
+
+def _entries(node: Any, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
+    import yaml
+
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key, value in node.value:
+        if not isinstance(value, yaml.SequenceNode):
+            continue
+        for entry in value.value:
+            pairs = entry.value if isinstance(entry, yaml.MappingNode) else ()
+            name = next((v.value for k, v in pairs if k.value == "name"), None)
+            if isinstance(name, str):
+                names = (*above, key.value, name)
+                yield names, entry.start_mark.line + 1
+                yield from _entries(entry, names)

@@ -1,0 +1,363 @@
+"""
+The auditor that judges by Great Expectations.
+
+Every verdict is one that Great Expectations returned over the sealed stage. Checks that need no
+offending row at all run once over the union of the partitions; what fails there, and what does not
+decompose, is judged by its measure, whose unexpected rows name the failing partitions. An error, a
+timeout or a missing table is UNKNOWN.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from levada.adapters.gx import measures
+from levada.adapters.gx.native import expectation
+from levada.audit import METRICS, decomposes, unknown
+from levada.ports import Relation, Stage
+from levada.terms import Check, CheckResult, Contract, Partition, TableRef, Verdict
+
+__all__ = ["GreatExpectations", "preload"]
+
+_OF_THE_TABLE = ("columnSet", "columnType", "interval")
+
+_ERRORS_TO_PLACE = 64
+"""How often a failing query is narrowed, to say in which partitions it fails."""
+
+
+@functools.cache
+def preload() -> Any:
+    """
+    Import Great Expectations, quiet and without telemetry, and return it; later calls are free.
+
+    The import takes some seconds. A parent that forks its workers calls this first; it opens no
+    connection.
+    """
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    import great_expectations
+
+    from levada.adapters import duckdb_dialect
+
+    duckdb_dialect.register()
+    logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
+    return great_expectations
+
+
+class GreatExpectations:
+    """
+    Audits DuckDB stages through Great Expectations.
+
+    `setup` are statements, or a function of the stage that gives them, which run first on the
+    audit's connection: the views that a run reads stand on other databases, attached here.
+    `timeout` is in seconds, for one table's audit.
+    """
+
+    def __init__(
+        self,
+        setup: Sequence[str] | Callable[[Stage], Sequence[str]] = (),
+        timeout: float = 600.0,
+    ) -> None:
+        self._setup = setup
+        self._timeout = timeout
+
+    def audit(
+        self, stage: Stage, contract: Contract, partitions: Sequence[Partition]
+    ) -> Mapping[Partition, tuple[CheckResult, ...]]:
+        """One result for every check and partition. What cannot be told is UNKNOWN."""
+        partitions = tuple(dict.fromkeys(partitions))
+        if not partitions:
+            return {}
+        try:
+            relation = stage.outputs[contract.table]
+            with self._connection(stage, relation) as (connection, watch):
+                audit = _Audit(connection, stage, relation, contract, partitions, watch)
+                return audit.results()
+        except Exception as error:  # whatever it is, nothing was told
+            because = _because(error)
+            return {partition: unknown(contract, because) for partition in partitions}
+
+    @contextmanager
+    def _connection(self, stage: Stage, relation: Relation) -> Iterator[tuple[Any, _Watch]]:
+        """A database in memory, with the stage attached to it for reading only."""
+        import duckdb
+
+        path = stage.path / "stage.duckdb" if stage.path.is_dir() else stage.path
+        statements = self._setup(stage) if callable(self._setup) else self._setup
+        connection = duckdb.connect(config={"python_enable_replacements": False})
+        try:
+            connection.execute("set TimeZone = 'UTC'")
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute(
+                f"attach if not exists {measures.literal(str(path))}"
+                f" as {measures.quoted(relation.database)} (read_only)"
+            )
+            if not statements:  # the stage is all there is; nothing else may be opened
+                connection.execute("set enable_external_access = false")
+            with _Watch(connection, self._timeout) as watch:
+                yield connection, watch
+        finally:
+            connection.close()
+
+
+class _Watch:
+    """Interrupts a connection from its deadline on, so that no query outlives it."""
+
+    def __init__(self, connection: Any, seconds: float) -> None:
+        self.seconds = seconds
+        self.expired = False
+        self._connection = connection
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._wait, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _wait(self) -> None:
+        delay = self.seconds
+        while not self._over.wait(delay):
+            self.expired, delay = True, 0.05
+            self._connection.interrupt()
+
+
+@dataclass
+class _Audit:
+    """One table's audit: its partitions are numbered, its checks become views and verdicts."""
+
+    connection: Any
+    stage: Stage
+    relation: Relation
+    contract: Contract
+    partitions: tuple[Partition, ...]
+    watch: _Watch
+    found: dict[tuple[str, int], CheckResult] = field(default_factory=dict)
+    views: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        from levada.adapters import duckdb_dialect
+
+        context = preload().get_context(mode="ephemeral")
+        context.variables.progress_bars = {"globally": False}
+        self.source = context.data_sources.add_sql(
+            "stage",
+            connection_string=duckdb_dialect.URL,
+            kwargs=duckdb_dialect.arguments(self.connection),
+        )
+
+    def results(self) -> dict[Partition, tuple[CheckResult, ...]]:
+        everything = list(range(len(self.partitions)))
+        checks = list(self.contract.checks)
+        failed = self._union(checks)
+        settled = {check.id for check in checks if failed.get(check.id) is False}
+        measured = [check for check in checks if check.id not in settled]
+        for check in checks:
+            if check.id in settled:
+                self._all(check, everything, Verdict.PASS)
+        shape = [check for check in measured if check.metric in _OF_THE_TABLE]
+        self._measure(shape, everything[:1])
+        for check in shape:  # one finding, which all partitions share
+            for number in everything[1:]:
+                self.found[check.id, number] = self.found[check.id, 0]
+        self._measure([check for check in measured if check not in shape], everything)
+        for check in measured:
+            self._reconcile(check, native_failed=failed.get(check.id, False))
+        missing = unknown(self.contract, "the check did not run")
+        return {
+            partition: tuple(self.found.get((m.check.id, number), m) for m in missing)
+            for number, partition in enumerate(self.partitions)
+        }
+
+    def _union(self, checks: Sequence[Check]) -> dict[str, bool]:
+        """
+        Judge what decomposes once over all partitions: whether each check failed.
+
+        A check that is not in the answer has no expectation of its own, or raised an error.
+        """
+        gxe = preload().expectations
+        suite: dict[str, tuple[Any, list[str]]] = {}
+        for check in checks:
+            built = expectation(check, self.contract, gxe) if decomposes(check) else None
+            if built is not None:
+                key = repr((built.expectation_type, sorted(built.configuration.kwargs.items())))
+                suite.setdefault(key, (built, []))[1].append(check.id)
+        if not suite:
+            return {}
+        try:
+            wanted = measures.inside(self.contract, self.partitions, "r")
+            self.connection.execute(
+                f"create or replace view levada_union as"
+                f" select r.* from {self.relation} r where {wanted}"
+            )
+        except Exception:  # the measures meet the same error, and tell it
+            return {}
+        told = self._validate(
+            "levada_union",
+            {key: built for key, (built, _) in suite.items()},
+            "BOOLEAN_ONLY",
+        )
+        return {
+            check: not result.success
+            for key, result in told.items()
+            if not _raised(result)
+            for check in suite[key][1]
+        }
+
+    def _measure(self, checks: Sequence[Check], numbers: Sequence[int]) -> None:
+        """Create the views of these checks, and judge them for these partitions."""
+        self._narrow(numbers)
+        viewed = []
+        for position, check in enumerate(checks):
+            name = f"levada_measure_{position}"
+            try:
+                sql = measures.measure(
+                    check, self.contract, self.relation, self.partitions, self._related
+                )
+                self.connection.execute(f"create or replace view {name} as {sql}")
+            except Exception as error:  # it does not bind: a table or a column is not there
+                self._all(check, numbers, Verdict.UNKNOWN, self._why(_because(error)))
+            else:
+                self.views[check.id] = name
+                viewed.append(check)
+        self._judge(viewed, numbers, [_ERRORS_TO_PLACE])
+
+    def _judge(self, checks: Sequence[Check], numbers: Sequence[int], budget: list[int]) -> None:
+        """Judge measures; where one names too few partitions, or raises, ask for half of them."""
+        if not checks:
+            return
+        suite = {
+            check.id: preload().expectations.UnexpectedRowsExpectation(
+                unexpected_rows_query=(
+                    "select p.part, m.value, m.n, m.samples from {batch} p"
+                    f" left join {self.views[check.id]} m on m.part = p.part"
+                    f" where m.value is null or not ({measures.holds(check, 'm.value')})"
+                ),
+                meta={"check": check.id},
+            )
+            for check in checks
+        }
+        told = self._validate("levada_parts", suite, "COMPLETE")
+        again = []
+        for check in checks:
+            result = told.get(check.id)
+            error = _raised(result) if result is not None else "no result came back"
+            rows = [] if result is None else _rows(result)
+            count = 0 if result is None else int(result.result.get("observed_value", 0))
+            if error and (len(numbers) == 1 or self.watch.expired or budget[0] <= 0):
+                self._all(check, numbers, Verdict.UNKNOWN, self._why(error))
+            elif error or (count > len(rows) and len(numbers) > 1):
+                budget[0] -= bool(error)
+                again.append(check)
+            else:
+                self._all(check, numbers, Verdict.PASS)
+                for row in rows:
+                    self._fail(check, row)
+        half = len(numbers) // 2
+        for check in again:
+            for some in (numbers[:half], numbers[half:]):
+                self._narrow(some)
+                self._judge([check], some, budget)
+
+    def _reconcile(self, check: Check, *, native_failed: bool) -> None:
+        """A failure over the union that no partition shows is only right for uniqueness."""
+        numbers = range(len(self.partitions))
+        shown = any(self.found[check.id, n].verdict is not Verdict.PASS for n in numbers)
+        if native_failed and not shown and check.metric != "duplicateValues":
+            because = "it fails over all partitions and passes in each of them"
+            self._all(check, numbers, Verdict.UNKNOWN, because)
+
+    def _validate(self, view: str, suite: Mapping[str, Any], result_format: str) -> dict[str, Any]:
+        """Run expectations over a view; the results by the keys of the suite."""
+        gx = preload()
+        name = f"asset_{len(self.source.assets)}"
+        asset = self.source.add_table_asset(name, table_name=view)
+        batch = asset.add_batch_definition_whole_table("all").get_batch()
+        keys = list(suite)
+        for number, key in enumerate(keys):
+            suite[key].meta = {"levada": number}
+        told = batch.validate(
+            gx.ExpectationSuite(name=name, expectations=list(suite.values())),
+            result_format=result_format,
+        )
+        return {keys[r.expectation_config.meta["levada"]]: r for r in told.results}
+
+    def _narrow(self, numbers: Sequence[int]) -> None:
+        """Let the measures see only these partitions."""
+        chosen = measures.parts(self.contract, self.partitions, numbers)
+        self.connection.execute(f"create or replace table levada_parts as {chosen}")
+        rows = measures.rows(self.contract, self.relation, self.partitions, numbers)
+        try:
+            self.connection.execute(f"create or replace view levada_rows as {rows}")
+        except Exception:  # what is not there is told by every measure that needs it
+            self.connection.execute("drop view if exists levada_rows")
+
+    def _related(self, table: TableRef) -> str:
+        """Where a table that a check reads stands: an input, or a sibling built in this run."""
+        relation = self.stage.inputs.get(table) or self.stage.outputs.get(table)
+        if relation is None:
+            raise LookupError(f"{table} is not in the stage: let the product depend on it")
+        return str(relation)
+
+    def _why(self, error: str) -> str:
+        return f"timed out after {self.watch.seconds:g} s" if self.watch.expired else error
+
+    def _all(
+        self, check: Check, numbers: Sequence[int], verdict: Verdict, because: str = ""
+    ) -> None:
+        for number in numbers:
+            self.found[check.id, number] = CheckResult(
+                check, self.contract.table, verdict, because=because
+            )
+
+    def _fail(self, check: Check, row: Mapping[str, Any]) -> None:
+        value = row["value"]
+        if value is None:
+            verdict, observed, because = Verdict.UNKNOWN, "", "there was no number to compare"
+        else:
+            verdict = Verdict.FAIL
+            observed = f"{float(value):.6g}" + ("%" if check.unit == "percent" else "")
+            about = f"{check.column}: " if check.column else ""
+            meaning = check.description or METRICS[check.metric]
+            because = f"{about}{observed}, {measures.sentence(check)} ({meaning})"
+        self.found[check.id, int(row["part"])] = CheckResult(
+            check,
+            self.contract.table,
+            verdict,
+            observed,
+            because,
+            int(row["n"] or 0),
+            tuple(str(sample) for sample in row["samples"] or ()),
+        )
+
+
+def _rows(result: Any) -> list[Mapping[str, Any]]:
+    return list(result.result.get("details", {}).get("unexpected_rows", ()))
+
+
+def _raised(result: Any) -> str:
+    """What went wrong inside an expectation; "" when it came to a verdict."""
+    info = result.exception_info or {}
+    nested = [info] if "raised_exception" in info else list(info.values())
+    for each in nested:
+        if each.get("raised_exception"):
+            return _first_line(str(each.get("exception_message") or "an unnamed error"))
+    return ""
+
+
+def _because(error: Exception) -> str:
+    return f"{type(error).__name__}: {_first_line(str(error))}"
+
+
+def _first_line(text: str) -> str:
+    return (text.strip().splitlines() or ["an unnamed error"])[0][:300]

@@ -1,0 +1,63 @@
+"""Landing zones on a file system: which files are there, and their fingerprints."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator
+from datetime import datetime
+from pathlib import Path
+
+from levada.terms import Landing, Partition, Source
+
+__all__ = ["LandingZone", "location"]
+
+
+def location(root: Path, source: Source, partition: Partition) -> Path:
+    """
+    Where a partition's file arrives.
+
+    >>> from datetime import UTC
+    >>> from levada.terms import Grain, TableRef
+    >>> zone = "landing/weather/{start:%Y-%m-%dT%H}Z.csv"
+    >>> weather = Source(TableRef("weather", "landing.w", 0), Grain.HOUR, "UTC", zone, ("a",), "s")
+    >>> hour = Partition(Grain.HOUR, datetime(2013, 3, 10, 5, tzinfo=UTC))
+    >>> str(location(Path("/mesh"), weather, hour))
+    '/mesh/landing/weather/2013-03-10T05Z.csv'
+    """
+    return root / source.location.format(start=partition.start)
+
+
+class LandingZone:
+    """
+    Lists landed files. A file is hashed again only when its size or time of change differs; files
+    arrive by rename, so what is there is whole.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._seen: dict[Path, tuple[int, int, int, str]] = {}
+
+    def probe(
+        self, source: Source, partitions: Collection[Partition], now: datetime
+    ) -> Iterator[Landing]:
+        """What has landed of these partitions; nothing is said of a file that is not there."""
+        for partition in partitions:
+            path = location(self.root, source, partition)
+            try:
+                stat = path.stat()
+                print_of = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+                seen = self._seen.get(path)
+                if seen is None or seen[:3] != print_of:
+                    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+                    seen = self._seen[path] = (*print_of, digest)
+            except FileNotFoundError:
+                continue
+            yield Landing(
+                table=source.table,
+                partition=partition,
+                generation=0,
+                content=seen[3],
+                path=str(path.relative_to(self.root)),
+                size=seen[1],
+                at=now,
+            )

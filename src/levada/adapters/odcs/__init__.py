@@ -1,0 +1,409 @@
+"""
+Data contracts of the Open Data Contract Standard become `Contract`s, with every fault they have.
+
+The JSON schema comes first, because the standard's model classes drop unknown nested keys; then
+what Levada needs beyond it. A file with one fault gives no contract.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from levada.adapters import sqlrule
+from levada.adapters.gx.rehearsal import rehearse
+from levada.adapters.odcs import checks as promised
+from levada.adapters.odcs.document import Document, Place, read, schema_faults
+from levada.errors import DeclarationError, Fault
+from levada.settings import find_root, nearest
+from levada.terms import Check, Column, Contract, Grain, Owner, TableRef
+
+__all__ = [
+    "canonical",
+    "document",
+    "from_canonical",
+    "label",
+    "read_contract",
+    "read_contracts",
+]
+
+_STATUSES = ("active", "deprecated", "draft", "retired")
+_CUSTOM = ("grain", "intervalColumn", "zone")
+_VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?")
+_INSTANT = "TIMESTAMP WITH TIME ZONE"
+_TABLE: Place = ("schema", 0)
+
+
+def read_contracts(root: Path) -> tuple[tuple[Contract, ...], tuple[Fault, ...]]:
+    """Read every contract of a mesh: `contracts/<domain>/<table>.v<major>.odcs.yaml`."""
+    found: list[_Judged] = []
+    faults: list[Fault] = []
+    for path in sorted((root / "contracts").rglob("*.y*ml")):
+        if path.name.endswith(".odcs.yaml"):
+            judged, wrong = _read(path, root)
+            faults += wrong
+            found += [judged] if judged else []
+        elif path.relative_to(root / "contracts").parts[0] != "governance":
+            right = "a contract is named <table>.v<major>.odcs.yaml"
+            faults.append(Fault(_relative(path, root), 0, "this file is not read", right))
+    contracts = [judged.contract for judged in found]
+    for judged in found:
+        contract = judged.contract
+        twin = next(other for other in contracts if other.id == contract.id)
+        if (twin.table.domain, twin.table.name) != (contract.table.domain, contract.table.name):
+            wrong_id = f"the id {contract.id!r} is that of {twin.path}"
+            faults.append(judged.document.fault(("id",), wrong_id, "give each table its own id"))
+        faults += judged.rehearsed(contracts)
+    bad = {fault.path for fault in faults}
+    return tuple(c for c in contracts if c.path not in bad), tuple(sorted(set(faults)))
+
+
+def read_contract(path: Path, root: Path) -> tuple[Contract | None, tuple[Fault, ...]]:
+    """
+    Read one contract; it is None when the file has any fault.
+
+    A check that reads another table is tried only by `read_contracts`, which knows that table.
+    """
+    judged, faults = _read(path, root)
+    if judged is not None:
+        faults = judged.rehearsed(())
+    return (judged.contract if judged and not faults else None), tuple(sorted(set(faults)))
+
+
+def _read(path: Path, root: Path) -> tuple[_Judged | None, tuple[Fault, ...]]:
+    shown = _relative(path, root)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        return None, (Fault(shown, 0, f"cannot be read: {error}"),)
+    found, faults = read(shown, text)
+    if found is None:
+        return None, faults
+    judged, more = _judge(found)
+    faults += more
+    if judged is not None:
+        faults += tuple(_misplaced(judged, path))
+    return (None if faults else judged), faults
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A contract, the document it was read from, and where its checks stand there."""
+
+    contract: Contract
+    document: Document
+    places: Mapping[str, Place]
+
+    def rehearsed(self, others: Sequence[Contract]) -> tuple[Fault, ...]:
+        """The checks that could not run over the promised columns."""
+        return tuple(
+            self.document.fault(self.places[check], f"the check {check!r} cannot run: {said}")
+            for check, said in rehearse(self.contract, others).items()
+        )
+
+
+def from_canonical(text: str) -> Contract:
+    """
+    The contract of a recorded canonical text; its path is empty. Raises DeclarationError.
+
+    Audits judge by what was recorded, not by what a working tree says.
+    """
+    value = json.loads(text)
+    judged, faults = _judge(Document("", value))
+    if judged is None:
+        raise DeclarationError(faults)
+    return judged.contract
+
+
+def canonical(value: Mapping[str, Any]) -> str:
+    """
+    One text for one meaning: what is recorded and hashed. Comments, order and layout do not count.
+
+    >>> canonical({"b": 1, "a": "x"})
+    '{"a":"x","b":1}'
+    """
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def document(contract: Contract, root: Path | None = None) -> str:
+    """
+    The canonical text of a contract, from its file below `root` (default: the mesh around here).
+
+    Raises DeclarationError when the file no longer says what the contract was read from.
+    """
+    path = (root or find_root()) / contract.path
+    found, faults = read(contract.path, path.read_text(encoding="utf-8"))
+    if found is None or _hash(found.value) != contract.hash:
+        changed = Fault(contract.path, 0, "the file changed since it was read", "read it again")
+        raise DeclarationError(faults or (changed,))
+    return canonical(found.value)
+
+
+def label(contract: Contract) -> str:
+    """`id version hash`: how the ledger names a contract, with twelve digits of the hash."""
+    return contract.label
+
+
+def _hash(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+
+
+def _misplaced(judged: _Judged, path: Path) -> Iterator[Fault]:
+    """The folder is the domain, and the file is named by table and major."""
+    table, found = judged.contract.table, judged.document
+    name = f"{table.name}.v{table.major}.odcs.yaml"
+    if path.name != name:
+        yield found.fault(
+            (*_TABLE, "name"), f"{table} is promised in {path.name}", f"name it {name}"
+        )
+    if path.parent.name != table.domain or path.parent.parent.name != "contracts":
+        wrong = f"the domain {table.domain!r} does not own this folder"
+        yield found.fault(("domain",), wrong, f"move it to contracts/{table.domain}/")
+
+
+def _judge(found: Document) -> tuple[_Judged | None, tuple[Fault, ...]]:
+    faults, sound = schema_faults(found)
+    if not sound:
+        return None, faults
+    reading = _Reading(found)
+    contract = reading.contract()
+    faults = tuple(dict.fromkeys((*faults, *reading.faults)))
+    if contract is None or faults:
+        return None, faults
+    return _Judged(contract, found, reading.places), ()
+
+
+class _Reading:
+    """One pass over a document whose shape is right; it collects what is wrong in it."""
+
+    def __init__(self, found: Document) -> None:
+        self.found = found
+        self.value = found.value
+        self.faults: list[Fault] = []
+        self.places: dict[str, Place] = {}
+
+    def fault(self, place: Place, wrong: str, right: str = "") -> None:
+        self.faults.append(self.found.fault(place, wrong, right))
+
+    def contract(self) -> Contract | None:
+        tables = self.value.get("schema") or []
+        if len(tables) != 1:
+            self.fault(("schema",), f"schema has {len(tables)} objects", "one contract, one table")
+            return None
+        self.words()
+        table = self.table()
+        columns = self.columns()
+        grain, zone, interval = self.slicing(columns)
+        checks = self.checks(columns, interval, table)
+        if table is None or self.faults:
+            return None
+        value, described = self.value, self.value.get("description", {})
+        return Contract(
+            id=value["id"],
+            version=value["version"],
+            status=value["status"],
+            table=table,
+            product=value.get("dataProduct") or table.name,
+            grain=grain,
+            zone=zone,
+            interval_column=interval,
+            columns=columns,
+            checks=checks,
+            owner=self.owner(),
+            description=described["purpose"].strip(),
+            hash=_hash(value),
+            path=self.found.path,
+            sla=tuple(
+                (str(p["property"]), f"{p['value']} {p.get('unit', '')}".strip())
+                for p in value.get("slaProperties", ())
+            ),
+        )
+
+    def words(self) -> None:
+        """What a contract must say at all."""
+        status = self.value.get("status")
+        if status not in _STATUSES:
+            said = f"status is {status!r}" if status else "the status is missing"
+            self.fault(("status",), said, nearest(str(status), _STATUSES))
+        if re.search(r"\s", self.value["id"]) or not self.value["id"]:
+            self.fault(("id",), f"the id {self.value['id']!r} has spaces", "write one word")
+        if not self.owner().team:
+            self.fault(("team",), "the owner is missing", "write team.name")
+        purpose = self.value.get("description", {}).get("purpose")
+        if not (purpose and purpose.strip()):
+            self.fault(("description",), "the description is missing", "write description.purpose")
+
+    def owner(self) -> Owner:
+        team = self.value.get("team") or {}
+        members = team if isinstance(team, list) else team.get("members", [])
+        name = "" if isinstance(team, list) else team.get("name", "")
+        channels = [entry.get("channel") for entry in self.value.get("support", ())]
+        owners = [member["username"] for member in members if member.get("role") == "owner"]
+        return Owner(name, next((c for c in (*channels, *owners) if c), ""))
+
+    def table(self) -> TableRef | None:
+        version = self.value["version"]
+        match = _VERSION.fullmatch(version)
+        if not match:
+            self.fault(("version",), f"the version {version!r} is not semantic", "write 1.0.0")
+        elif match[1] == "0":
+            self.fault(("version",), "major 0 promises nothing", "write 1.0.0, with a status")
+            match = None
+        domain = self.value.get("domain")
+        if not domain:
+            self.fault(("domain",), "the domain is missing", "write domain:")
+        if not domain or not match:
+            return None
+        try:
+            return TableRef(domain, self.value["schema"][0]["name"], int(match[1]))
+        except ValueError as error:
+            self.fault((*_TABLE, "name"), str(error))
+            return None
+
+    def columns(self) -> tuple[Column, ...]:
+        said = self.value["schema"][0].get("properties") or []
+        if not said:
+            self.fault(_TABLE, "no column is promised", "write properties:")
+        found: list[Column] = []
+        keyed: dict[int, str] = {}
+        for index, entry in enumerate(said):
+            place: Place = (*_TABLE, "properties", index)
+            name = entry["name"]
+            if not re.fullmatch(r"[A-Za-z_]\w*", name):
+                self.fault(
+                    (*place, "name"), f"{name!r} is no column name", "write letters, digits, _"
+                )
+            if name.lower() in (column.name.lower() for column in found):
+                self.fault((*place, "name"), f"the column {name!r} is promised twice")
+            if entry.get("physicalName", name) != name:
+                wrong = f"{name} is physically {entry['physicalName']!r}"
+                self.fault((*place, "physicalName"), wrong, "name the column as it is in the table")
+            if entry.get("semanticType") == "measure":
+                self.fault((*place, "semanticType"), f"{name} is a measure, not a column")
+            position = self.key_position(place, entry, keyed)
+            found.append(
+                Column(
+                    name,
+                    self.type(place, entry),
+                    entry.get("required", False) or position is not None,
+                    entry.get("unique", False),
+                    position,
+                    (entry.get("description") or "").strip(),
+                    entry.get("classification", ""),
+                )
+            )
+        return tuple(found)
+
+    def type(self, place: Place, entry: Mapping[str, Any]) -> str:
+        said = entry.get("physicalType", "")
+        try:
+            sqlrule.column_type(said)
+        except ValueError as error:
+            wrong = str(error) if said else f"{entry['name']} has no physicalType"
+            self.fault((*place, "physicalType"), wrong, "write DuckDB's word, like VARCHAR")
+        return str(said)
+
+    def key_position(
+        self, place: Place, entry: Mapping[str, Any], keyed: dict[int, str]
+    ) -> int | None:
+        if not entry.get("primaryKey"):
+            return None
+        said = entry.get("primaryKeyPosition", -1)
+        position = int(said) if said > 0 else len(keyed) + 1
+        if position in keyed:
+            wrong = f"{entry['name']} and {keyed[position]} both stand at key position {position}"
+            self.fault((*place, "primaryKeyPosition"), wrong, "number them 1, 2, 3")
+        keyed[position] = entry["name"]
+        return position
+
+    def slicing(self, columns: Sequence[Column]) -> tuple[Grain, str, str | None]:
+        said: dict[str, Any] = {}
+        places: dict[str, Place] = {}
+        for index, entry in enumerate(self.value["schema"][0].get("customProperties", ())):
+            name, place = entry["property"], (*_TABLE, "customProperties", index, "value")
+            said[name], places[name] = entry["value"], place
+            near = nearest(name, _CUSTOM) if name not in _CUSTOM else ""
+            if near.startswith("did you mean"):
+                self.fault((*place[:-1], "property"), f"unknown custom property {name!r}", near)
+        where: Place = (*_TABLE, "customProperties")
+        grains = [grain.value for grain in Grain]
+        if said.get("grain") not in grains:
+            wrong = f"no grain {said['grain']!r}" if "grain" in said else "the grain is missing"
+            right = nearest(str(said.get("grain")), grains)
+            self.fault(places.get("grain", where), wrong, right)
+            return Grain.WHOLE, "UTC", None
+        grain = Grain(said["grain"])
+        zone = self.zone(said.get("zone"), grain, places.get("zone", where))
+        interval = said.get("intervalColumn")
+        if grain is Grain.WHOLE:
+            if interval is not None:
+                wrong = "a whole table has no interval"
+                self.fault(places["intervalColumn"], wrong, "leave out intervalColumn")
+            return grain, "UTC", None
+        column = next((column for column in columns if column.name == interval), None)
+        place = places.get("intervalColumn", where)
+        if interval is None:
+            self.fault(
+                place, "the intervalColumn is missing", "name the column that holds the time"
+            )
+        elif column is None:
+            names = [column.name for column in columns]
+            self.fault(place, f"no column {interval!r} is promised", nearest(str(interval), names))
+        else:
+            self.interval(place, column, grain)
+        return grain, zone, interval
+
+    def zone(self, said: Any, grain: Grain, place: Place) -> str:
+        if said is None:
+            if grain not in (Grain.WHOLE, Grain.HOUR):
+                self.fault(place, "the zone is missing", "name the calendar, like America/New_York")
+            return "UTC"
+        try:
+            return ZoneInfo(str(said)).key
+        except (KeyError, ValueError, OSError):
+            near = nearest(str(said), available_timezones())
+            right = near if near.startswith("did") else "write a name like America/New_York"
+            self.fault(place, f"no zone {said!r}", right)
+            return "UTC"
+
+    def interval(self, place: Place, column: Column, grain: Grain) -> None:
+        try:
+            kind = sqlrule.column_type(column.type)
+        except ValueError:
+            return  # told where the column stands
+        if kind not in (_INSTANT, "DATE"):
+            wrong = f"the interval column {column.name} is {column.type}"
+            self.fault(place, wrong, "it must be TIMESTAMPTZ or DATE")
+        elif kind == "DATE" and grain is Grain.HOUR:
+            self.fault(place, f"the DATE {column.name} cannot tell hours apart", "use TIMESTAMPTZ")
+
+    def checks(
+        self, columns: tuple[Column, ...], interval: str | None, table: TableRef | None
+    ) -> tuple[Check, ...]:
+        found: dict[str, Check] = {}
+        for each in (
+            *promised.derived(self.found, columns, interval),
+            *promised.relationships(self.found, columns, table.domain if table else "unknown"),
+            *promised.quality(self.found, columns),
+        ):
+            if isinstance(each, Fault):
+                self.faults.append(each)
+                continue
+            place, check = each
+            if check.id in found:
+                self.fault(place, f"the check id {check.id!r} is taken", "give it an id of its own")
+            found[check.id] = check
+            self.places[check.id] = place
+        return tuple(found.values())

@@ -1,0 +1,290 @@
+"""
+An ODCS file as plain values that know their lines, held against the standard's JSON schema.
+
+YAML is read by the rules of YAML 1.2: dates stay strings, `no` is a word and `010` is not eight; a
+key said twice is a fault. The schema leaves some objects open; a key that it does not list is a
+fault everywhere, because a misspelt promise would otherwise promise nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from levada.errors import Fault
+from levada.settings import nearest
+
+__all__ = ["VERSIONS", "Document", "Place", "read", "schema_faults"]
+
+VERSIONS = ("v3.2.0", "v3.1.0")
+
+Place = tuple[str | int, ...]
+"""Keys and indexes from the top of a document to a value: ("schema", 0, "name")."""
+
+_SINCE_3_2 = (
+    ("properties", "context"),
+    ("$defs", "CustomProperty", "properties", "vendor"),
+    ("$defs", "RelationshipBase", "properties", "id"),
+    ("$defs", "SchemaBaseProperty", "properties", "enum"),
+    ("$defs", "SchemaBaseProperty", "properties", "semanticType"),
+    ("$defs", "SchemaElement", "properties", "deprecated"),
+    ("$defs", "SchemaElement", "properties", "synonyms"),
+    ("$defs", "SchemaObject", "properties", "context"),
+    ("$defs", "ServiceLevelAgreementProperty", "properties", "authoritativeDefinitions"),
+    ("$defs", "ServiceLevelAgreementProperty", "properties", "customProperties"),
+)
+"""The library ships the newest schema only; without these keys it is that of 3.1."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's core words for null, booleans and numbers; everything else is a string."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+
+_WORDS = (
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?)", "-+.0123456789"),
+    ("merge", r"<<", "<"),
+)
+for _tag, _form, _first in _WORDS:
+    _firsts = ["" if letter == "\0" else letter for letter in _first]
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_form})$"), _firsts
+    )
+
+
+@dataclass
+class Document:
+    """The values of one file, and where each stands. `path` is relative to the mesh."""
+
+    path: str
+    value: dict[str, Any]
+    lines: Mapping[Place, int] = field(default_factory=dict)
+
+    def line(self, place: Place) -> int:
+        """The line of a value, or of the nearest value around it."""
+        while place and place not in self.lines:
+            place = place[:-1]
+        return self.lines.get(place, 0)
+
+    def fault(self, place: Place, wrong: str, right: str = "") -> Fault:
+        """A fault that stands at a value."""
+        return Fault(self.path, self.line(place), wrong, right)
+
+
+def read(path: str, text: str) -> tuple[Document | None, tuple[Fault, ...]]:
+    """
+    Read YAML into values with lines; what is no YAML at all has one fault.
+
+    >>> document, _ = read("a.yaml", "{id: a, when: 2013-01-01}")
+    >>> document.value, document.line(("when",))
+    ({'id': 'a', 'when': '2013-01-01'}, 1)
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        lines: dict[Place, int] = {}
+        faults = tuple(_mark(node, (), lines, path)) if node is not None else ()
+        value = loader.construct_document(node) if node is not None else None
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error)
+        return None, (Fault(path, mark.line + 1 if mark else 0, f"is no YAML: {problem}"),)
+    finally:
+        loader.dispose()
+    if not isinstance(value, dict):
+        return None, (Fault(path, 1, "holds no keys", "write an ODCS data contract"),)
+    return Document(path, value, lines), faults
+
+
+def _mark(node: Any, place: Place, lines: dict[Place, int], path: str) -> Iterator[Fault]:
+    lines.setdefault(place, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            name = str(key.value)
+            if name in seen:
+                yield Fault(path, key.start_mark.line + 1, f"{name!r} is said twice", "say it once")
+            seen.add(name)
+            lines[(*place, name)] = key.start_mark.line + 1
+            yield from _mark(value, (*place, name), lines, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _mark(value, (*place, index), lines, path)
+
+
+# The schema
+
+
+@functools.cache
+def _schema(version: str) -> Any:
+    from importlib import resources
+
+    # The model class would do, but importing pydantic's models costs ten times as much.
+    text = (resources.files("open_data_contract_standard") / "schema.json").read_text("utf-8")
+    schema = json.loads(text, object_pairs_hook=_open)
+    schema["properties"]["description"]["additionalProperties"] = False
+    for branch in schema["$defs"]["SchemaBaseProperty"]["allOf"]:
+        if "if" in branch:  # as published, a column without logicalType is asked to be a map too
+            branch["if"] = {"allOf": [branch["if"], {"required": ["logicalType"]}]}
+    if version == "v3.1.0":
+        schema = copy.deepcopy(schema)
+        for *above, key in _SINCE_3_2:
+            holder = schema
+            for step in above:
+                holder = holder[step]
+            holder.pop(key, None)
+        words = schema["$defs"]["SchemaBaseProperty"]["properties"]["logicalType"]["enum"]
+        words[:] = [word for word in words if word not in ("map", "vector")]
+    return schema
+
+
+def _open(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Drop what costs half of validation: `_unknown` finds unlisted keys, and names the nearest."""
+    return {key: value for key, value in pairs if key != "unevaluatedProperties"}
+
+
+def schema_faults(document: Document) -> tuple[tuple[Fault, ...], bool]:
+    """Every way in which a document breaks its schema, and whether its shape can be relied on."""
+    from jsonschema import Draft201909Validator
+
+    version = document.value.get("apiVersion")
+    if version not in VERSIONS:
+        said = "is missing" if version is None else f"{version!r} is not read"
+        right = f"write {VERSIONS[0]} or {VERSIONS[1]}"
+        return (document.fault(("apiVersion",), f"apiVersion {said}", right),), False
+    validator = Draft201909Validator(_schema(version))
+    unknown = list(_unknown(document, validator, _schema(version), document.value, ()))
+    broken = [
+        document.fault(place, wrong, right)
+        for error in validator.iter_errors(document.value)
+        for place, wrong, right in _told(error)
+    ]
+    return tuple(dict.fromkeys((*unknown, *broken))), not broken
+
+
+def _unknown(
+    document: Document, validator: Any, schema: Any, value: Any, place: Place
+) -> Iterator[Fault]:
+    """Keys that no part of the schema lists, found by walking value and schema together."""
+    if isinstance(value, dict):
+        known = _keys(validator, schema, value)
+        for key, inner in value.items():
+            parts = known.get(key, [])
+            if known and not parts:
+                wrong = f"unknown key {key!r}" + (f" in {_name(place)}" if place else "")
+                yield document.fault((*place, key), wrong, nearest(str(key), known))
+            for part in parts[:1]:
+                yield from _unknown(document, validator, part, inner, (*place, key))
+    elif isinstance(value, list):
+        for items in _items(validator, schema, value)[:1]:
+            for index, inner in enumerate(value):
+                yield from _unknown(document, validator, items, inner, (*place, index))
+
+
+def _parts(validator: Any, schema: Any, value: Any) -> Iterator[Any]:
+    """A schema and every schema it brings in that concerns this value."""
+    if not isinstance(schema, dict):
+        return
+    yield schema
+    if "$ref" in schema:
+        resolved = functools.reduce(
+            lambda at, step: at[step], schema["$ref"].split("/")[1:], validator.schema
+        )
+        yield from _parts(validator, resolved, value)
+    for part in (*schema.get("allOf", ()), *schema.get("oneOf", ()), *schema.get("anyOf", ())):
+        yield from _parts(validator, part, value)
+    if "if" in schema and validator.evolve(schema=schema["if"]).is_valid(value):
+        yield from _parts(validator, schema.get("then"), value)
+
+
+def _keys(validator: Any, schema: Any, value: Any) -> dict[str, list[Any]]:
+    known: dict[str, list[Any]] = {}
+    for part in _parts(validator, schema, value):
+        if part.get("type", "object") == "object" or "object" in part.get("type", ()):
+            for key, inner in part.get("properties", {}).items():
+                known.setdefault(key, []).append(inner)
+    return known
+
+
+def _items(validator: Any, schema: Any, value: Any) -> list[Any]:
+    return [
+        p["items"] for p in _parts(validator, schema, value) if isinstance(p.get("items"), dict)
+    ]
+
+
+def _name(place: Sequence[str | int]) -> str:
+    """
+    How a place is called in a sentence.
+
+    >>> _name(("schema", 0, "properties", 3))
+    'schema[0].properties[3]'
+    """
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
+    return text.lstrip(".") or "the contract"
+
+
+def _told(error: Any) -> Iterator[tuple[Place, str, str]]:
+    """A schema error in words; alternatives are told by the branch that came furthest."""
+    place: Place = tuple(error.absolute_path)
+    if error.validator == "additionalProperties":
+        return  # `_unknown` names the key and the nearest right one
+    if error.validator in ("oneOf", "anyOf"):
+        yield from _alternatives(error, place)
+        return
+    value, wanted = error.instance, error.validator_value
+    what = f"{_name(place)} is {json.dumps(value, default=str)[:60]}"
+    match error.validator:
+        case "required":
+            for key in wanted:
+                if key not in value:
+                    yield place, f"{_name(place)} lacks {key!r}", f"write {key}:"
+        case "type":
+            words = wanted if isinstance(wanted, list) else [wanted]
+            yield place, what, f"write {_article(words)}"
+        case "enum" | "const":
+            words = wanted if isinstance(wanted, list) else [wanted]
+            yield place, what, nearest(str(value), [str(word) for word in words])
+        case "pattern":
+            yield place, what, f"it must match {wanted}"
+        case "not":
+            yield place, f"{_name(place)} says 'from'", "a column's relationship has only 'to'"
+        case _:
+            yield place, what, f"{error.validator} is {wanted}"
+
+
+def _alternatives(error: Any, place: Place) -> Iterator[tuple[Place, str, str]]:
+    needed = [branch.get("required", [None])[0] for branch in error.validator_value]
+    operators = [key for key in needed if key]
+    if isinstance(error.instance, dict) and len(operators) == len(needed):
+        said = [key for key in operators if key in error.instance]
+        if len(said) != 1:
+            many = f"has the operators {' and '.join(said)}" if said else "has no operator"
+            right = f"write exactly one of {', '.join(operators)}"
+            yield place, f"{_name(place)} {many}", right
+            return
+        errors = [e for e in error.context if e.schema_path[0] == needed.index(said[0])]
+    else:
+        errors = list(error.context)
+    if not errors:
+        yield place, f"{_name(place)} has no right form", "see the standard"
+        return
+    deepest = max(len(e.absolute_path) for e in errors)
+    branch = next(e for e in errors if len(e.absolute_path) == deepest).schema_path[0]
+    for inner in errors:
+        if inner.schema_path[0] == branch:
+            yield from _told(inner)
+
+
+def _article(words: Sequence[str]) -> str:
+    return " or ".join(f"{'an' if word[0] in 'aeiou' else 'a'} {word}" for word in words)

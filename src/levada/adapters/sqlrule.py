@@ -1,0 +1,163 @@
+"""
+The SQL rules of contracts: one SELECT that returns one number, about one partition's rows.
+
+A rule reads `{object}` and the tables that its product depends on, by `domain.table`. Audits run
+with the platform's rights, so that a rule is parsed before it is believed: no other table, no table
+function, nothing but a SELECT.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from levada.terms import TableRef
+
+__all__ = ["Rule", "column_type", "parse"]
+
+_OBJECT = "levada_object"
+_PLACEHOLDER = re.compile(r"\$?\{(\w+)\}")
+_TYPE = re.compile(r"[\w\s(),\[\]'\"]+")
+_OUTSIDE = frozenset({"getenv", "current_setting", "getvariable"})
+_WRITES = (exp.Insert, exp.Update, exp.Delete, exp.Create, exp.Drop, exp.Command, exp.Copy)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule that may run: its parsed query, and the other tables it reads."""
+
+    query: exp.Select
+    reads: tuple[TableRef, ...]
+
+    def sql(self, rows: str, relation: Callable[[TableRef], str]) -> str:
+        """
+        The query over these rows (a SELECT), with its other tables where `relation` says.
+
+        >>> rule = parse("select count(*) from {object} where {property} < 0", "delay")
+        >>> rule.sql("select * from staged", str)
+        'SELECT COUNT(*) FROM (SELECT * FROM staged) AS levada_object WHERE "delay" < 0'
+        """
+
+        def placed(node: exp.Expr) -> exp.Expr:
+            if not isinstance(node, exp.Table):
+                return node
+            alias = node.args.get("alias") or exp.TableAlias(this=exp.to_identifier(node.name))
+            if node.name == _OBJECT and not node.db:
+                inner = sqlglot.parse_one(rows, dialect="duckdb")
+                return exp.Subquery(this=inner, alias=alias, joins=node.args.get("joins"))
+            if node.db:
+                there = sqlglot.parse_one(
+                    f"select * from {relation(_named(node))}", dialect="duckdb"
+                )
+                return exp.Subquery(this=there, alias=alias, joins=node.args.get("joins"))
+            return node
+
+        return self.query.copy().transform(placed).sql(dialect="duckdb")
+
+
+def parse(query: str, column: str | None = None) -> Rule:
+    """
+    Read a rule. Raises ValueError with what is wrong.
+
+    >>> parse("select count(*) from {object} join fleet.planes using (tailnum)").reads
+    (TableRef(domain='fleet', name='planes', major=1),)
+    >>> parse("delete from {object}")
+    Traceback (most recent call last):
+    ...
+    ValueError: the query is not a single SELECT
+    """
+    try:
+        statements = sqlglot.parse(_filled(query, column), dialect="duckdb")
+    except SqlglotError as error:
+        first = re.sub(r"\x1b\[\d+m", "", str(error)).splitlines()[0]
+        raise ValueError(f"the query is no SQL: {first}") from None
+    if len(statements) != 1 or not isinstance(statements[0], exp.Select):
+        raise ValueError("the query is not a single SELECT")
+    select = statements[0]
+    if select.find(*_WRITES) or select.args.get("into"):
+        raise ValueError("the query does more than read")
+    if len(select.selects) != 1 or select.is_star:
+        raise ValueError("the query returns more than one column: a rule returns one number")
+    for function in select.find_all(exp.Func):
+        name = (
+            function.name if isinstance(function, exp.Anonymous) else function.sql_name()
+        ).lower()
+        if name in _OUTSIDE:
+            raise ValueError(f"the query calls {name}, which looks outside the data")
+    return Rule(select, _tables(select))
+
+
+def _filled(query: str, column: str | None) -> str:
+    def fill(match: re.Match[str]) -> str:
+        word = match[1]
+        if word in ("object", "table"):
+            return _OBJECT
+        if word in ("property", "column") and column is not None:
+            return exp.to_identifier(column, quoted=True).sql(dialect="duckdb")
+        right = "write {object}" + (" or {property}" if column else " ({property} needs a column)")
+        raise ValueError(f"the query has the unknown placeholder {match[0]}: {right}")
+
+    return _PLACEHOLDER.sub(fill, query)
+
+
+def _tables(select: exp.Select) -> tuple[TableRef, ...]:
+    local = {cte.alias_or_name.lower() for cte in select.find_all(exp.CTE)}
+    seen = False
+    found: dict[TableRef, None] = {}
+    for table in select.find_all(exp.Table):
+        if isinstance(table.this, exp.Func):
+            if not isinstance(table.this, exp.GenerateSeries):
+                shown = table.this.sql(dialect="duckdb")
+                raise ValueError(f"the query reads {shown}: a rule reads {{object}} and inputs")
+        elif table.name == _OBJECT and not table.db:
+            seen = True
+        elif not table.db and table.name.lower() in local:
+            continue
+        else:
+            found[_named(table)] = None
+    if not seen:
+        raise ValueError("the query never reads {object}")
+    return tuple(found)
+
+
+def _named(table: exp.Table) -> TableRef:
+    """`domain.table`, or `domain.table_v2` for a later major."""
+    name, _, major = table.name.rpartition("_v")
+    if not (name and major.isdigit()):
+        name, major = table.name, "1"
+    try:
+        if not table.db or table.catalog:
+            raise ValueError
+        return TableRef(table.db, name, int(major))
+    except ValueError:
+        shown = exp.table_(table.name, db=table.db or None, catalog=table.catalog or None)
+        raise ValueError(
+            f"the query reads {shown.sql(dialect='duckdb')}: write {{object}}, or domain.table"
+        ) from None
+
+
+@functools.cache
+def column_type(said: str) -> str:
+    """
+    DuckDB's own name of a type. Raises ValueError if it has no such type.
+
+    >>> column_type("text"), column_type("timestamptz"), column_type("decimal(9, 2)")
+    ('VARCHAR', 'TIMESTAMP WITH TIME ZONE', 'DECIMAL(9,2)')
+    """
+    import duckdb
+
+    if _TYPE.fullmatch(said):
+        try:
+            with duckdb.connect(config={"enable_external_access": False}) as connection:
+                found = connection.execute(f"select typeof(cast(null as {said}))").fetchone()
+            if found:
+                return str(found[0])
+        except duckdb.Error:
+            pass
+    raise ValueError(f"{said!r} is no type of DuckDB")

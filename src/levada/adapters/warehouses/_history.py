@@ -1,0 +1,151 @@
+"""What the lakes' catalogues record of their snapshots, read as the runner without DuckDB."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import TupleRow
+
+from levada.adapters.warehouses._session import where
+from levada.errors import LawBroken, ToolError, Unavailable
+from levada.terms import TableRef
+
+__all__ = ["Change", "History", "changed"]
+
+_HARMLESS = frozenset({"created_schema", "compacted_table", "merge_adjacent", "rewrite_delete"})
+"""What leaves every row as it was; anything unknown counts as a change."""
+
+_CHANGE = re.compile(r'(\w+):(?:"(?:[^"]|"")*"\."((?:[^"]|"")*)"|(\d+)|"(?:[^"]|"")*")')
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A snapshot that changed published tables, and the run that says it made it, if any."""
+
+    domain: str
+    version: str
+    at: datetime
+    tables: tuple[TableRef, ...]
+    run: str | None
+    what: str
+    """The catalogue's own words."""
+
+
+def changed(what: str) -> tuple[tuple[str, str | int], ...]:
+    """
+    The changes of rows or shape that a snapshot's record lists: kind, and table by name or number.
+
+    >>> changed('created_schema:"main",created_table:"main"."t_v1",inserted_into_table:3')
+    (('created_table', 't_v1'), ('inserted_into_table', 3))
+    """
+    found = []
+    for kind, table, number in _CHANGE.findall(what):
+        if kind not in _HARMLESS:
+            found.append((kind, int(number) if number else table.replace('""', '"')))
+    return tuple(found)
+
+
+class History:
+    """Snapshots by version and by run."""
+
+    def __init__(self, conninfo: Callable[[], str]) -> None:
+        self._conninfo = conninfo
+
+    def missing(self, domain: str, versions: Collection[str]) -> tuple[str, ...]:
+        """
+        Versions that the lake does not have (any more).
+
+        Asked beforehand, because `AT (VERSION => n)` past the newest snapshot reads the newest.
+        """
+        wanted = {v for v in versions if v.isdecimal()}
+        rows = self._rows(
+            "SELECT snapshot_id FROM {}.ducklake_snapshot WHERE snapshot_id = ANY(%s)",
+            domain,
+            [int(v) for v in wanted],
+        )
+        return tuple(sorted(set(versions) - {str(r[0]) for r in rows}))
+
+    def find(self, domain: str, run: str) -> str | None:
+        """The snapshot that this run committed."""
+        # The substring narrows inside PostgreSQL and never fails on a note that is not ours.
+        rows = self._rows(
+            "SELECT snapshot_id, commit_extra_info FROM {}.ducklake_snapshot_changes"
+            " WHERE strpos(commit_extra_info, %s) > 0 ORDER BY snapshot_id",
+            domain,
+            json.dumps(run),
+        )
+        return next((str(version) for version, note in rows if _run(note) == run), None)
+
+    def changes(self, domain: str, after: str = "0") -> tuple[Change, ...]:
+        """Every later snapshot that changed rows or shape of a table, oldest first."""
+        names = {
+            int(number): str(table)
+            for number, table in self._rows(
+                "SELECT table_id, table_name FROM {}.ducklake_table", domain
+            )
+        }
+        rows = self._rows(
+            "SELECT snapshot_id, snapshot_time, changes_made, commit_extra_info"
+            " FROM {0}.ducklake_snapshot_changes JOIN {0}.ducklake_snapshot USING (snapshot_id)"
+            " WHERE snapshot_id > %s ORDER BY snapshot_id",
+            domain,
+            int(after),
+        )
+        found = []
+        for version, at, what, note in rows:
+            touched = changed(what or "")
+            if touched:
+                tables = {names.get(t, "") if isinstance(t, int) else t for _, t in touched}
+                refs = sorted({ref for t in tables if (ref := _table(domain, t))})
+                found.append(
+                    Change(domain, str(version), at.astimezone(UTC), tuple(refs), _run(note), what)
+                )
+        return tuple(found)
+
+    def _rows(self, query: str, domain: str, *values: object) -> list[TupleRow]:
+        with self._connected(domain) as connection:
+            statement = sql.SQL(query).format(sql.Identifier(domain))
+            return connection.execute(statement, values or None).fetchall()
+
+    @contextmanager
+    def _connected(self, domain: str) -> Iterator[psycopg.Connection[Any]]:
+        conninfo = self._conninfo()
+        try:
+            with psycopg.connect(conninfo, autocommit=True, connect_timeout=10) as connection:
+                yield connection
+        except psycopg.errors.UndefinedTable as error:
+            raise ToolError(
+                "DuckLake", f"the lake of {domain} does not exist yet; `levada up` makes it"
+            ) from error
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise LawBroken(f"the lake of {domain}: {error}") from error
+        except psycopg.OperationalError as error:
+            raise Unavailable(
+                "the lake's catalogue", where(conninfo), str(error).splitlines()[0]
+            ) from error
+
+
+def _run(note: str | None) -> str | None:
+    try:
+        said = json.loads(note or "null")
+    except ValueError:
+        return None
+    run = said.get("run") if isinstance(said, dict) else None
+    return run if isinstance(run, str) else None
+
+
+def _table(domain: str, relation: str) -> TableRef | None:
+    """The table that a relation of the lake holds; None if its name is not one of ours."""
+    named = re.fullmatch(r"(.+)_v([1-9]\d*)", relation)
+    try:
+        return TableRef(domain, named[1], int(named[2])) if named else None
+    except ValueError:
+        return None

@@ -1,0 +1,156 @@
+"""Landed files on their way into a stage: copied while they are hashed, then split into fields."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from levada.adapters.warehouses._sql import literal, name
+from levada.errors import LandingMoved
+from levada.ports import LandedFile, StagedSource
+
+__all__ = ["REJECTS", "Reject", "load_sources", "read_rejects"]
+
+REJECTS = '"up"."rejects"'
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Reject:
+    """A line of a landed file that is no row of its source: kept out, and failed by the audit."""
+
+    source: str
+    file: str
+    line: int
+    reason: str
+    partition: str
+    """Key of the partition that the file holds."""
+
+
+def load_sources(
+    connection: duckdb.DuckDBPyConnection,
+    database: str,
+    sources: Sequence[StagedSource],
+    room: Path,
+) -> None:
+    """
+    Make one table for each source in `<database>.up`, and the table of rejects.
+
+    Every column is VARCHAR, an empty field NULL; `_file` is the path as pinned and `_line` the
+    line in that file. `room` is an empty folder for what lies in between. Raises LandingMoved.
+    """
+    # DuckDB's own reader cannot say on which line a row began, so Python splits the fields, and
+    # DuckDB reads one clean file a source however many tiny files have landed.
+    rejects = room / "rejects.csv"
+    with rejects.open("w", encoding="utf-8", newline="") as bad_file:
+        bad = csv.writer(bad_file, lineterminator="\n")
+        for number, source in enumerate(sources):
+            rows = room / f"{number}.csv"
+            with rows.open("w", encoding="utf-8", newline="") as good_file:
+                good = csv.writer(good_file, lineterminator="\n")
+                for file in source.files:
+                    copy = _copied(file, room / "landed")
+                    _split(source, file, copy, good, bad)
+                    copy.unlink()
+            target = name(database, "up", f"{source.table.domain}__{source.table.relation}")
+            types = {**dict.fromkeys((*source.columns, "_file"), "VARCHAR"), "_line": "BIGINT"}
+            _load(connection, target, rows, types)
+    shape = dict.fromkeys(("source", "file", "line", "reason", "partition_key"), "VARCHAR")
+    _load(connection, f"{name(database)}.{REJECTS}", rejects, shape | {"line": "BIGINT"})
+
+
+def _copied(file: LandedFile, to: Path) -> Path:
+    """The file's bytes, and proof that they are the pinned ones."""
+    digest = hashlib.sha256()
+    with ExitStack() as stack:
+        try:
+            landed = stack.enter_context(file.path.open("rb"))
+        except OSError as error:
+            raise LandingMoved(
+                f"{file.path} is gone since it was pinned ({error.strerror}); its step stays open"
+            ) from error
+        copy = stack.enter_context(to.open("wb"))
+        while chunk := landed.read(_CHUNK):
+            digest.update(chunk)
+            copy.write(chunk)
+    if digest.hexdigest() != file.sha256:
+        raise LandingMoved(
+            f"{file.path} changed since it was pinned: sha256 {digest.hexdigest()[:12]}, "
+            f"pinned {file.sha256[:12]}; its step stays open"
+        )
+    return to
+
+
+def _split(source: StagedSource, file: LandedFile, copy: Path, good: Any, bad: Any) -> None:
+    path, width = str(file.path), len(source.columns)
+
+    def reject(line: int, reason: str) -> None:
+        bad.writerow((source.table, path, line, reason, file.partition.key))
+
+    with copy.open(encoding="utf-8-sig", newline="") as text:
+        reader = csv.reader(text, strict=True)
+        line = 1
+        try:
+            header = next(reader, None)
+            if header is None:
+                return reject(
+                    1, f"the file is empty: it lacks its header {_listed(source.columns)}"
+                )
+            if tuple(header) != source.columns:
+                return reject(1, _difference(header, source.columns))
+            line = reader.line_num + 1
+            for row in reader:
+                if len(row) == width:
+                    good.writerow((*row, path, line))
+                elif row:
+                    reject(line, f"{len(row)} fields where the header has {width}")
+                line = reader.line_num + 1
+        except csv.Error as error:
+            # Where a quote is left open nobody can say where the next row begins.
+            reject(line, f"{error}; the rest of the file was not read")
+        except UnicodeDecodeError as error:
+            reject(line, f"not UTF-8 from about here ({error.reason}); the rest was not read")
+
+
+def _difference(header: Sequence[str], declared: Sequence[str]) -> str:
+    absent = [c for c in declared if c not in header]
+    extra = [c for c in header if c not in declared]
+    said = [f"lacks {_listed(absent)}"] if absent else []
+    said += [f"has {_listed(extra)}, which is not declared"] if extra else []
+    return "the header " + (" and ".join(said) or "has the declared columns in another order")
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(columns)
+
+
+def _load(
+    connection: duckdb.DuckDBPyConnection, target: str, file: Path, types: dict[str, str]
+) -> None:
+    if file.stat().st_size == 0:
+        columns = ", ".join(f"{name(column)} {kind}" for column, kind in types.items())
+        connection.execute(f"CREATE TABLE {target} ({columns})")
+        return
+    columns = ", ".join(f"{literal(column)}: {literal(kind)}" for column, kind in types.items())
+    connection.execute(
+        f"CREATE TABLE {target} AS FROM read_csv({literal(file)}, columns = {{{columns}}},"
+        " header = false, auto_detect = false, delim = ',', quote = '\"', escape = '\"',"
+        " new_line = '\\n', nullstr = '', parallel = false, max_line_size = 16777216)"
+    )
+
+
+def read_rejects(connection: duckdb.DuckDBPyConnection, database: str) -> Iterator[Reject]:
+    """What was kept out, by source, file and line."""
+    rows = connection.execute(
+        "SELECT source, file, line, reason, partition_key"
+        f" FROM {name(database)}.{REJECTS} ORDER BY ALL"
+    ).fetchall()
+    return (Reject(*row) for row in rows)

@@ -1,0 +1,249 @@
+"""Stages on disk: the domain's copy in which dbt builds, and the platform's own beside it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+
+from levada.adapters.warehouses._history import History
+from levada.adapters.warehouses._landing import Reject, load_sources, read_rejects
+from levada.adapters.warehouses._session import Session, scratch, translated
+from levada.adapters.warehouses._sql import column_type, literal, name, within
+from levada.errors import NotPublishable, ToolError, VersionGone
+from levada.ports import Relation, Stage, StagedSource, StagedTable
+from levada.terms import Product
+
+__all__ = ["DATABASE", "Stages", "lakes"]
+
+DATABASE = "stage"
+"""DuckDB names a database by its file: `stage.duckdb`."""
+
+_KEPT = ".kept"
+_FILE = f"{DATABASE}.duckdb"
+_RUN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+@=-]*")
+
+
+def lakes(stage: Stage) -> tuple[str, ...]:
+    """The domains in whose lakes the stage's inputs lie."""
+    return tuple(sorted({table.domain for table in stage.inputs if not table.is_source}))
+
+
+class Stages:
+    """
+    The folder of all stages: `<run>/` is the domain's, `.kept/<run>/` the platform's.
+
+    The platform makes a stage with all its inputs, keeps it, and gives the domain a copy. Sealing
+    takes the copy away and carries over nothing but the rows of the marts. So neither an open
+    handle nor a view, a generated column or a forged input that domain code left behind reaches
+    the audit or the swap.
+    """
+
+    def __init__(self, home: Path, history: History) -> None:
+        self.home, self._history = home, history
+
+    def sealed(self, run: str) -> Path:
+        """Where a sealed stage lies; the domain is not told."""
+        return self._kept(run) / _FILE
+
+    def make(
+        self,
+        session: Session,
+        run: str,
+        product: Product,
+        tables: Sequence[StagedTable],
+        sources: Sequence[StagedSource],
+    ) -> Stage:
+        """A new stage with its inputs; one that the same run made before is dropped."""
+        self.discard(run)
+        kept, folder = self._kept(run), self._folder(run)
+        self.home.mkdir(parents=True, exist_ok=True)
+        (self.home / _KEPT).mkdir(mode=0o700, exist_ok=True)
+        try:
+            (kept / "landing").mkdir(parents=True)
+            self._fill(session, kept / "pristine.duckdb", tables, sources, kept / "landing")
+            shutil.rmtree(kept / "landing")
+            folder.mkdir()
+            shutil.copyfile(kept / "pristine.duckdb", folder / _FILE)
+        except BaseException:
+            self.discard(run)
+            raise
+        staged = [t.contract.table for t in tables] + [s.table for s in sources]
+        return Stage(
+            run=run,
+            path=folder / _FILE,
+            outputs={m.table: Relation(DATABASE, "main", m.table.relation) for m in product.marts},
+            inputs={t: Relation(DATABASE, "up", f"{t.domain}__{t.relation}") for t in staged},
+        )
+
+    def seal(self, stage: Stage) -> Stage:
+        """Take a built stage away from its domain; a second call finds it taken."""
+        kept, sealed = self._kept(stage.run), self.sealed(stage.run)
+        if sealed.exists():
+            return replace(stage, path=sealed)
+        taken, pristine = kept / "taken.duckdb", kept / "pristine.duckdb"
+        for suffix in ("", ".wal"):
+            source, target = Path(f"{stage.path}{suffix}"), Path(f"{taken}{suffix}")
+            if source.exists() and not target.exists():
+                source.replace(target)
+        if not taken.exists() or not pristine.exists():
+            raise ToolError("DuckLake", f"the stage of {stage.run} is gone; it is built again")
+        marts = {table: relation.name for table, relation in stage.outputs.items()}
+        attached = (
+            f"ATTACH {literal(taken)} AS built",
+            f"ATTACH {literal(pristine)} AS {DATABASE}",
+        )
+        try:
+            with scratch(attached) as connection:
+                built = _names(connection, "tables")
+                views = _names(connection, "views")
+                faults = [
+                    f"{table} is a view in the stage; a mart is materialized as a table"
+                    if relation in views
+                    else f"{table} was not built: the stage has no table {relation}"
+                    for table, relation in sorted(marts.items())
+                    if relation not in built
+                ]
+                if faults:
+                    raise NotPublishable("; ".join(faults))
+                for relation in sorted(marts.values()):
+                    connection.execute(
+                        f"CREATE OR REPLACE TABLE {name(DATABASE, 'main', relation)} AS"
+                        f" FROM {name('built', 'main', relation)}"
+                    )
+                connection.execute(f"CHECKPOINT {DATABASE}")
+        except duckdb.Error as error:
+            raise translated(error, "") from error
+        pristine.replace(sealed)
+        for suffix in ("", ".wal"):
+            Path(f"{taken}{suffix}").unlink(missing_ok=True)
+        return replace(stage, path=sealed)
+
+    def rejects(self, stage: Stage) -> tuple[Reject, ...]:
+        """The lines of landed files that were kept out of a stage."""
+        kept = self._kept(stage.run)
+        path = next(p for p in (self.sealed(stage.run), kept / "pristine.duckdb") if p.exists())
+        attach = f"ATTACH {literal(path)} AS {DATABASE} (READ_ONLY)"
+        try:
+            with scratch([attach]) as connection:
+                return tuple(read_rejects(connection, DATABASE))
+        except duckdb.Error as error:
+            raise translated(error, "") from error
+
+    def discard(self, run: str) -> None:
+        """Remove what a run has staged."""
+        for folder in (self._folder(run), self._kept(run)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def sweep(self, live: Collection[str], grace: timedelta) -> int:
+        """
+        Remove stages of other runs; how many. A stage younger than `grace` may belong to a run
+        that was claimed after `live` was read.
+        """
+        youngest = time.time() - grace.total_seconds()
+        swept: set[str] = set()
+        for place in (self.home, self.home / _KEPT):
+            for folder in place.iterdir() if place.is_dir() else ():
+                run = folder.name
+                if run.startswith(".") or run in live or not folder.is_dir():
+                    continue
+                try:
+                    old = folder.stat().st_mtime <= youngest
+                except FileNotFoundError:
+                    continue
+                if old:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    swept.add(run)
+        return len(swept)
+
+    def _folder(self, run: str) -> Path:
+        if not _RUN.fullmatch(run):
+            raise ValueError(f"{run!r} cannot name a run: use letters, digits and _ . : + @ = -")
+        return self.home / run
+
+    def _kept(self, run: str) -> Path:
+        return self.home / _KEPT / self._folder(run).name
+
+    def _fill(
+        self,
+        session: Session,
+        path: Path,
+        tables: Sequence[StagedTable],
+        sources: Sequence[StagedSource],
+        room: Path,
+    ) -> None:
+        pinned = [t for t in tables if t.version]
+        by_domain: dict[str, set[str]] = {}
+        for table in pinned:
+            by_domain.setdefault(table.contract.table.domain, set()).add(table.version)
+        for domain, versions in sorted(by_domain.items()):
+            for version in self._history.missing(domain, versions):
+                raise VersionGone(f"the lake of {domain} no longer has version {version}")
+
+        def work(connection: duckdb.DuckDBPyConnection) -> None:
+            path.unlink(missing_ok=True)
+            connection.execute(f"ATTACH {literal(path)} AS {DATABASE}")
+            connection.execute(f"CREATE SCHEMA {name(DATABASE, 'up')}")
+            for table in tables:
+                target = f"{table.contract.table.domain}__{table.contract.table.relation}"
+                connection.execute(
+                    f"CREATE VIEW {name(DATABASE, 'up', target)} AS {_view(connection, table)}"
+                )
+            load_sources(connection, DATABASE, sources, room)
+            connection.execute(f"CHECKPOINT {DATABASE}")
+            connection.execute(f"DETACH {DATABASE}")
+
+        session.run(by_domain.keys(), work)
+
+
+def _view(connection: duckdb.DuckDBPyConnection, table: StagedTable) -> str:
+    """
+    What a run may see of an upstream table: promised columns, one version, the judged windows.
+
+    A nullable column that the contract gained after that version reads NULL. A table that was
+    absent when it was judged is empty.
+    """
+    contract = table.contract
+    present: set[str] = set()
+    if table.version:
+        lake = name(contract.table.domain, "main", contract.table.relation)
+        source = f"{lake} AT (VERSION => {int(table.version)})"
+        try:
+            described = connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
+        except duckdb.CatalogException as error:
+            raise VersionGone(
+                f"{contract.table} is not there at version {table.version}"
+            ) from error
+        present = {str(row[0]) for row in described}
+        absent = [c.name for c in contract.columns if c.required and c.name not in present]
+        if absent:
+            raise VersionGone(
+                f"{contract.table} at version {table.version} lacks {', '.join(absent)}, "
+                f"which {contract.id} {contract.version} promises"
+            )
+    elif table.windows == ():
+        source = "(SELECT 1)"
+    else:
+        raise ValueError(f"{contract.table}: a table with windows to read is pinned to a version")
+    columns = ", ".join(
+        name(c.name)
+        if c.name in present
+        else f"CAST(NULL AS {column_type(c.type)}) AS {name(c.name)}"
+        for c in contract.columns
+    )
+    condition = within(contract, table.windows) if table.version else "false"
+    return f"SELECT {columns} FROM {source} WHERE {condition}"
+
+
+def _names(connection: duckdb.DuckDBPyConnection, what: str) -> set[str]:
+    rows = connection.execute(
+        f"SELECT {what[:-1]}_name FROM duckdb_{what}()"
+        " WHERE database_name = 'built' AND schema_name = 'main'"
+    ).fetchall()
+    return {str(row[0]) for row in rows}

@@ -1,0 +1,275 @@
+"""
+Audit: what the checks of a contract find in staged data, and the verdict over a whole product.
+
+An `Auditor` runs checks and says what it found; everything here is pure. Verdicts follow Kleene's
+strong logic: what could not be told is UNKNOWN, and UNKNOWN never becomes PASS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from levada.intervals import bounds
+from levada.ports import Stage
+from levada.terms import (
+    AuditReport,
+    Check,
+    CheckResult,
+    Contract,
+    Grain,
+    Partition,
+    Product,
+    TableRef,
+    Verdict,
+    Waiver,
+)
+
+__all__ = [
+    "BUILT_IN",
+    "METRICS",
+    "OPERATORS",
+    "Auditor",
+    "argument",
+    "both",
+    "conjunction",
+    "decomposes",
+    "either",
+    "negation",
+    "reads",
+    "reports",
+    "unknown",
+    "waive",
+]
+
+METRICS: Mapping[str, str] = {
+    "columnSet": "columns that are promised and absent, or present and not promised",
+    "columnType": "columns whose type is not the promised one",
+    "duplicateValues": "rows that repeat a value already there; NULL repeats nothing",
+    "foreignKey": "rows whose value is not in the other table",
+    "interval": "rows outside the partitions that were built, or without a time",
+    "invalidValues": "values that break a list, a pattern, a bound or a length",
+    "missingValues": "values that count as missing",
+    "nullValues": "NULLs",
+    "primaryKey": "rows whose key is NULL or already there",
+    "rowCount": "rows",
+    "sql": "the one number that the query returns",
+}
+"""What a check may count in one partition, by the word that `Check.metric` holds."""
+
+OPERATORS: Mapping[str, str] = {
+    "mustBe": "{value} = {0}",
+    "mustNotBe": "{value} <> {0}",
+    "mustBeGreaterThan": "{value} > {0}",
+    "mustBeGreaterOrEqualTo": "{value} >= {0}",
+    "mustBeLessThan": "{value} < {0}",
+    "mustBeLessOrEqualTo": "{value} <= {0}",
+    "mustBeBetween": "{value} between {0} and {1}",
+    "mustNotBeBetween": "{value} not between {0} and {1}",
+}
+"""What must hold of the counted value, as SQL. Both ends of `between` belong to it."""
+
+BUILT_IN = "built in"
+"""`Check.origin` of what the platform itself needs; such a check cannot be waived."""
+
+_ROW_LEVEL = frozenset(
+    {
+        "duplicateValues",
+        "foreignKey",
+        "interval",
+        "invalidValues",
+        "missingValues",
+        "nullValues",
+        "primaryKey",
+    }
+)
+_NONE_ALLOWED = {("mustBe", 0.0), ("mustBeLessOrEqualTo", 0.0), ("mustBeLessThan", 1.0)}
+
+
+class Auditor(Protocol):
+    """Runs a contract's checks over a sealed stage."""
+
+    def audit(
+        self, stage: Stage, contract: Contract, partitions: Sequence[Partition]
+    ) -> Mapping[Partition, tuple[CheckResult, ...]]:
+        """One result for every check and partition. What cannot be told is UNKNOWN."""
+
+
+def argument(check: Check, name: str) -> object:
+    """
+    An argument of a check's metric, or None.
+
+    >>> argument(Check("a", "invalidValues", "x", arguments=(("minimum", 0),)), "minimum")
+    0
+    """
+    return dict(check.arguments).get(name)
+
+
+def reads(check: Check) -> tuple[TableRef, ...]:
+    """
+    The tables beside its own that a check reads; a product that has it must depend on them.
+
+    >>> reads(Check("a", "foreignKey", arguments=(("reads", ("fleet.planes@1",)),)))
+    (TableRef(domain='fleet', name='planes', major=1),)
+    """
+    named = argument(check, "reads")
+    names = named if isinstance(named, tuple | list) else ()
+    return tuple(TableRef.parse(str(name)) for name in names)
+
+
+def decomposes(check: Check) -> bool:
+    """
+    Whether PASS on the union of partitions implies PASS on each of them.
+
+    So it is for the shape of the table, and for a check that allows no offending row: a part of
+    nothing is nothing. A row count, a percentage or a query is judged for each partition.
+
+    >>> decomposes(Check("a", "nullValues", "x")), decomposes(Check("a", "rowCount"))
+    (True, False)
+    """
+    if check.metric in ("columnSet", "columnType"):
+        return True
+    none_allowed = (check.operator, *check.threshold) in _NONE_ALLOWED
+    return check.metric in _ROW_LEVEL and check.unit == "rows" and none_allowed
+
+
+def negation(a: Verdict) -> Verdict:
+    """
+    Kleene's not.
+
+    >>> negation(Verdict.UNKNOWN)
+    <Verdict.UNKNOWN: 'UNKNOWN'>
+    """
+    return {Verdict.PASS: Verdict.FAIL, Verdict.FAIL: Verdict.PASS}.get(_told(a), a)
+
+
+def both(a: Verdict, b: Verdict) -> Verdict:
+    """
+    Kleene's strong and: FAIL settles it, then UNKNOWN.
+
+    >>> both(Verdict.FAIL, Verdict.UNKNOWN), both(Verdict.PASS, Verdict.UNKNOWN)
+    (<Verdict.FAIL: 'FAIL'>, <Verdict.UNKNOWN: 'UNKNOWN'>)
+    """
+    for verdict in (Verdict.FAIL, Verdict.UNKNOWN):
+        if verdict in (_told(a), _told(b)):
+            return verdict
+    return Verdict.PASS
+
+
+def either(a: Verdict, b: Verdict) -> Verdict:
+    """
+    Kleene's strong or: PASS settles it, then UNKNOWN.
+
+    >>> either(Verdict.PASS, Verdict.UNKNOWN), either(Verdict.FAIL, Verdict.UNKNOWN)
+    (<Verdict.PASS: 'PASS'>, <Verdict.UNKNOWN: 'UNKNOWN'>)
+    """
+    return negation(both(negation(a), negation(b)))
+
+
+def conjunction(verdicts: Iterable[Verdict]) -> Verdict:
+    """
+    All of them. Of none it is UNKNOWN, not PASS: nothing was told.
+
+    >>> conjunction([Verdict.PASS, Verdict.PASS]), conjunction([])
+    (<Verdict.PASS: 'PASS'>, <Verdict.UNKNOWN: 'UNKNOWN'>)
+    """
+    found = list(verdicts)
+    if not found:
+        return Verdict.UNKNOWN
+    result = Verdict.PASS
+    for verdict in found:
+        result = both(result, verdict)
+    return result
+
+
+def _told(verdict: Verdict) -> Verdict:
+    if verdict is Verdict.WARN:
+        raise ValueError("WARN is the verdict of a report; a check is PASS, FAIL or UNKNOWN")
+    return verdict
+
+
+def unknown(contract: Contract, because: str) -> tuple[CheckResult, ...]:
+    """Every check of a contract, UNKNOWN for one reason."""
+    checks = contract.checks or (Check("contract", "columnSet", origin=BUILT_IN),)
+    return tuple(
+        CheckResult(check, contract.table, Verdict.UNKNOWN, because=because) for check in checks
+    )
+
+
+def reports(
+    product: Product,
+    partitions: Sequence[Partition],
+    results: Iterable[tuple[TableRef, Mapping[Partition, Sequence[CheckResult]]]],
+    contents: Mapping[TableRef, Mapping[Partition, str]] | None = None,
+) -> Mapping[Partition, AuditReport]:
+    """
+    One report for each partition, over all tables of the product.
+
+    A promised check without a result never ran, and so is UNKNOWN; a result that no contract of
+    the product promises is left out.
+    """
+    by_table = dict(results)
+    return {
+        partition: AuditReport(
+            product.id,
+            partition,
+            tuple(
+                result
+                for contract in product.contracts
+                for result in _complete(
+                    contract, by_table.get(contract.table, {}).get(partition, ())
+                )
+            ),
+            tuple(
+                (table, content[partition])
+                for table, content in (contents or {}).items()
+                if partition in content
+            ),
+        )
+        for partition in partitions
+    }
+
+
+def _complete(contract: Contract, found: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
+    by_id = {result.check.id: result for result in found if result.table == contract.table}
+    return tuple(
+        by_id.get(missing.check.id, missing)
+        for missing in unknown(contract, "the check did not run")
+    )
+
+
+def waive(
+    report: AuditReport, waivers: Iterable[Waiver], now: datetime
+) -> tuple[AuditReport, tuple[str, ...]]:
+    """
+    The report without the checks under a live waiver, and the taint that each leaves behind.
+
+    A waiver is live before it expires (wall time) for partitions that lie wholly in its window
+    (data time; a WHOLE table has none, so that any window covers it). Checks that the platform
+    itself needs cannot be waived.
+    """
+    live = {
+        (waiver.table, waiver.check): waiver
+        for waiver in waivers
+        if now < waiver.expires and _covers(waiver, report.partition)
+    }
+    kept, taint = [], []
+    for result in report.results:
+        waiver = live.get((result.table, result.check.id))
+        if waiver is None or result.check.origin == BUILT_IN:
+            kept.append(result)
+        else:
+            taint.append(
+                f"{result.table} {result.check.id}: waived by {waiver.approved_by}"
+                f" until {waiver.expires:%Y-%m-%d} ({waiver.reason})"
+            )
+    left = AuditReport(report.product, report.partition, tuple(kept), report.contents)
+    return left, tuple(taint)
+
+
+def _covers(waiver: Waiver, partition: Partition) -> bool:
+    if partition.grain is Grain.WHOLE:
+        return True
+    start, end = bounds(partition)
+    return waiver.window.start <= start and end <= waiver.window.end

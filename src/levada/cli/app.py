@@ -1,0 +1,154 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from levada import __version__
+from levada.cli import output
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="levada",
+    help="Data-mesh pipelines wired by tables alone.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+ledger_app = typer.Typer(help="Look after the ledger.", no_args_is_help=True)
+app.add_typer(ledger_app, name="ledger")
+
+Project = Annotated[
+    Path | None,
+    typer.Option("--project", help="The folder of levada.yaml.", file_okay=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Selection = Annotated[
+    list[str] | None,
+    typer.Argument(help="domain, domain.product or domain.table; nothing means all."),
+]
+From = Annotated[str | None, typer.Option("--from", help="First local day, like 2013-01-01.")]
+To = Annotated[str | None, typer.Option("--to", help="Last local day, included.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"levada {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    no_colour: Annotated[
+        bool, typer.Option("--no-color", "--no-colour", help="No colours (as NO_COLOR does).")
+    ] = False,
+    version: Annotated[  # noqa: ARG001 - eager, answers by itself
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if no_colour:
+        output.no_colour()
+
+
+@app.command()
+def check(
+    project: Project = None,
+    json: Json = False,
+    domain: Annotated[
+        list[str] | None, typer.Option("--domain", help="Only the faults of these domains.")
+    ] = None,
+) -> None:
+    """Read contracts, dbt projects and settings; name every fault at once (exit 2)."""
+    from levada.cli import checking
+
+    raise typer.Exit(checking.check(project, domains=tuple(domain or ()), as_json=json))
+
+
+@app.command("compile")
+def compile_(project: Project = None, json: Json = False) -> None:
+    """Write the compiled declarations that DAG parsing, sensors and commands read."""
+    from levada.cli import checking
+
+    raise typer.Exit(checking.compile_(project, as_json=json))
+
+
+@app.command()
+def run(
+    selection: Selection = None,
+    first: From = None,
+    last: To = None,
+    project: Project = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan with its reasons; change nothing.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Plan, then build, audit and publish, without Airflow. Exit 1 if something failed."""
+    from levada.cli import running
+
+    days = (first, last)
+    code = running.run(project, selection or [], days, dry_run=dry_run, as_json=json)
+    raise typer.Exit(code)
+
+
+@app.command()
+def status(
+    selection: Selection = None,
+    first: From = None,
+    last: To = None,
+    project: Project = None,
+    json: Json = False,
+) -> None:
+    """The board: products by intervals, ready, waiting, failed."""
+    from levada.cli import looking
+
+    raise typer.Exit(looking.status(project, selection or [], (first, last), as_json=json))
+
+
+@app.command()
+def why(
+    table: Annotated[str, typer.Argument(help="domain.table, or domain.table@major.")],
+    partition: Annotated[str, typer.Argument(help="2013-03-10, 2013-03-10T05Z, or whole.")],
+    project: Project = None,
+    json: Json = False,
+) -> None:
+    """Why a table's interval is ready or not, down to the root cause and its owner."""
+    from levada.cli import looking
+
+    raise typer.Exit(looking.why(project, table, partition, as_json=json))
+
+
+@app.command()
+def up(project: Project = None) -> None:
+    """Start the embedded PostgreSQL, with roles as in production; it stays up until `down`."""
+    from levada.cli import services
+
+    raise typer.Exit(services.up(project))
+
+
+@app.command()
+def down(project: Project = None) -> None:
+    """End what `up` started."""
+    from levada.cli import services
+
+    raise typer.Exit(services.down(project))
+
+
+@ledger_app.command("verify")
+def ledger_verify(project: Project = None) -> None:
+    """Replay the log and compare it with the projections (exit 1 if they differ)."""
+    from levada.cli import services
+
+    raise typer.Exit(services.verify(project))
+
+
+@ledger_app.command("rebuild")
+def ledger_rebuild(project: Project = None) -> None:
+    """Make the projections anew from the log."""
+    from levada.cli import services
+
+    raise typer.Exit(services.rebuild(project))

@@ -1,0 +1,74 @@
+"""`levada check` and `levada compile`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from levada.cli import output
+from levada.declare import Declared
+from levada.errors import DeclarationError, Fault
+from levada.settings import Settings, find_root, read_settings
+
+__all__ = ["check", "compile_"]
+
+
+def check(project: Path | None, *, domains: Sequence[str], as_json: bool) -> int:
+    """Every fault of every file; 2 if there is one."""
+    try:
+        settings = read_settings(find_root(project))
+        found, faults = _look(settings, deep=True)
+    except DeclarationError as error:
+        faults, found = error.faults, None
+    if domains:
+        prefixes = tuple(f"{kind}/{d}/" for kind in ("contracts", "models") for d in domains)
+        faults = tuple(f for f in faults if f.path.startswith((*prefixes, "levada.yaml")))
+    if as_json:
+        output.print_json({"ok": not faults, "faults": output.faults_json(faults)})
+    elif faults:
+        output.fail(DeclarationError(faults))
+    elif found:
+        _sum_up(found)
+    return 2 if faults else 0
+
+
+def compile_(project: Path | None, *, as_json: bool) -> int:
+    """Write the compiled declarations of the sound domains; 2 if a domain has a fault."""
+    settings = read_settings(find_root(project))
+    found, faults = _look(settings, deep=False)
+    sound = [domain for domain in settings.domains if domain not in found.broken]
+    if as_json:
+        output.print_json({"compiled": sound, "faults": output.faults_json(faults)})
+    else:
+        for domain in sound:
+            output.console.print(f"compiled .levada/{domain}.json")
+        if faults:
+            output.fail(DeclarationError(faults))
+    return 2 if faults else 0
+
+
+def _look(settings: Settings, *, deep: bool) -> tuple[Declared, tuple[Fault, ...]]:
+    from levada.adapters.dbt.workers import DbtWorkers
+    from levada.flow import declaring
+
+    with (
+        DbtWorkers() as workers,
+        output.errors.status("reading contracts and dbt projects"),
+    ):
+        found = declaring.declared(settings, workers)
+        faults = found.faults
+        if deep:
+            faults += declaring.static_faults(settings, workers, found.mesh)
+    return found, tuple(sorted(set(faults)))
+
+
+def _sum_up(found: Declared) -> None:
+    mesh = found.mesh
+    tables = sum(len(product.marts) for product in mesh.products)
+    edges = sum(len(product.dependencies) for product in mesh.products)
+    checks = sum(len(m.contract.checks) for p in mesh.products for m in p.marts)
+    domains = len({p.domain for p in mesh.products})
+    output.console.print(
+        f"[green]no fault[/]: {domains} domains, {len(mesh.products)} products, {tables} tables, "
+        f"{len(mesh.sources)} landed sources, {edges} edges, {checks} checks"
+    )

@@ -1,0 +1,143 @@
+"""
+Compiled declarations: what DAG parsing, sensors and commands read instead of asking dbt.
+
+`levada compile` writes `.levada/<domain>.json` atomically, with the hashes of the files it was made
+from; whoever reads it can tell, without dbt, that it is missing or stale.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from levada.errors import DeclarationError, Fault
+from levada.settings import Settings
+from levada.terms import Mesh, Product, Source
+
+__all__ = ["CompiledDomain", "fingerprint", "load", "load_domain", "save"]
+
+_FORMAT = 1
+_COMMAND = "run `levada compile`"
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledDomain:
+    """One domain's share of the mesh."""
+
+    domain: str
+    products: tuple[Product, ...]
+    sources: tuple[Source, ...]
+
+
+def files_of(root: Path, domain: str) -> Iterable[Path]:
+    """Every file whose change makes the domain's compiled declarations stale."""
+    yield root / "levada.yaml"
+    yield from sorted((root / "contracts" / domain).glob("*.yaml"))
+    project = root / "models" / domain
+    made = {project / "target", project / "logs", project / "dbt_packages"}
+    for folder, folders, names in os.walk(project):
+        here = Path(folder)
+        folders[:] = sorted(f for f in folders if here / f not in made)
+        yield from (here / n for n in sorted(names) if n.endswith((".sql", ".yml", ".yaml", ".py")))
+
+
+def fingerprint(root: Path, domain: str) -> str:
+    """One hash over the domain's declaration files: their names and bytes."""
+    seen = hashlib.sha256()
+    for path in files_of(root, domain):
+        seen.update(str(path.relative_to(root)).encode() + b"\0")
+        seen.update(path.read_bytes() if path.is_file() else b"")
+    return seen.hexdigest()
+
+
+def save(settings: Settings, mesh: Mesh, domains: Sequence[str]) -> tuple[Path, ...]:
+    """Write the compiled declarations of these domains, each file by rename."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    written = []
+    for domain in domains:
+        share = CompiledDomain(
+            domain,
+            tuple(p for p in mesh.products if p.domain == domain),
+            tuple(s for s in mesh.sources if s.table.domain == domain),
+        )
+        body = {
+            "format": _FORMAT,
+            "fingerprint": fingerprint(settings.root, domain),
+            "share": _adapter().dump_python(share, mode="json"),
+        }
+        path = settings.home / f"{domain}.json"
+        text = json.dumps(body, sort_keys=True, indent=1) + "\n"
+        if not path.is_file() or path.read_text() != text:
+            beside = path.with_suffix(f".{os.getpid()}.tmp")
+            beside.write_text(text)
+            beside.replace(path)
+        written.append(path)
+    return tuple(written)
+
+
+def load_domain(settings: Settings, domain: str, *, fresh: bool = True) -> CompiledDomain:
+    """
+    Read one domain's compiled declarations; `fresh` refuses stale ones.
+
+    Raises DeclarationError, naming the command that would make it right.
+    """
+    path = settings.home / f"{domain}.json"
+    place = str(path.relative_to(settings.root))
+    try:
+        stat = path.stat()
+    except OSError as error:
+        fault = Fault(place, 0, f"domain {domain} is not compiled", _COMMAND)
+        raise DeclarationError((fault,)) from error
+    body = _read(path, stat.st_mtime_ns, stat.st_size)
+    if body.get("format") != _FORMAT:
+        raise DeclarationError((Fault(place, 0, "is of another version of Levada", _COMMAND),))
+    if fresh and body["fingerprint"] != fingerprint(settings.root, domain):
+        wrong = f"the declarations of {domain} changed since they were compiled"
+        raise DeclarationError((Fault(place, 0, wrong, _COMMAND),))
+    share: CompiledDomain = body["share"]
+    return share
+
+
+def load(settings: Settings, *, fresh: bool = False) -> Mesh:
+    """
+    The mesh of every compiled domain. A domain that is not compiled is left out unless `fresh`,
+    so that one broken domain does not take the others away.
+    """
+    shares: list[CompiledDomain] = []
+    faults: list[Fault] = []
+    for domain in settings.domains:
+        try:
+            shares.append(load_domain(settings, domain, fresh=fresh))
+        except DeclarationError as error:
+            faults += error.faults
+    if faults and (fresh or not shares):
+        raise DeclarationError(faults)
+    return Mesh(
+        name=settings.name,
+        span=settings.span,
+        zone=settings.zone,
+        live_from=settings.live_from,
+        products=tuple(p for share in shares for p in share.products),
+        sources=tuple(s for share in shares for s in share.sources),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _read(path: Path, mtime: int, size: int) -> Mapping[str, Any]:  # noqa: ARG001 - the cache's key
+    body: dict[str, Any] = json.loads(path.read_text())
+    if body.get("format") == _FORMAT:
+        body["share"] = _adapter().validate_python(body["share"])
+    return body
+
+
+@functools.cache
+def _adapter() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(CompiledDomain)

@@ -1,0 +1,485 @@
+"""
+Declare: contracts, dbt projects and settings become a `Mesh`; every fault is collected.
+
+An adapter parses each dbt project into a `ParsedProject`; this stage joins the projects with the
+contracts. SQL says what is read, the contract what is promised, `meta.levada` how it waits.
+"""
+
+from __future__ import annotations
+
+import graphlib
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from levada.errors import Fault
+from levada.intervals import check_mapping, default_mapping
+from levada.settings import Settings, duration, nearest
+from levada.terms import (
+    Check,
+    Contract,
+    Dependency,
+    FanOut,
+    Grain,
+    Identity,
+    Lag,
+    Latest,
+    Layer,
+    Mart,
+    Mesh,
+    OnRestatement,
+    Owner,
+    PartitionMapping,
+    Product,
+    Rollup,
+    Source,
+    TableRef,
+    Trailing,
+    WaitPolicy,
+)
+
+__all__ = ["Declared", "ModelFacts", "ParsedProject", "SourceFacts", "declare", "selected"]
+
+_META_KEYS = ("batch", "inputs")
+_INPUT_KEYS = ("mapping", "wait", "on_restatement", "within", "required", "pinned")
+_SOURCE_KEYS = ("zone", "files", "grain", "calendar", "owner")
+_PLAIN: Mapping[str, type[Identity | Rollup | FanOut]] = {
+    "identity": Identity,
+    "rollup": Rollup,
+    "fanout": FanOut,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """One model (or seed, whose `materialized` is `seed`). Paths are from the mesh's root."""
+
+    node: str
+    name: str
+    major: int | None
+    """Its dbt version, where it has one."""
+    package: str
+    path: str
+    layer: str
+    """The folder that names its layer; empty outside any."""
+    materialized: str
+    models: tuple[str, ...]
+    """Nodes of its own project that it reads."""
+    externals: tuple[TableRef, ...]
+    """Promised tables of other domains that it reads."""
+    sources: tuple[str, ...]
+    """Source nodes that it reads."""
+    meta: Mapping[str, object]
+    """Its `meta.levada`."""
+    yaml: str
+    """The YAML that describes it; empty where none does."""
+    yaml_line: int
+    columns: tuple[tuple[str, str], ...]
+    """Columns listed in the YAML; the type is empty where none is said."""
+    code: str
+    """Checksum of its SQL, configuration, reached macros, vars and env_vars."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """One table of a dbt source."""
+
+    node: str
+    name: str
+    """The source's name: `landing`."""
+    table: str
+    columns: tuple[str, ...]
+    meta: Mapping[str, object]
+    """Its `meta.levada`."""
+    yaml: str
+    yaml_line: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedProject:
+    """A project as dbt read it, or as much of it as could be read, with every fault found."""
+
+    name: str
+    path: str
+    models: tuple[ModelFacts, ...] = ()
+    sources: tuple[SourceFacts, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+    def model(self, node: str) -> ModelFacts:
+        """The model of this dbt id. Raises KeyError."""
+        for model in self.models:
+            if model.node == node:
+                return model
+        raise KeyError(node)
+
+    def code(self, nodes: Collection[str]) -> str:
+        """
+        One checksum over the code of these nodes, whatever their order.
+
+        >>> ParsedProject("fleet", "models/fleet").code(())[:8]
+        'e3b0c442'
+        """
+        lines = sorted(f"{node} {self.model(node).code}\n" for node in nodes)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """The mesh of the sound domains, every fault, and the domains that have one."""
+
+    mesh: Mesh
+    faults: tuple[Fault, ...]
+    broken: tuple[str, ...]
+
+
+def declare(
+    settings: Settings, contracts: Sequence[Contract], projects: Sequence[ParsedProject]
+) -> Declared:
+    """Join contracts and projects into a mesh; what is wrong is collected, never raised."""
+    joining = _Joining(settings, contracts, projects)
+    products = joining.products()
+    products = joining.acyclic(products)
+    broken = {domain for domain, _ in joining.faults}
+    mesh = Mesh(
+        name=settings.name,
+        span=settings.span,
+        zone=settings.zone,
+        live_from=settings.live_from,
+        products=tuple(p for p in products if p.domain not in broken),
+        sources=tuple(joining.sources.values()),
+    )
+    faults = tuple(sorted({fault for _, fault in joining.faults}))
+    return Declared(mesh, faults, tuple(sorted(broken)))
+
+
+class _Joining:
+    """One join of contracts and projects; faults are kept with the domain they break."""
+
+    def __init__(
+        self, settings: Settings, contracts: Sequence[Contract], projects: Sequence[ParsedProject]
+    ) -> None:
+        self.settings = settings
+        self.contracts = {c.table: c for c in contracts}
+        self.projects = {p.name: p for p in projects}
+        self.faults: list[tuple[str, Fault]] = []
+        self.models = {m.node: m for p in projects for m in p.models}
+        self.marts: dict[str, Contract] = {}
+        self.sources: dict[str, Source] = {}
+        for project in projects:
+            self.faults += [(project.name, fault) for fault in project.faults]
+            self._sources(project)
+        self._promises()
+
+    def fault(self, domain: str, path: str, line: int, wrong: str, right: str = "") -> None:
+        self.faults.append((domain, Fault(path, line, wrong, right)))
+
+    def _sources(self, project: ParsedProject) -> None:
+        for found in project.sources:
+            meta: Mapping[str, Any] = found.meta
+            if not meta:
+                continue  # a source without meta.levada is not a landed table
+            place = (project.name, found.yaml, found.yaml_line)
+            told = f"source {found.name}.{found.table}"
+            for key in meta:
+                if key not in _SOURCE_KEYS:
+                    self.fault(*place, f"{told}: unknown key {key!r}", nearest(key, _SOURCE_KEYS))
+            missing = [k for k in ("zone", "files", "grain") if k not in meta]
+            if missing:
+                self.fault(*place, f"{told}: meta.levada lacks {', '.join(missing)}")
+                continue
+            folder = self.settings.landing.get(str(meta["zone"]))
+            if folder is None:
+                known = nearest(str(meta["zone"]), list(self.settings.landing))
+                self.fault(*place, f"{told}: no landing zone {meta['zone']!r}", known)
+                continue
+            try:
+                source = Source(
+                    table=TableRef(project.name, f"{found.name}.{found.table}", 0),
+                    grain=Grain(meta["grain"]),
+                    zone=str(meta.get("calendar", "UTC")),
+                    location=str(folder.relative_to(self.settings.root) / str(meta["files"])),
+                    columns=found.columns,
+                    node=found.node,
+                    owner=Owner(str(meta.get("owner", project.name))),
+                )
+            except ValueError as error:
+                self.fault(*place, f"{told}: {error}")
+                continue
+            if not source.columns:
+                self.fault(*place, f"{told} declares no columns", "list the header, in order")
+            self.sources[found.node] = source
+
+    def _promises(self) -> None:
+        """Find the model that keeps each contract."""
+        for table, contract in self.contracts.items():
+            if table.domain not in self.settings.domains:
+                right = nearest(table.domain, self.settings.domains)
+                self.fault(table.domain, contract.path, 1, f"no domain {table.domain!r}", right)
+                continue
+            project = self.projects.get(table.domain)
+            if project is None:
+                continue  # the missing project is a fault of its own
+            kept = [
+                m for m in project.models if m.name == table.name and (m.major or 1) == table.major
+            ]
+            if not kept:
+                wrong = f"promises {table}, which no model of models/{table.domain} builds"
+                right = nearest(table.name, {m.name for m in project.models} or {"(no models)"})
+                self.fault(table.domain, contract.path, 1, wrong, right)
+                continue
+            self.marts[kept[0].node] = contract
+
+    def products(self) -> list[Product]:
+        """Every product whose marts could be made."""
+        grouped: dict[tuple[str, str], list[tuple[Mart, set[str], bool]]] = {}
+        for node, contract in sorted(self.marts.items()):
+            made = self._mart(self.models[node], contract)
+            if made:
+                key = (contract.table.domain, contract.product)
+                grouped.setdefault(key, []).append(made)
+        built: list[Product] = []
+        for (domain, name), parts in sorted(grouped.items()):
+            marts = tuple(mart for mart, _, _ in parts)
+            grains = {(m.contract.grain, m.contract.zone) for m in marts}
+            if len(grains) > 1:
+                wrong = f"product {domain}.{name} mixes grains or zones of its tables"
+                right = "tables that are not built for the same partition are different products"
+                self.fault(domain, marts[0].contract.path, 1, wrong, right)
+                continue
+            nodes = {m.node for m in marts}.union(*(private for _, private, _ in parts))
+            grain, zone = grains.pop()
+            batch = all(batch for _, _, batch in parts)
+            built.append(Product(domain, name, marts, grain, zone, batch, tuple(sorted(nodes))))
+        self._private_once(built)
+        return built
+
+    def _private_once(self, products: Iterable[Product]) -> None:
+        reached: dict[str, str] = {}
+        for product in products:
+            for node in product.nodes:
+                other = reached.setdefault(node, product.id)
+                if other != product.id:
+                    model = self.models[node]
+                    wrong = f"private model {model.name} is reached from {other} and {product.id}"
+                    right = "give it a contract, or a copy to each product"
+                    self.fault(product.domain, model.path, 0, wrong, right)
+
+    def _mart(self, model: ModelFacts, contract: Contract) -> tuple[Mart, set[str], bool] | None:
+        domain = contract.table.domain
+        place = (domain, model.yaml or model.path, model.yaml_line)
+        try:
+            layer = Layer(model.layer)
+        except ValueError:
+            right = f"put it under one of {', '.join(each.value for each in Layer)}"
+            self.fault(domain, model.path, 0, f"{model.layer!r} is no layer", right)
+            return None
+        if model.materialized in ("view", "ephemeral"):
+            wrong = f"mart {model.name} is a {model.materialized}"
+            self.fault(domain, model.path, 0, wrong, "a published table is materialized: table")
+        private = self._private(model)
+        reads = self._reads(model, private)
+        reads.discard(contract.table)
+        for key in model.meta:
+            if key not in _META_KEYS:
+                self.fault(*place, f"meta.levada: unknown key {key!r}", nearest(key, _META_KEYS))
+        told = self._told(model, reads, place)
+        edges = tuple(
+            edge
+            for upstream in sorted(reads)
+            if (edge := self._edge(contract, upstream, told.get(upstream, {}), place))
+        )
+        batch = model.meta.get("batch", False) is True
+        if not isinstance(model.meta.get("batch", False), bool):
+            self.fault(*place, "meta.levada.batch is neither true nor false")
+        for edge in edges:
+            if batch and isinstance(edge.mapping, Lag | Trailing | FanOut):
+                wrong = f"batch: true with the mapping {edge.mapping.kind} of {edge.upstream}"
+                self.fault(*place, wrong, "its window differs by interval: leave batch out")
+        for check in contract.checks:
+            self._reachable(contract, check, reads)
+        code = self.projects[domain].code({model.node, *private})
+        mart = Mart(contract.table, layer, model.node, contract, edges, model.path, code)
+        return mart, private, batch
+
+    def _private(self, model: ModelFacts) -> set[str]:
+        """The private models that it reaches without passing another mart."""
+        found: set[str] = set()
+        todo = list(model.models)
+        while todo:
+            node = todo.pop()
+            if node in self.models and node not in self.marts and node not in found:
+                found.add(node)
+                todo += self.models[node].models
+        return found
+
+    def _reads(self, model: ModelFacts, private: set[str]) -> set[TableRef]:
+        reads: set[TableRef] = set()
+        for node in (model.node, *private):
+            found = self.models[node]
+            for table in found.externals:
+                if table in self.contracts:
+                    reads.add(table)
+                else:  # an edge that is not seen would be a wait that is not kept
+                    wrong = f"reads {table}, whose contract cannot be read"
+                    self.fault(found.package, found.path, 0, wrong, "mend the contract first")
+            reads |= {self.marts[parent].table for parent in found.models if parent in self.marts}
+            reads |= {self.sources[name].table for name in found.sources if name in self.sources}
+        return reads
+
+    def _told(
+        self, model: ModelFacts, reads: set[TableRef], place: tuple[str, str, int]
+    ) -> dict[TableRef, Mapping[str, Any]]:
+        told: dict[TableRef, Mapping[str, Any]] = {}
+        names = {str(t): t for t in reads} | {f"{t.domain}.{t.name}": t for t in reads}
+        inputs = model.meta.get("inputs") or {}
+        if not isinstance(inputs, Mapping):
+            self.fault(*place, "meta.levada.inputs names tables", "inputs: {domain.table: {...}}")
+            return told
+        for name, how in inputs.items():
+            table = names.get(name)
+            if table is None:
+                self.fault(*place, f"meta.levada.inputs: {name} is not read", nearest(name, names))
+            elif not isinstance(how, Mapping):
+                self.fault(*place, f"meta.levada.inputs.{name} says {how!r}", "write {mapping: …}")
+            else:
+                told[table] = how
+                for key in how:
+                    if key not in _INPUT_KEYS:
+                        wrong = f"meta.levada.inputs.{name}: unknown key {key!r}"
+                        self.fault(*place, wrong, nearest(key, _INPUT_KEYS))
+        return told
+
+    def _slicing(self, table: TableRef) -> tuple[Grain, str] | None:
+        if table.is_source:
+            source = next((s for s in self.sources.values() if s.table == table), None)
+            return (source.grain, source.zone) if source else None
+        contract = self.contracts[table]
+        return contract.grain, contract.zone
+
+    def _edge(
+        self,
+        contract: Contract,
+        upstream: TableRef,
+        told: Mapping[str, Any],
+        place: tuple[str, str, int],
+    ) -> Dependency | None:
+        slicing = self._slicing(upstream)
+        if slicing is None:
+            return None
+        ends = (*slicing, contract.grain, contract.zone)
+        try:
+            mapping = _mapping(told) or default_mapping(*ends)
+            edge = Dependency(
+                upstream=upstream,
+                downstream=contract.table,
+                mapping=mapping,
+                wait=_wait(told.get("wait")),
+                required=_truth(told.get("required", True)),
+                on_restatement=_on_restatement(told.get("on_restatement"), mapping),
+                pinned=_truth(told.get("pinned", False)),
+            )
+        except ValueError as error:
+            self.fault(*place, f"meta.levada.inputs.{upstream}: {error}")
+            return None
+        if refused := check_mapping(mapping, *ends):
+            self.fault(*place, f"{contract.table} cannot read {upstream} so: {refused}")
+            return None
+        return edge
+
+    def _reachable(self, contract: Contract, check: Check, reads: set[TableRef]) -> None:
+        """A check compares with inputs of the run; nothing else is in its stage."""
+        for named in _names(dict(check.arguments).get("reads")):
+            if TableRef.parse(named) not in reads:
+                wrong = f"check {check.id} compares with {named}, which the model does not read"
+                right = nearest(named, {str(t) for t in reads} or {"(it reads nothing)"})
+                self.fault(contract.table.domain, contract.path, 0, wrong, right)
+
+    def acyclic(self, products: list[Product]) -> list[Product]:
+        """Refuse cycles between products, naming their way."""
+        by_table = {m.table: p.id for p in products for m in p.marts}
+        by_id = {p.id: p for p in products}
+        remaining = {
+            p.id: {by_table[d.upstream] for d in p.dependencies if d.upstream in by_table}
+            for p in products
+        }
+        while True:
+            try:
+                graphlib.TopologicalSorter(remaining).prepare()
+                return products
+            except graphlib.CycleError as error:
+                way: list[str] = error.args[1]
+                for name in set(way):
+                    product = by_id[name]
+                    wrong = f"the mesh has a cycle: {' -> '.join(reversed(way))}"
+                    right = "a table cannot be made from itself; read an earlier partition of it"
+                    path = product.marts[0].contract.path
+                    self.fault(product.domain, path, 1, wrong, right)
+                remaining[way[0]] = remaining[way[0]] - {way[-1], way[1]}
+
+
+def _truth(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ValueError(f"{value!r} is neither true nor false")
+
+
+def _names(value: object) -> tuple[str, ...]:
+    return tuple(str(name) for name in value) if isinstance(value, tuple | list) else ()
+
+
+def _mapping(told: Mapping[str, Any]) -> PartitionMapping | None:
+    said = told.get("mapping")
+    within = duration(str(told["within"])) if "within" in told else None
+    if said == "latest":
+        return Latest(within)
+    if within is not None:
+        raise ValueError("'within' belongs to mapping: latest")
+    if said is None:
+        return None
+    if isinstance(said, Mapping) and len(said) == 1:
+        ((kind, number),) = said.items()
+        if kind == "lag":
+            return Lag(int(number))
+        if kind == "trailing":
+            return Trailing(int(number))
+    if isinstance(said, str) and said in _PLAIN:
+        return _PLAIN[said]()
+    known = "identity, {lag: n}, {trailing: n}, rollup, fanout or latest"
+    raise ValueError(f"no mapping {said!r}: say {known}")
+
+
+def _wait(said: object) -> WaitPolicy:
+    if said is None or said == "all":
+        return WaitPolicy()
+    if isinstance(said, Mapping) and set(said) <= {"at_least", "at_most_missing"}:
+        return WaitPolicy(**{str(k): int(v) for k, v in said.items()})
+    raise ValueError(f"no wait policy {said!r}: say all, {{at_least: n}} or {{at_most_missing: k}}")
+
+
+def _on_restatement(said: object, mapping: PartitionMapping) -> OnRestatement:
+    if said is None:
+        return OnRestatement("ignore", "as of") if isinstance(mapping, Latest) else OnRestatement()
+    if isinstance(said, Mapping) and set(said) == {"ignore"}:
+        return OnRestatement("ignore", str(said["ignore"]))
+    return OnRestatement(str(said))
+
+
+def selected(mesh: Mesh, selection: Sequence[str]) -> Iterator[Product]:
+    """
+    The products that a selection names: `domain`, `domain.product` or `domain.table`; nothing
+    selects all. Raises ValueError for a name that nothing has.
+    """
+    wanted: set[str] = set()
+    for name in selection:
+        hits = {
+            p.id
+            for p in mesh.products
+            if name in (p.domain, p.id)
+            or any(name in (str(m.table), f"{m.table.domain}.{m.table.name}") for m in p.marts)
+        }
+        if not hits:
+            known = [p.id for p in mesh.products] + sorted({p.domain for p in mesh.products})
+            raise ValueError(f"nothing is called {name!r}; {nearest(name, known)}")
+        wanted |= hits
+    return (p for p in mesh.products if not selection or p.id in wanted)

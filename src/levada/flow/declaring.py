@@ -1,0 +1,124 @@
+"""Read the declarations, cheapest first, and compile them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+from levada import compiled
+from levada.adapters import odcs
+from levada.adapters.dbt.facts import EmptyBuild, ParseRequest, column_faults
+from levada.adapters.dbt.workers import DbtWorkers
+from levada.build import columns_of
+from levada.declare import Declared, ParsedProject, declare
+from levada.errors import DeclarationError, Fault
+from levada.settings import Settings
+from levada.terms import Contract, Mesh
+
+__all__ = ["compiled_mesh", "declared", "manifest_path", "static_faults"]
+
+
+def manifest_path(settings: Settings, domain: str) -> Path:
+    """Where the parsed manifest of a domain is kept for its builds."""
+    return settings.home / f"{domain}.msgpack"
+
+
+def declared(settings: Settings, workers: DbtWorkers) -> Declared:
+    """Contracts, then dbt projects, joined; the compiled files of sound domains are written."""
+    contracts, contract_faults = odcs.read_contracts(settings.root)
+    projects, project_faults = _projects(settings, workers)
+    found = declare(settings, contracts, projects)
+    faults = {*contract_faults, *project_faults, *found.faults, *_listed(contracts, projects)}
+    broken = {*found.broken, *(d for d in settings.domains if _touches(d, faults))}
+    sound = [domain for domain in settings.domains if domain not in broken]
+    kept = tuple(p for p in found.mesh.products if p.domain in sound)
+    mesh = Mesh(
+        name=found.mesh.name,
+        span=found.mesh.span,
+        zone=found.mesh.zone,
+        live_from=found.mesh.live_from,
+        products=kept,
+        sources=found.mesh.sources,
+    )
+    compiled.save(settings, mesh, sound)
+    return Declared(mesh, tuple(sorted(faults)), tuple(sorted(broken)))
+
+
+def compiled_mesh(settings: Settings, workers: DbtWorkers) -> Mesh:
+    """The mesh from its compiled declarations; compiled first where they are stale."""
+    try:
+        return compiled.load(settings, fresh=True)
+    except DeclarationError:
+        found = declared(settings, workers)
+        if found.faults:
+            raise DeclarationError(found.faults) from None
+        return compiled.load(settings, fresh=True)
+
+
+def static_faults(settings: Settings, workers: DbtWorkers, mesh: Mesh) -> tuple[Fault, ...]:
+    """
+    Build every sound domain on empty tables of the promised shapes: what no parse can see, such
+    as a column that nobody promises or a type that the contract does not say.
+    """
+    faults: list[Fault] = []
+    for domain, products in itertools.groupby(mesh.products, key=lambda p: p.domain):
+        own = [mart for product in products for mart in product.marts]
+        read = {edge.upstream for mart in own for edge in mart.dependencies}
+        outside = [mesh.mart(t) for t in read if not t.is_source and t.domain != domain]
+        request = EmptyBuild(
+            root=settings.root,
+            project_dir=settings.root / "models" / domain,
+            manifest=manifest_path(settings, domain),
+            columns={mart.node: columns_of(mart.contract) for mart in own},
+            inputs={_external(mart.contract): columns_of(mart.contract) for mart in outside},
+            log_dir=settings.home / "logs" / "dbt" / f"check-{domain}",
+        )
+        faults += workers.empty_build(domain, request)
+    return tuple(faults)
+
+
+def _external(contract: Contract) -> str:
+    table = contract.table
+    return f"model.{table.domain}.{table.name}.v{table.major}"
+
+
+def _projects(settings: Settings, workers: DbtWorkers) -> tuple[list[ParsedProject], list[Fault]]:
+    settings.home.mkdir(parents=True, exist_ok=True)
+    projects: list[ParsedProject] = []
+    faults: list[Fault] = []
+    for domain in settings.domains:
+        folder = settings.root / "models" / domain
+        if not (folder / "dbt_project.yml").is_file():
+            wrong = f"domain {domain} has no dbt project"
+            right = f"make models/{domain}/dbt_project.yml, or leave {domain} out of `domains`"
+            faults.append(Fault("levada.yaml", 0, wrong, right))
+            continue
+        request = ParseRequest(settings.root, folder, manifest_path(settings, domain))
+        project = workers.parse(domain, request)
+        if project.name != domain:
+            wrong = f"the dbt project is called {project.name!r}"
+            place = f"models/{domain}/dbt_project.yml"
+            faults.append(Fault(place, 1, wrong, f"name it {domain!r}, as its domain"))
+        projects.append(project)
+    return projects, faults
+
+
+def _listed(contracts: Sequence[Contract], projects: Sequence[ParsedProject]) -> list[Fault]:
+    """Columns that a model's YAML lists otherwise than its contract promises."""
+    promised = {c.table: columns_of(c) for c in contracts}
+    by_name = {(t.domain, t.name, t.major): columns for t, columns in promised.items()}
+    return [
+        fault
+        for project in projects
+        for model in project.models
+        if (columns := by_name.get((project.name, model.name, model.major or 1)))
+        for fault in column_faults(model, columns)
+    ]
+
+
+def _touches(domain: str, faults: set[Fault]) -> bool:
+    """Whether a fault stands in one of the domain's own files, or in everybody's."""
+    own = (f"contracts/{domain}/", f"models/{domain}/")
+    shared = f"domain {domain} "
+    return any(f.path.startswith(own) or shared in f.wrong for f in faults)

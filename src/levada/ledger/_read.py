@@ -1,0 +1,145 @@
+"""
+What the ledger's views say, in the words of Levada.
+
+Facts are one statement, hence one snapshot, under any isolation. Its parts share their columns:
+
+    kind, name, part, n, pos, at, a .. f (texts), g (a number), json, more
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from levada.ledger.codec import decode_inputs, decode_partition, decode_results, decode_table
+from levada.terms import Attempt, Claim, Facts, Landing, Partition, Publication, TableRef, Verdict
+
+__all__ = ["FACTS", "HISTORY", "LANDED", "PUBLISHED", "claim_of", "facts_of", "line_of"]
+
+_PUBLICATION = """
+    select 'p' as kind, table_name as name, part, generation as n, pos, at, contract as a,
+           verdict as b, data_version as c, content as d, made_by as e, run as f, 0::bigint as g,
+           inputs::text as json, taint::text as more
+    from ledger.publications"""
+_LANDING = """
+    select 'l', table_name, part, generation, pos, at, path, '', '', content, '', '', size, '', ''
+    from ledger.landings"""
+_ATTEMPT = """
+    select 'a', product, part, tries, pos, at, fingerprint, verdict, because, run,
+           coalesce(not_before::text, ''), '', 0, results::text, ''
+    from ledger.attempts"""
+_CLAIM = """
+    select 'c', product, part, 0, 0, until, run, fingerprint, '', '', '', '', token,
+           inputs::text, ''
+    from ledger.claims"""
+_WITHIN = (
+    "and (start is null or %(from)s::timestamptz is null or start >= %(from)s and start < %(to)s)"
+)
+
+FACTS = f"""
+    {_PUBLICATION} where newest and table_name = any (%(tables)s) {_WITHIN}
+    union all {_LANDING} where newest and table_name = any (%(tables)s) {_WITHIN}
+    union all {_ATTEMPT} where product = any (%(products)s) {_WITHIN}
+    union all {_CLAIM} where product = any (%(products)s) {_WITHIN}
+        and until > coalesce(%(now)s::timestamptz, clock_timestamp())
+    union all select 'z', '', '', 0, position, null, '', '', '', '', '', '', 0, '', ''
+    from ledger.positions"""
+HISTORY = f"""
+    {_PUBLICATION} where table_name = %(table)s and part = %(part)s
+    union all {_LANDING} where table_name = %(table)s and part = %(part)s order by n"""
+PUBLISHED = f"{_PUBLICATION} where run = %s and data_version = %s order by pos"
+LANDED = f"{_LANDING} where entry = any (%s) order by pos"
+
+Row = tuple[Any, ...]
+
+
+def facts_of(rows: Iterable[Row]) -> Facts:
+    """The facts of one snapshot."""
+    lines: dict[tuple[TableRef, Partition], Publication | Landing] = {}
+    attempts: dict[tuple[str, Partition], Attempt] = {}
+    claims: dict[tuple[str, Partition], Claim] = {}
+    position = 0
+    for row in rows:
+        kind = row[0]
+        if kind in ("p", "l"):
+            line = line_of(row)
+            lines[line.table, line.partition] = line
+        elif kind == "a":
+            attempt = _attempt_of(row)
+            attempts[attempt.product, attempt.partition] = attempt
+        elif kind == "c":
+            claim = _claim_of(row)
+            claims[claim.product, claim.partition] = claim
+        else:
+            position = row[4]
+    return Facts(lines, attempts, claims, position)
+
+
+def line_of(row: Row) -> Publication | Landing:
+    """A publication or a landing."""
+    kind, name, part, generation, pos, at, a, b, c, d, e, f, g, inputs, taint = row
+    if kind == "l":
+        return Landing(
+            table=decode_table(name),
+            partition=decode_partition(part),
+            generation=generation,
+            content=d,
+            path=a,
+            size=g,
+            at=at.replace(tzinfo=UTC),
+            position=pos,
+        )
+    return Publication(
+        table=decode_table(name),
+        partition=decode_partition(part),
+        generation=generation,
+        contract=a,
+        verdict=Verdict(b),
+        data_version=c,
+        content=d,
+        made_by=e,
+        inputs=decode_inputs(json.loads(inputs)),
+        taint=tuple(json.loads(taint)) if taint != "[]" else (),
+        run=f,
+        at=at.replace(tzinfo=UTC),
+        position=pos,
+    )
+
+
+def claim_of(row: Row) -> Claim:
+    """A claim of `product, part, run, token, fingerprint, inputs, until`."""
+    product, part, run, token, fingerprint, inputs, until = row
+    return Claim(
+        product=product,
+        partition=decode_partition(part),
+        run=run,
+        token=token,
+        fingerprint=fingerprint,
+        inputs=decode_inputs(inputs),
+        until=until.replace(tzinfo=UTC),
+    )
+
+
+def _claim_of(row: Row) -> Claim:
+    _, product, part, _, _, until, run, fingerprint, _, _, _, _, token, inputs, _ = row
+    return claim_of((product, part, run, token, fingerprint, json.loads(inputs), until))
+
+
+def _attempt_of(row: Row) -> Attempt:
+    _, product, part, tries, pos, at, fingerprint, verdict, because, run, *rest = row
+    not_before, _, _, results, _ = rest
+    return Attempt(
+        product=product,
+        partition=decode_partition(part),
+        run=run,
+        fingerprint=fingerprint,
+        verdict=Verdict(verdict),
+        because=because,
+        results=decode_results(json.loads(results)),
+        tries=tries,
+        at=at.replace(tzinfo=UTC),
+        not_before=datetime.fromisoformat(not_before).astimezone(UTC) if not_before else None,
+        position=pos,
+    )

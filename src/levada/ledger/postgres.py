@@ -1,0 +1,346 @@
+"""
+The ledger in PostgreSQL, seen through one role: `ports.Ledger` over the functions of its schema.
+
+Laws are kept by the database (migrations/versions/*.sql), where no caller can forget them. What
+stands here asks, and reads the answer back.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from levada.errors import LawBroken, NotPublishable
+from levada.ledger._connections import Connection, Connections
+from levada.ledger._read import FACTS, HISTORY, LANDED, PUBLISHED, claim_of, facts_of, line_of
+from levada.ledger._replay import differences
+from levada.ledger.codec import (
+    decode_line,
+    decode_partition,
+    decode_table,
+    encode_attempt,
+    encode_inputs,
+    encode_landing,
+    encode_line,
+    encode_partition,
+    encode_step,
+)
+from levada.ports import Clock, Sensing, Want
+from levada.terms import (
+    Attempt,
+    Claim,
+    Facts,
+    Intent,
+    Landing,
+    Partition,
+    Publication,
+    Span,
+    Step,
+    TableRef,
+)
+
+__all__ = ["PostgresLedger"]
+
+
+class PostgresLedger:
+    """
+    The ledger through the role of `url`; threads may share it, and it survives a fork.
+
+    Time is the database's own, the same for every host, unless a `clock` is given.
+    """
+
+    def __init__(self, url: str, clock: Clock | None = None) -> None:
+        self._connections = Connections(url)
+        self._clock = clock
+        self._here = threading.local()  # the connection that holds this thread's publishing locks
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def facts(
+        self, tables: Collection[TableRef], products: Collection[str], span: Span | None = None
+    ) -> Facts:
+        """
+        Newest lines, standing attempts and live claims, as of one position.
+
+        With a span, only partitions that start inside it, and WHOLE ones.
+        """
+        with self._take() as connection:
+            return self._facts(connection, tables, products, span)
+
+    def claims(self, run: str) -> tuple[Claim, ...]:
+        """The claims that this run holds, expired ones included while nobody took them over."""
+        rows = self._rows(
+            "select product, part, run, token, fingerprint, inputs, until from ledger.claims"
+            " where run = %s order by start, part",
+            run,
+        )
+        return tuple(claim_of(row) for row in rows)
+
+    def intents(self, tables: Collection[TableRef] | None = None) -> tuple[Intent, ...]:
+        """Intents without lines, of these tables or of all."""
+        wanted = None if tables is None else [str(table) for table in tables]
+        rows = self._rows(
+            "select run, product, lines, until <= coalesce(%s::timestamptz, clock_timestamp())"
+            " from ledger.intents where %s::text[] is null or exists (select from"
+            " jsonb_array_elements(lines) l where l ->> 'table_name' = any (%s)) order by run",
+            *(self._now(), wanted, wanted),
+        )
+        return tuple(_intent(row) for row in rows)
+
+    def steps(self) -> tuple[Step, ...]:
+        """The open steps."""
+        rows = self._rows(
+            "select product, part, because, required, first from ledger.steps"
+            " order by product, start nulls first, part"
+        )
+        return tuple(
+            Step(
+                product=product,
+                partition=decode_partition(part),
+                because=because,
+                required=tuple((decode_table(t), decode_partition(p), g) for t, p, g in required),
+                first=first,
+            )
+            for product, part, because, required, first in rows
+        )
+
+    def contract(self, label: str) -> str:
+        """The recorded canonical JSON of `id version hash`."""
+        rows = self._rows("select body from ledger.contracts where label = %s", label)
+        if not rows:
+            raise NotPublishable(f"the contract {label} is not recorded: governance records it")
+        return str(rows[0][0])
+
+    def history(self, table: TableRef, partition: Partition) -> tuple[Publication | Landing, ...]:
+        """Every line of one partition, oldest first."""
+        named = {"table": str(table), "part": encode_partition(partition)}
+        with self._take() as connection:
+            return tuple(line_of(row) for row in connection.execute(HISTORY, named))
+
+    def position(self) -> int:
+        """The position of the newest line of any kind."""
+        return int(self._rows("select position from ledger.positions")[0][0])
+
+    def approved(self, subject: str, digest: str) -> str | None:
+        """Who approved the file of this hash, if anybody did."""
+        rows = self._rows(
+            "select by from ledger.approvals where subject = %s and hash = %s", subject, digest
+        )
+        return str(rows[0][0]) if rows else None
+
+    # --- sensing and claiming ---------------------------------------------------------------------
+
+    @contextmanager
+    def sensing(
+        self, tables: Collection[TableRef], products: Collection[str], span: Span | None = None
+    ) -> Iterator[Sensing]:
+        """One transaction: facts, judgement, claims; an error in the block undoes the claims."""
+        with self._take() as connection, connection.transaction():
+            facts = self._facts(connection, tables, products, span)
+            yield _Sensing(connection, facts, self._now())
+
+    def renew(self, run: str, lease: timedelta) -> None:
+        """Start or renew the lease of all the run's claims."""
+        self._rows("select ledger.renew(%s, %s, %s)", run, lease, self._now())
+
+    def release(self, run: str, partitions: Collection[Partition], because: str) -> None:
+        """Give claims back with nothing done; claims that the run does not hold are passed over."""
+        parts = Jsonb([encode_partition(partition) for partition in partitions])
+        self._rows("select ledger.release(%s, %s, %s)", run, parts, because)
+
+    def withhold(self, attempts: Sequence[Attempt]) -> None:
+        """Record attempts that do not publish and end their claims; the ledger counts the tries."""
+        self._rows("select ledger.withhold(%s)", Jsonb([encode_attempt(a) for a in attempts]))
+
+    # --- landing and steps ------------------------------------------------------------------------
+
+    def land(self, landings: Sequence[Landing]) -> tuple[Landing, ...]:
+        """Record what landed; equal content is no new line."""
+        rows = self._rows("select ledger.land(%s)", Jsonb([encode_landing(x) for x in landings]))
+        if not rows:
+            return ()
+        with self._take() as connection:
+            written = [line_of(row) for row in connection.execute(LANDED, [[r[0] for r in rows]])]
+        return tuple(line for line in written if isinstance(line, Landing))
+
+    def open_steps(self, steps: Sequence[Step]) -> int:
+        """Open steps, merging those of one product and partition; how many were new."""
+        opened = self._rows("select ledger.open_steps(%s)", Jsonb([encode_step(s) for s in steps]))
+        return int(opened[0][0])
+
+    def close_steps(self, steps: Sequence[Step], because: str) -> None:
+        """Close steps as they were read: one that requires more by now stays open."""
+        closed = Jsonb([encode_step(step) for step in steps])
+        self._rows("select ledger.close_steps(%s, %s)", closed, because)
+
+    # --- publishing -------------------------------------------------------------------------------
+
+    @contextmanager
+    def locked(self, tables: Collection[TableRef]) -> Iterator[None]:
+        """
+        Hold the publishing lock of each table.
+
+        The locks live on a connection of their own, and inside the block this thread's calls run
+        on it: when it dies, the locks are gone, and the next call (`confirm`) says so.
+        """
+        if getattr(self._here, "connection", None) is not None:
+            raise LawBroken("the publishing locks are taken once: name all tables in one call")
+        connection = self._connections.fresh()
+        try:
+            with self._connections.translated():
+                # The holder before us may be swapping; a swap is short, a queue of them is not.
+                connection.execute("set lock_timeout = '600s'")
+                connection.execute("select ledger.lock_tables(%s)", [[str(t) for t in tables]])
+                connection.execute("set lock_timeout = '60s'")
+            self._here.connection = connection
+            yield
+        finally:
+            self._here.connection = None
+            connection.close()
+
+    def intend(self, run: str, lines: Sequence[Publication]) -> None:
+        """Record what is about to be published, without data version."""
+        self._rows("select ledger.intend(%s, %s)", run, Jsonb([encode_line(x) for x in lines]))
+
+    def confirm(self, run: str) -> Intent:
+        """Re-check, under the locks, that token and intent still stand."""
+        rows = self._rows(
+            "select i.run, i.product, i.lines, i.until <= coalesce(%s::timestamptz,"
+            " clock_timestamp()) from ledger.confirm(%s) checked"
+            " join ledger.intents i on i.run = %s",
+            *(self._now(), run, run),
+        )
+        return _intent(rows[0])
+
+    def publish(self, run: str, data_version: str) -> tuple[Publication, ...]:
+        """Write the intent's lines, close its claims and steps; one transaction."""
+        self._rows("select ledger.publish(%s, %s, %s)", run, data_version, self._now())
+        with self._take() as connection:
+            written = [line_of(r) for r in connection.execute(PUBLISHED, [run, data_version])]
+        return tuple(line for line in written if isinstance(line, Publication))
+
+    def withdraw(self, run: str, because: str) -> None:
+        """Drop an intent whose swap never happened and free all claims of its run."""
+        self._rows("select ledger.withdraw(%s, %s)", run, because)
+
+    # --- governing --------------------------------------------------------------------------------
+
+    def record_contracts(self, contracts: Mapping[str, str]) -> tuple[str, ...]:
+        """Record contracts, canonical JSON by `id version hash`; returns the new labels."""
+        rows = []
+        for label, body in contracts.items():
+            words = label.rsplit(" ", 2)
+            if len(words) != 3:
+                raise NotPublishable(f"{label!r} names no contract: write `id version hash`")
+            identity, version, digest = words
+            rows.append(
+                {"label": label, "id": identity, "version": version, "hash": digest, "body": body}
+            )
+        return tuple(
+            row[0] for row in self._rows("select ledger.record_contracts(%s)", Jsonb(rows))
+        )
+
+    def record_approval(self, subject: str, digest: str, reason: str) -> bool:
+        """Approve the file `subject` as it is under this hash; whether that is new."""
+        rows = self._rows("select ledger.approve(%s, %s, %s)", subject, digest, reason)
+        return bool(rows[0][0])
+
+    # --- the owner's ------------------------------------------------------------------------------
+
+    def rebuild(self) -> int:
+        """Make the state anew from the log, while writers wait; how many entries it read."""
+        return int(self._rows("select ledger.rebuild()")[0][0])
+
+    def verify(self) -> tuple[str, ...]:
+        """Replay the log beside the state and name what differs: nothing, when all is well."""
+        with self._take() as connection:
+            return differences(connection)
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._connections.close()
+
+    # --- the parts --------------------------------------------------------------------------------
+
+    @contextmanager
+    def _take(self) -> Iterator[Connection]:
+        """The connection of this thread's publishing locks, else one of the pool."""
+        held: Connection | None = getattr(self._here, "connection", None)
+        if held is None:
+            with self._connections.take() as connection:
+                yield connection
+        else:
+            with self._connections.translated():
+                yield held
+
+    def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._take() as connection:
+            return connection.execute(statement, values).fetchall()  # type: ignore[call-overload, no-any-return]
+
+    def _facts(
+        self,
+        connection: Connection,
+        tables: Collection[TableRef],
+        products: Collection[str],
+        span: Span | None,
+    ) -> Facts:
+        asked = {
+            "tables": [str(table) for table in tables],
+            "products": list(products),
+            "from": span.start if span else None,
+            "to": span.end if span else None,
+            "now": self._now(),
+        }
+        return facts_of(connection.execute(FACTS, asked))
+
+    def _now(self) -> datetime | None:
+        return self._clock() if self._clock else None
+
+
+class _Sensing:
+    """The transaction of `sense`: what was seen, and the claims made on it."""
+
+    def __init__(self, connection: Connection, facts: Facts, now: datetime | None) -> None:
+        self._connection = connection
+        self._facts = facts
+        self._now = now
+
+    @property
+    def facts(self) -> Facts:
+        """What the ledger showed when the transaction began."""
+        return self._facts
+
+    def claim(self, wants: Sequence[Want], *, run: str, lifetime: timedelta) -> tuple[Claim, ...]:
+        """
+        Claim what is free, all in one statement.
+
+        Nor is granted what somebody published after these facts were read: judge it again.
+        """
+        asked = Jsonb(
+            [
+                {
+                    "product": want.product,
+                    "part": encode_partition(want.partition),
+                    "key": want.partition.key,
+                    "fingerprint": want.fingerprint,
+                    "inputs": encode_inputs(want.inputs),
+                }
+                for want in wants
+            ]
+        )
+        rows = self._connection.execute(
+            "select product, part, run, token, fingerprint, inputs, until"
+            " from ledger.claim(%s, %s, %s, %s, %s) order by start, part",
+            [asked, run, lifetime, self._facts.position, self._now],
+        )
+        return tuple(claim_of(row) for row in rows)
+
+
+def _intent(row: tuple[Any, ...]) -> Intent:
+    run, product, lines, expired = row
+    return Intent(run, product, tuple(decode_line(line) for line in lines), expired)

@@ -1,0 +1,214 @@
+"""
+Who may do what: databases, login roles and their rights; made by `levada up`, again and again.
+
+    levada      the ledger        owner: levada_owner; everybody else reads views, calls functions
+    lake        the catalogues    a schema per domain, owned by levada_publisher; the rest reads
+    airflow     Airflow's own     owner: airflow
+
+Reading is a group role, `levada_reader`, so that a new domain needs one grant and no more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import psycopg
+from psycopg import sql
+
+from levada.errors import TerminalError, Unavailable
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+__all__ = [
+    "GOVERNANCE",
+    "LAKE",
+    "LEDGER",
+    "OWNER",
+    "PUBLISHER",
+    "READER",
+    "RUNNER",
+    "Server",
+    "domain_role",
+    "migrate",
+    "provision",
+]
+
+LEDGER, LAKE, AIRFLOW = "levada", "lake", "airflow"
+OWNER = "levada_owner"
+RUNNER = "levada_runner"
+PUBLISHER = "levada_publisher"
+GOVERNANCE = "levada_governance"
+READER = "levada_reader"
+
+_DOMAIN = re.compile(r"[a-z][a-z0-9_]{0,40}")
+_PROVISIONING = 0x6C657661  # the advisory lock of provisioning: "leva"
+
+
+class Server(Protocol):
+    """A PostgreSQL that we may administer, and how each role signs in there."""
+
+    @property
+    def admin(self) -> str:
+        """The administrator's role."""
+
+    @property
+    def admin_url(self) -> str:
+        """The administrator's address."""
+
+    def password(self, role: str) -> str:
+        """The password of a role."""
+
+    def url(self, role: str, database: str = "levada") -> str:
+        """The role's address of a database."""
+
+
+def domain_role(domain: str) -> str:
+    """
+    The login role of a domain's own code.
+
+    >>> domain_role("weather")
+    'levada_domain_weather'
+    """
+    if not _DOMAIN.fullmatch(domain):
+        raise TerminalError(f"{domain!r} is no domain: use lower_snake_case, 41 letters at most")
+    return f"levada_domain_{domain}"
+
+
+def provision(server: Server, domains: Iterable[str]) -> None:
+    """
+    Create or complete databases, roles, rights and the ledger's schema.
+
+    Repeating it changes nothing, unless a domain or a migration is new; two at once wait for each
+    other. What a domain that is no longer declared may do is left as it was.
+    """
+    names = sorted(set(domains))
+    domain_roles = [domain_role(name) for name in names]
+    logins = [OWNER, RUNNER, PUBLISHER, GOVERNANCE, AIRFLOW, *domain_roles]
+    with _connected(server.admin_url) as admin:
+        admin.execute("select pg_advisory_lock(%s)", [_PROVISIONING])
+        _make_roles(admin, server, logins)
+        readers = [RUNNER, PUBLISHER, GOVERNANCE, *domain_roles]
+        _run(admin, "grant {} to {}", READER, _list(readers))
+        for database, owner in ((LEDGER, OWNER), (LAKE, OWNER), (AIRFLOW, AIRFLOW)):
+            _make_database(admin, database, owner)
+        for database in (LEDGER, LAKE):
+            _run(admin, "grant connect on database {} to {}", database, READER)
+        with _connected(server.url(server.admin, LAKE)) as lake:
+            _open_lake(lake, names)
+        prepare(server, LEDGER)
+
+
+def prepare(server: Server, database: str) -> None:
+    """Make `database`, owned by the owner, a ledger with its newest schema."""
+    with _connected(server.url(server.admin, database)) as ledger:
+        _close_public(ledger)
+        _reserve_locks(ledger)
+    migrate(server.url(OWNER, database))
+
+
+def migrate(url: str) -> None:
+    """Bring the ledger's schema to its newest version, as its owner."""
+    import logging
+
+    from alembic import command
+    from alembic.config import Config
+    from sqlalchemy import create_engine, text
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:", 1))
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("create schema if not exists ledger"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+# --- the parts ------------------------------------------------------------------------------------
+
+
+def _make_roles(admin: Connection[Any], server: Server, logins: Sequence[str]) -> None:
+    have = {row[0] for row in admin.execute("select rolname from pg_roles")}
+    if READER not in have:
+        _run(admin, "create role {} nologin", READER)
+    for role in logins:
+        if role not in have:
+            _run(admin, "create role {} login", role)
+        _run(admin, "alter role {} login password {}", role, sql.Literal(server.password(role)))
+    # An administrator who is no superuser may give away only what is his.
+    if not admin.execute("select rolsuper from pg_roles where rolname = current_user").fetchone()[
+        0
+    ]:  # type: ignore[index]
+        _run(admin, "grant {} to {}", _list([OWNER, PUBLISHER, AIRFLOW]), server.admin)
+
+
+def _make_database(admin: Connection[Any], name: str, owner: str) -> None:
+    if not admin.execute("select from pg_database where datname = %s", [name]).rowcount:
+        _run(admin, "create database {} owner {}", name, owner)
+    _run(admin, "revoke all on database {} from public", name)
+
+
+def _open_lake(lake: Connection[Any], domains: Sequence[str]) -> None:
+    """A schema per domain that the publisher writes and the readers read, tables to come too."""
+    _close_public(lake)
+    for domain in domains:
+        _run(lake, "create schema if not exists {} authorization {}", domain, PUBLISHER)
+        _run(lake, "grant usage on schema {} to {}", domain, READER)
+        _run(lake, "grant select on all tables in schema {} to {}", domain, READER)
+        _run(
+            lake,
+            "alter default privileges for role {} in schema {} grant select on tables to {}",
+            *(PUBLISHER, domain, READER),
+        )
+
+
+def _close_public(connection: Connection[Any]) -> None:
+    _run(connection, "revoke all on schema public from public")
+
+
+def _reserve_locks(ledger: Connection[Any]) -> None:
+    """
+    Keep advisory locks for the owner's functions, or any reader could stop every commit.
+
+    Only a superuser may; on a server where we have none, readers are trusted not to.
+    """
+    functions = ledger.execute(
+        "select oid::regprocedure::text from pg_proc"
+        " where pronamespace = 'pg_catalog'::regnamespace and proname ~ '^pg_(try_)?advisory_'"
+    ).fetchall()
+    names = sql.SQL(", ").join(sql.SQL(row[0]) for row in functions)
+    try:
+        _run(ledger, "revoke execute on function {} from public", names)
+        _run(ledger, "grant execute on function {} to {}", names, OWNER)
+    except psycopg.errors.InsufficientPrivilege:
+        return
+
+
+def _run(connection: Connection[Any], statement: str, *words: str | sql.Composable) -> None:
+    """Run a statement whose words are names, quoted here."""
+    quoted = [sql.Identifier(word) if isinstance(word, str) else word for word in words]
+    connection.execute(sql.SQL(statement).format(*quoted))  # type: ignore[arg-type]
+
+
+def _list(names: Iterable[str]) -> sql.Composable:
+    return sql.SQL(", ").join(sql.Identifier(name) for name in names)
+
+
+@contextmanager
+def _connected(url: str) -> Iterator[Connection[Any]]:
+    try:
+        connection = psycopg.connect(url, autocommit=True, connect_timeout=10)
+    except psycopg.OperationalError as error:
+        place = psycopg.conninfo.conninfo_to_dict(url)
+        where = f"{place.get('host')}:{place.get('port', 5432)}"
+        raise Unavailable("PostgreSQL", where, str(error).strip().splitlines()[-1]) from None
+    with connection:
+        yield connection

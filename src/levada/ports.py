@@ -1,0 +1,261 @@
+"""What several stages need from outside: a ledger, a warehouse, a clock. Protocols only."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from levada.terms import (
+    Attempt,
+    Claim,
+    Contract,
+    Facts,
+    Input,
+    Intent,
+    Landing,
+    Partition,
+    Product,
+    Publication,
+    Span,
+    Step,
+    TableRef,
+)
+
+__all__ = [
+    "Clock",
+    "LandedFile",
+    "Ledger",
+    "Reject",
+    "Relation",
+    "Sensing",
+    "Stage",
+    "StagedSource",
+    "StagedTable",
+    "Want",
+    "Warehouse",
+]
+
+
+class Clock(Protocol):
+    """Wall time, as an aware UTC datetime."""
+
+    def __call__(self) -> datetime:
+        """Now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A claim asked for: what `sense` judged ready, with the pins it judged."""
+
+    product: str
+    partition: Partition
+    fingerprint: str
+    inputs: tuple[Input, ...]
+
+
+class Sensing(Protocol):
+    """One ledger transaction in which a product is judged, pinned and claimed."""
+
+    @property
+    def facts(self) -> Facts:
+        """What the ledger shows in this transaction."""
+
+    def claim(self, wants: Sequence[Want], *, run: str, lifetime: timedelta) -> tuple[Claim, ...]:
+        """
+        Claim what is free; what another run holds, or is published with this very fingerprint,
+        is not granted. An expired claim is taken over unless its intent is still open.
+        """
+
+
+class Ledger(Protocol):
+    """
+    The append-only record, seen through one role. A call the role may not make raises LawBroken;
+    a database that does not answer raises Unavailable.
+    """
+
+    def facts(
+        self, tables: Collection[TableRef], products: Collection[str], span: Span | None = None
+    ) -> Facts:
+        """Newest lines of the tables and newest attempts and live claims of the products."""
+
+    def sensing(
+        self, tables: Collection[TableRef], products: Collection[str], span: Span | None = None
+    ) -> AbstractContextManager[Sensing]:
+        """Open the transaction of `sense` (role: runner)."""
+
+    def land(self, landings: Sequence[Landing]) -> tuple[Landing, ...]:
+        """Record what landed; returns the lines that are new or whose content changed (runner)."""
+
+    def claims(self, run: str) -> tuple[Claim, ...]:
+        """The claims that this run holds."""
+
+    def renew(self, run: str, lease: timedelta) -> None:
+        """Start or renew the lease of the run's claims. Raises ClaimLost (runner, publisher)."""
+
+    def release(self, run: str, partitions: Collection[Partition], because: str) -> None:
+        """Give claims back with nothing done (runner, publisher)."""
+
+    def withhold(self, attempts: Sequence[Attempt]) -> None:
+        """Record attempts that do not publish and end their claims (runner: UNKNOWN only)."""
+
+    def intend(self, run: str, lines: Sequence[Publication]) -> None:
+        """
+        Record what is about to be published, without data version (publisher). Raises ClaimLost
+        when a claim is gone, NotPublishable when verdict, contract or fingerprint forbid it.
+        """
+
+    def locked(self, tables: Collection[TableRef]) -> AbstractContextManager[None]:
+        """Hold the publishing lock of each table, taken in fixed order (publisher)."""
+
+    def intents(self, tables: Collection[TableRef] | None = None) -> tuple[Intent, ...]:
+        """Intents without lines, of these tables or of all."""
+
+    def confirm(self, run: str) -> Intent:
+        """Re-check, under the locks, that token and intent still stand. Raises ClaimLost."""
+
+    def publish(self, run: str, data_version: str) -> tuple[Publication, ...]:
+        """Write the intent's lines, close its claims and steps; one transaction (publisher)."""
+
+    def withdraw(self, run: str, because: str) -> None:
+        """Drop an intent whose swap never happened and free its claims (publisher)."""
+
+    def open_steps(self, steps: Sequence[Step]) -> int:
+        """Open steps, merging those of one product and partition; how many were new (runner)."""
+
+    def close_steps(self, steps: Sequence[Step], because: str) -> None:
+        """Close steps that nothing is left to do for (runner)."""
+
+    def steps(self) -> tuple[Step, ...]:
+        """The open steps."""
+
+    def record_contracts(self, contracts: Mapping[str, str]) -> tuple[str, ...]:
+        """
+        Record contracts, canonical JSON by `id version hash`; returns the new ones (governance).
+        Raises NotPublishable where a published version comes with another hash.
+        """
+
+    def contract(self, label: str) -> str:
+        """The recorded canonical JSON of `id version hash`. Raises NotPublishable if unknown."""
+
+    def history(self, table: TableRef, partition: Partition) -> tuple[Publication | Landing, ...]:
+        """Every line of one partition, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """Where a table stands inside a stage."""
+
+    database: str
+    schema: str
+    name: str
+
+    def __str__(self) -> str:
+        return f'"{self.database}"."{self.schema}"."{self.name}"'
+
+
+@dataclass(frozen=True, slots=True)
+class StagedTable:
+    """
+    An upstream table as a run may read it: the contract's columns only, at one data version, cut
+    to the windows that readiness judged (None: all of it).
+    """
+
+    contract: Contract
+    version: str
+    windows: tuple[tuple[datetime, datetime], ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class LandedFile:
+    """One pinned file: a mismatch of its sha256 ends the attempt."""
+
+    partition: Partition
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class StagedSource:
+    """A landed source as a run may read it: these files, every column VARCHAR."""
+
+    table: TableRef
+    columns: tuple[str, ...]
+    files: tuple[LandedFile, ...]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Reject:
+    """A line of a landed file that is no row of its source: kept out, and failed by the audit."""
+
+    source: str
+    file: str
+    line: int
+    reason: str
+    partition: str
+    """Key of the partition that the file holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A private place in which one run builds; nothing in it is published."""
+
+    run: str
+    path: Path
+    outputs: Mapping[TableRef, Relation]
+    inputs: Mapping[TableRef, Relation]
+
+
+class Warehouse(Protocol):
+    """Staging, swapping and restoring published data. Data versions are opaque strings."""
+
+    def stage(
+        self,
+        run: str,
+        product: Product,
+        tables: Sequence[StagedTable],
+        sources: Sequence[StagedSource],
+    ) -> Stage:
+        """Make the private place, with every input in it. Raises LandingMoved, VersionGone."""
+
+    def profile(self, stage: Stage, domain: str) -> Mapping[str, object]:
+        """The dbt output for building in this stage with only the domain's credentials."""
+
+    def seal(self, stage: Stage) -> Stage:
+        """Take the stage away from the domain, before it is audited; refuses views as marts."""
+
+    def rejects(self, stage: Stage) -> tuple[Reject, ...]:
+        """The lines of landed files that were kept out of the stage."""
+
+    def contents(
+        self, stage: Stage, contract: Contract, partitions: Sequence[Partition]
+    ) -> Mapping[Partition, str]:
+        """`rows:hash` of each partition of a staged table."""
+
+    def swap(
+        self,
+        stage: Stage,
+        changes: Sequence[tuple[Contract, Sequence[Partition]]],
+        note: Mapping[str, str],
+    ) -> str:
+        """Replace these partitions of all tables in one transaction; the new data version."""
+
+    def find(self, domain: str, run: str) -> str | None:
+        """The data version that this run committed, if it did."""
+
+    def restore(
+        self,
+        changes: Sequence[tuple[Contract, Sequence[Partition]]],
+        version: str,
+        note: Mapping[str, str],
+    ) -> str:
+        """Put older data back, as a new version. Raises VersionGone."""
+
+    def discard(self, stage: Stage) -> None:
+        """Remove a stage and all that is in it."""
+
+    def sweep(self, live_runs: Collection[str]) -> int:
+        """Remove stages of runs that are no longer live; how many."""

@@ -1,0 +1,107 @@
+"""
+Publish: the only writer of published tables and of publications.
+
+No transaction spans lake and ledger, so publishing is a protocol, and every step of it can be
+killed: claim, stage and audit went before; here are intent, locked swap, lines. `recover` finishes
+what a killed run left behind, whichever step it died in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from levada.errors import ClaimLost
+from levada.ports import Ledger, Stage, Warehouse
+from levada.terms import Contract, Intent, Partition, Publication, TableRef
+
+__all__ = ["publish", "recover", "restore"]
+
+Recorded = Callable[[str], Contract]
+"""The contract that the ledger recorded under a label."""
+
+
+def publish(
+    ledger: Ledger,
+    warehouse: Warehouse,
+    stage: Stage,
+    lines: Sequence[Publication],
+    recorded: Recorded,
+) -> tuple[Publication, ...]:
+    """
+    Swap a sealed and audited stage in, and write its lines (as the publisher).
+
+    `lines` lack generation and data version, which the ledger and the swap give. Raises ClaimLost
+    when another run took the claim over, NotPublishable when the law forbids a line: in both cases
+    nothing was swapped.
+    """
+    tables = sorted({line.table for line in lines})
+    ledger.intend(stage.run, lines)
+    with ledger.locked(tables):
+        _recover(ledger, warehouse, tables, but=stage.run)
+        intent = ledger.confirm(stage.run)
+        version = warehouse.swap(stage, _changes(intent, recorded), {"run": stage.run})
+        return ledger.publish(stage.run, version)
+
+
+def recover(ledger: Ledger, warehouse: Warehouse) -> tuple[str, ...]:
+    """
+    Finish or drop every intent whose lease has run out; the runs that were finished.
+
+    Safe at any time and in any number of processes: it takes the locks that a swap takes.
+    """
+    finished: list[str] = []
+    for intent in ledger.intents():
+        if intent.expired:
+            tables = sorted({line.table for line in intent.lines})
+            with ledger.locked(tables):
+                finished += _recover(ledger, warehouse, tables)
+    return tuple(finished)
+
+
+def restore(
+    ledger: Ledger,
+    warehouse: Warehouse,
+    run: str,
+    lines: Sequence[Publication],
+    version: str,
+    recorded: Recorded,
+) -> tuple[Publication, ...]:
+    """Put older data back by the same protocol: a new version, new lines. Raises VersionGone."""
+    tables = sorted({line.table for line in lines})
+    ledger.intend(run, lines)
+    with ledger.locked(tables):
+        intent = ledger.confirm(run)
+        new = warehouse.restore(_changes(intent, recorded), version, {"run": run})
+        return ledger.publish(run, new)
+
+
+def _recover(
+    ledger: Ledger, warehouse: Warehouse, tables: Collection[TableRef], but: str = ""
+) -> list[str]:
+    """Under the locks of `tables`: what the lake shows decides what the ledger says."""
+    finished: list[str] = []
+    for intent in ledger.intents(tables):
+        if not intent.expired or intent.run == but:
+            continue
+        found = warehouse.find(intent.lines[0].table.domain, intent.run)
+        try:
+            if found is None:
+                ledger.withdraw(intent.run, "its run died before the swap")
+            else:
+                ledger.publish(intent.run, found)
+                finished.append(intent.run)
+        except ClaimLost:
+            continue  # its run came back to life and finished by itself
+    return finished
+
+
+def _changes(
+    intent: Intent, recorded: Recorded
+) -> tuple[tuple[Contract, tuple[Partition, ...]], ...]:
+    """The partitions that each table of the intent changes, by its recorded contract."""
+    partitions: dict[TableRef, list[Partition]] = {}
+    labels: dict[TableRef, str] = {}
+    for line in intent.lines:
+        partitions.setdefault(line.table, []).append(line.partition)
+        labels[line.table] = line.contract
+    return tuple((recorded(labels[t]), tuple(sorted(ps))) for t, ps in sorted(partitions.items()))

@@ -1,0 +1,457 @@
+"""The judge itself, which remembers what it found about one set of facts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from levada.intervals import containing, end, inside, mapped, within
+from levada.terms import (
+    WHOLE,
+    Attempt,
+    CheckResult,
+    Dependency,
+    Facts,
+    Grain,
+    Input,
+    Landing,
+    Latest,
+    Mesh,
+    Partition,
+    Product,
+    Publication,
+    Readiness,
+    Severity,
+    State,
+    TableRef,
+    Verdict,
+    WaitPolicy,
+)
+
+__all__ = ["Change", "Judge", "Line", "Slice", "Wait", "failing", "fingerprint"]
+
+Line = Publication | Landing
+Slice = tuple[TableRef, Partition]
+Wait = tuple[TableRef, Partition, Readiness]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An input that is no longer what a published line recorded."""
+
+    table: TableRef
+    partition: Partition
+    line: Line | None
+    action: str
+    """What the edge does about it: rerun or hold."""
+    arrived: bool
+    """Whether it was absent when the line was made."""
+
+    def __str__(self) -> str:
+        how = "arrived after" if self.arrived else "changed since"
+        return f"{_named(self.table, self.partition)} {how} it was read"
+
+
+@dataclass(frozen=True, slots=True)
+class _Edge:
+    """One dependency of one partition, judged."""
+
+    dependency: Dependency
+    met: bool
+    said: str
+    ready: tuple[Partition, ...] = ()
+    absent: tuple[Partition, ...] = ()
+    waits: tuple[Wait, ...] = ()
+    """What is not ready, and what can never be."""
+    next: datetime | None = None
+    degraded: bool = False
+
+
+Edges = tuple[_Edge, ...]
+
+
+def fingerprint(
+    product: Product,
+    partition: Partition,
+    inputs: Iterable[Input],
+    parameters: Iterable[tuple[str, str]] = (),
+) -> str:
+    """
+    What a run would make, as one name: code, contracts, parameters and contents of its inputs.
+    Generations and data versions are left out: the same contents make the same data.
+
+    >>> product = Product("operations", "flights", (), Grain.DAY, "UTC")
+    >>> day = containing(Grain.DAY, datetime.fromisoformat("2013-03-10T00:00Z"))
+    >>> source = TableRef("operations", "landing.flights", 0)
+    >>> first = fingerprint(product, day, [Input(source, day, 1, "abc")])
+    >>> first == fingerprint(product, day, [Input(source, day, 2, "abc", "elsewhere")])
+    True
+    """
+    said = {
+        "product": product.id,
+        "partition": _words(partition),
+        "code": product.code,
+        "contracts": sorted((c.id, c.version, c.hash) for c in product.contracts),
+        "parameters": sorted(parameters),
+        "inputs": sorted(
+            {(str(i.table), *_words(i.partition), i.content or "") for i in inputs},
+        ),
+    }
+    text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _words(partition: Partition) -> tuple[str, str, str]:
+    start = partition.start.isoformat() if partition.start else ""
+    return partition.grain.value, start, partition.zone
+
+
+class Judge:
+    """The judgements that one set of facts allows, each made once."""
+
+    def __init__(self, mesh: Mesh, facts: Facts, now: datetime) -> None:
+        self.mesh, self.facts, self.now = mesh, facts, now
+        self._tables: dict[Slice, Readiness] = {}
+        self._inputs: dict[tuple[str, Partition], tuple[Readiness, Edges]] = {}
+        self._never: dict[tuple[str, Partition], str] = {}
+        self._edges: dict[str, tuple[Dependency, ...]] = {}
+        self._newest: dict[TableRef, Partition | None] = {}
+        self._versions: dict[TableRef, str] | None = None
+
+    # One table
+
+    def table(self, table: TableRef, partition: Partition) -> Readiness:
+        """What a reader of this table's partition may count on."""
+        key = (table, partition)
+        if key not in self._tables:
+            self._tables[key] = self._judge_table(table, partition)
+        return self._tables[key]
+
+    def _judge_table(self, table: TableRef, partition: Partition) -> Readiness:
+        if wrong := self._misplaced(partition, *self.mesh.slicing(table)):
+            return Readiness(State.IMPOSSIBLE, wrong)
+        line = self.facts.line(table, partition)
+        if table.is_source:
+            if line is None:
+                return Readiness(State.WAITING, "nothing landed")
+            return Readiness(State.READY, f"landed, generation {line.generation}")
+        product = self.mesh.product(table)
+        attempt = self.attempt(product, partition)
+        if attempt and attempt.verdict is Verdict.FAIL:
+            return Readiness(State.FAILED, _failure(attempt, table))
+        if not isinstance(line, Publication):
+            return self._unpublished(product, partition, attempt)
+        return self._published(product, partition, line)
+
+    def _unpublished(
+        self, product: Product, partition: Partition, attempt: Attempt | None
+    ) -> Readiness:
+        if claim := self.facts.claims.get((product.id, partition)):
+            said, wakes = f"being built by run {claim.run}", _ahead(claim.until, self.now)
+            return Readiness(State.WAITING, said, next=wakes)
+        if attempt:
+            said, wakes = f"could not be judged: {attempt.because}", attempt.not_before
+            return Readiness(State.WAITING, said, next=_ahead(wakes, self.now))
+        if never := self._never_built(product, partition):
+            return Readiness(State.IMPOSSIBLE, f"can never be built: {never}")
+        return Readiness(State.WAITING, "nothing published")
+
+    def _published(self, product: Product, partition: Partition, line: Publication) -> Readiness:
+        if foreign := self.foreign(line):
+            return Readiness(State.STALE, foreign)
+        if changes := self.changes(product, partition, line):
+            held = [c for c in changes if c.action == "hold"]
+            state = State.HELD if held else State.STALE
+            moved = held or changes
+            more = f", and {len(moved) - 1} more" if len(moved) > 1 else ""
+            missing = tuple((c.table, c.partition) for c in changes)
+            return Readiness(state, f"{moved[0]}{more}", missing)
+        said = f"published, generation {line.generation}, {line.verdict.value}"
+        tainted = f"; tainted: {', '.join(line.taint)}" if line.taint else ""
+        degraded = line.verdict is not Verdict.PASS or bool(line.taint)
+        return Readiness(State.READY, said + tainted, degraded=degraded)
+
+    def foreign(self, line: Publication) -> str:
+        """Why a line does not keep today's contract of its table; empty if it does."""
+        contract = self.mesh.mart(line.table).contract
+        made = line.contract.rsplit(" ", 2)
+        major = contract.version.split(".")[0]
+        if len(made) == 3 and (made[0], made[1].split(".")[0]) == (contract.id, major):
+            return ""
+        return f"published under the contract {line.contract!r}, not {contract.id} {major}.x"
+
+    def attempt(self, product: Product, partition: Partition) -> Attempt | None:
+        """
+        The newest attempt that did not publish, unless it has been overtaken: by a newer line, or
+        because what is published is again what today's code and inputs make.
+        """
+        attempt = self.facts.attempt(product.id, partition)
+        if attempt is None:
+            return None
+        lines = [line for line in self.lines(product, partition) if line is not None]
+        if any(_newer(line, attempt) for line in lines):
+            return None
+        if len(lines) == len(product.marts) and all(
+            line.made_by == fingerprint(product, partition, line.inputs)
+            and not self.changes(product, partition, line)
+            for line in lines
+        ):
+            return None
+        return attempt
+
+    def lines(self, product: Product, partition: Partition) -> tuple[Publication | None, ...]:
+        """The newest publication of each mart of a product."""
+        found = (self.facts.line(m.table, partition) for m in product.marts)
+        return tuple(n if isinstance(n, Publication) else None for n in found)
+
+    def published_as(self, product: Product, partition: Partition, mark: str) -> bool:
+        """Whether what is published of a product's partition has this fingerprint."""
+        return all(n is not None and n.made_by == mark for n in self.lines(product, partition))
+
+    def changes(
+        self, product: Product, partition: Partition, line: Publication
+    ) -> tuple[Change, ...]:
+        """The inputs of a line that changed after it was made, unless their edge ignores that."""
+        recorded = {(i.table, i.partition): i.content for i in line.inputs}
+        # A table that the run never read came with new code, and changed code makes nothing stale.
+        known = {i.table for i in line.inputs}
+        found: dict[Slice, Change] = {}
+        for edge in self._dependencies(product):
+            action = edge.on_restatement.action
+            if action == "ignore" or edge.upstream not in known:
+                continue
+            for key in ((edge.upstream, p) for p in self._read(edge, partition)):
+                line_now, before = self.facts.line(*key), recorded.get(key)
+                if (line_now.content if line_now else None) != before and (
+                    key not in found or action == "hold"
+                ):
+                    found[key] = Change(*key, line_now, action, before is None)
+        return tuple(found.values())
+
+    def _read(self, edge: Dependency, partition: Partition) -> tuple[Partition, ...]:
+        """The upstream slices that an edge means now."""
+        if isinstance(edge.mapping, Latest):
+            newest = self._newest_slice(edge.upstream)
+            return (newest,) if newest else ()
+        return mapped(
+            edge.mapping, partition, *self.mesh.slicing(edge.upstream), self.mesh.span
+        ).partitions
+
+    def _newest_slice(self, table: TableRef) -> Partition | None:
+        """The newest slice of a table that has a line."""
+        if table not in self._newest:
+            slices = reversed(within(*self.mesh.slicing(table), self.mesh.span))
+            self._newest[table] = next((p for p in slices if self.facts.line(table, p)), None)
+        return self._newest[table]
+
+    def _misplaced(self, partition: Partition, grain: Grain, zone: str) -> str:
+        """Why there can be no such slice; empty if there can."""
+        if partition.start is None:
+            return "" if grain is Grain.WHOLE else f"it is sliced by {grain.value}"
+        if (partition.grain, partition.zone) != (grain, zone):
+            return f"{partition} is no {grain.value} of {zone}"
+        if containing(grain, partition.start, zone) != partition:
+            return f"no {grain.value} of {zone} starts at {partition.start:%Y-%m-%d %H:%M}Z"
+        if not inside(partition, self.mesh.span):
+            return f"{partition} lies outside the mesh's span"
+        return ""
+
+    def _dependencies(self, product: Product) -> tuple[Dependency, ...]:
+        if product.id not in self._edges:
+            self._edges[product.id] = tuple(dict.fromkeys(product.dependencies))
+        return self._edges[product.id]
+
+    # All inputs of a product
+
+    def inputs(self, product: Product, partition: Partition) -> Readiness:
+        """Whether the product's partition may be built now."""
+        return self._judged(product, partition)[0]
+
+    def unmet(self, product: Product, partition: Partition) -> tuple[Wait, ...]:
+        """What a product's partition waits for, in order, each with its judgement."""
+        edges = self._judged(product, partition)[1]
+        waits = {w for e in edges if e.dependency.required and not e.met for w in e.waits}
+        return tuple(sorted(waits, key=lambda w: w[:2]))
+
+    def pins(self, product: Product, partition: Partition) -> tuple[Input, ...]:
+        """
+        What a build would read now: every mapped slice, with content None where it is not ready.
+        All slices of a published table are pinned at the table's newest data version.
+        """
+        found: dict[Slice, Input] = {}
+        for edge in self._judged(product, partition)[1]:
+            table = edge.dependency.upstream
+            for p in edge.absent:
+                found.setdefault((table, p), Input(table, p, 0, None))
+            for p in edge.ready:
+                if line := self.facts.line(table, p):
+                    version = line.path if isinstance(line, Landing) else self._version(table)
+                    found[table, p] = Input(table, p, line.generation, line.content, version)
+        return tuple(found[key] for key in sorted(found))
+
+    def _version(self, table: TableRef) -> str:
+        """The data version of a table's newest line: it holds all older lines too."""
+        if self._versions is None:
+            newest: dict[TableRef, Publication] = {}
+            for line in self.facts.lines.values():
+                if isinstance(line, Publication):
+                    last = newest.get(line.table)
+                    if last is None or (line.position, line.at) > (last.position, last.at):
+                        newest[line.table] = line
+            self._versions = {t: line.data_version for t, line in newest.items()}
+        return self._versions[table]
+
+    def _judged(self, product: Product, partition: Partition) -> tuple[Readiness, Edges]:
+        key = (product.id, partition)
+        if key not in self._inputs:
+            self._inputs[key] = self._judge_inputs(product, partition)
+        return self._inputs[key]
+
+    def _judge_inputs(self, product: Product, partition: Partition) -> tuple[Readiness, Edges]:
+        if wrong := self._misplaced(partition, product.grain, product.zone):
+            return Readiness(State.IMPOSSIBLE, wrong), ()
+        edges = tuple(self._edge(d, partition) for d in self._dependencies(product))
+        required = [e for e in edges if e.dependency.required]
+        unmet = [e for e in required if not e.met]
+        missing = tuple(dict.fromkeys((t, p) for e in unmet or required for t, p, _ in e.waits))
+        wakes = min((e.next for e in required if e.next), default=None)
+        if unmet:
+            if never := self._never_built(product, partition):
+                return Readiness(State.IMPOSSIBLE, f"can never be built: {never}", missing), edges
+            said = "waits for " + "; ".join(e.said for e in unmet)
+            return Readiness(State.WAITING, said, missing, wakes), edges
+        said = ", ".join(e.said for e in edges) or "reads nothing"
+        degraded = bool(missing) or any(e.degraded for e in edges)
+        return Readiness(State.READY, said, missing, wakes, degraded), edges
+
+    def _edge(self, edge: Dependency, partition: Partition) -> _Edge:
+        """Judge one dependency of one partition."""
+        if isinstance(edge.mapping, Latest):
+            return self._latest(edge, edge.mapping)
+        table = edge.upstream
+        grain, zone = self.mesh.slicing(table)
+        found = mapped(edge.mapping, partition, grain, zone, self.mesh.span)
+        judged = [(p, self.table(table, p)) for p in found.partitions]
+        ready = tuple(p for p, r in judged if r.state is State.READY)
+        waits = [(table, p, r) for p, r in judged if r.state is not State.READY]
+        absent = tuple(p for _, p, _ in waits)
+        never = [(p, Readiness(State.IMPOSSIBLE, why)) for p, why in found.impossible]
+        waits += [(table, p, r) for p, r in never if p is not None]
+        met = edge.wait.met(ready=len(ready), total=found.total)
+        lacking = [(p, r) for _, p, r in waits] + [(p, r) for p, r in never if p is None]
+        if found.total == 1:
+            name = _named(table, found.partitions[0] if found.partitions else None)
+            said = name if met else f"{name}: {lacking[0][1].because}"
+        elif met or not edge.required:
+            said = f"{len(ready)} of {found.total} {grain.value}s of {table}"
+        else:
+            first, why = lacking[0]
+            name = f"{len(lacking)} of {found.total} {grain.value}s of {table}"
+            if len(lacking) == 1:
+                said = f"{_named(table, first)}: {why.because}"
+            else:
+                said = f"{name}: {first}: {why.because}, ..."
+        degraded = any(r.degraded for _, r in judged)
+        return _Edge(edge, met, said, ready, absent, tuple(waits), degraded=degraded)
+
+    def _latest(self, edge: Dependency, mapping: Latest) -> _Edge:
+        """Judge a dependency on the newest slice there is."""
+        table = edge.upstream
+        newest = self._newest_slice(table)
+        line = self.facts.line(table, newest) if newest else None
+        if newest is None or line is None:
+            due = self._due(table)
+            if due is None:
+                return _Edge(edge, False, f"{table}: the mesh's span holds no slice of it")
+            readiness = self.table(table, due)
+            said = f"{_named(table, due)}: {readiness.because}"
+            return _Edge(edge, False, said, (), (WHOLE,), ((table, due, readiness),))
+        readiness = self.table(table, newest)
+        wakes = None
+        if readiness.state is State.READY and mapping.within is not None:
+            wakes = _ahead(line.at + mapping.within, self.now)
+            if self.now - line.at > mapping.within:
+                old = (
+                    f"published {_long(self.now - line.at)} ago, not within {_long(mapping.within)}"
+                )
+                readiness = Readiness(State.WAITING, old)
+        name = f"the latest {_named(table, newest)}"
+        if readiness.state is not State.READY:
+            said = f"{name}: {readiness.because}"
+            return _Edge(edge, False, said, (), (newest,), ((table, newest, readiness),))
+        return _Edge(edge, True, name, (newest,), next=wakes, degraded=readiness.degraded)
+
+    def _due(self, table: TableRef) -> Partition | None:
+        """The slice that should be the newest by now."""
+        slices = within(*self.mesh.slicing(table), self.mesh.span)
+        over = (p for p in reversed(slices) if p.start is None or end(p) <= self.now)
+        return next(over, slices[0] if slices else None)
+
+    def _never_built(self, product: Product, partition: Partition) -> str:
+        """Why a partition can never be built, whatever may land; empty if it can."""
+        key = (product.id, partition)
+        if key not in self._never:
+            required = (d for d in self._dependencies(product) if d.required)
+            reasons = (self._never_met(d, partition) for d in required)
+            self._never[key] = next((why for why in reasons if why), "")
+        return self._never[key]
+
+    def _never_met(self, edge: Dependency, partition: Partition) -> str:
+        table = edge.upstream
+        found = mapped(edge.mapping, partition, *self.mesh.slicing(table), self.mesh.span)
+        never = list(found.impossible)
+        if not table.is_source:
+            above = self.mesh.product(table)
+            lacking = (p for p in found.partitions if self.facts.line(table, p) is None)
+            never += [(p, why) for p in lacking if (why := self._never_built(above, p))]
+        possible = found.total - len(never)
+        policy = WaitPolicy(at_least=1) if isinstance(edge.mapping, Latest) else edge.wait
+        if not never or policy.met(ready=possible, total=found.total):
+            return ""
+        return f"{_named(table, never[0][0])}: {never[0][1]}"
+
+
+def _newer(line: Line, attempt: Attempt) -> bool:
+    """Whether a line came after an attempt: by the ledger's position, where both have one."""
+    if line.position and attempt.position:
+        return line.position > attempt.position
+    return line.at > attempt.at
+
+
+def _named(table: TableRef, partition: Partition | None) -> str:
+    return f"{table} {partition}" if partition and partition.start else str(table)
+
+
+def _ahead(instant: datetime | None, now: datetime) -> datetime | None:
+    return instant if instant and instant > now else None
+
+
+def _long(time: timedelta) -> str:
+    return f"{time.days}d" if time.days else f"{time.total_seconds() / 3600:.3g}h"
+
+
+def failing(attempt: Attempt | None) -> tuple[CheckResult, ...]:
+    """The results that made an audit fail."""
+    return tuple(
+        r
+        for r in (attempt.results if attempt else ())
+        if r.verdict is Verdict.FAIL and r.check.severity is Severity.BLOCKING
+    )
+
+
+def _failure(attempt: Attempt, table: TableRef) -> str:
+    """Which checks failed; for a table that passed, those of the siblings it is withheld with."""
+    bad = failing(attempt)
+    own = [r for r in bad if r.table == table]
+    names = [
+        f"{r.check.id} ({r.count} {r.check.unit})" if r.count else r.check.id for r in own or bad
+    ]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    failed = f"audit failed: {', '.join(names[:3]) or attempt.because}{more}"
+    if own or not bad:
+        return failed
+    siblings = ", ".join(sorted({str(r.table) for r in bad}))
+    return f"withheld with {siblings} of the same product: {failed}"

@@ -1,0 +1,134 @@
+"""Root causes: from a partition that is not ready to the first thing that keeps it waiting."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from levada.readiness.judge import Judge, Slice, Wait, failing
+from levada.terms import (
+    CheckResult,
+    Facts,
+    Mesh,
+    Owner,
+    Partition,
+    Product,
+    Publication,
+    Readiness,
+    Severity,
+    State,
+    TableRef,
+    Verdict,
+)
+
+__all__ = ["Hop", "ancestors", "trace"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """A root cause: why the table at the start of its `path` is not ready."""
+
+    table: TableRef
+    partition: Partition
+    readiness: Readiness
+    owner: Owner
+    since: datetime | None
+    results: tuple[CheckResult, ...]
+    """What did not pass in this table, blocking checks first."""
+    path: tuple[Slice, ...]
+    """From the table that was asked about to this one, both included."""
+
+
+def ancestors(mesh: Mesh, table: TableRef) -> set[TableRef]:
+    """The table, its siblings and all they are made from: what `trace` needs the facts of."""
+    found: set[TableRef] = set()
+    ahead = [table]
+    while ahead:
+        table = ahead.pop()
+        if table in found:
+            continue
+        found.add(table)
+        if not table.is_source:
+            product = mesh.product(table)
+            ahead += [m.table for m in product.marts]
+            ahead += [d.upstream for d in product.dependencies]
+    return found
+
+
+def trace(
+    mesh: Mesh, table: TableRef, partition: Partition, facts: Facts, now: datetime
+) -> tuple[Hop, ...]:
+    """
+    Every root cause of a partition that is not ready, each by its shortest path, nearest first.
+    The facts are those of `ancestors`; a ready partition has no cause.
+    """
+    judge = Judge(mesh, facts, now)
+    first = judge.table(table, partition)
+    if first.state is State.READY:
+        return ()
+    start = (table, partition)
+    seen: set[Slice] = {start}
+    paths: deque[tuple[Readiness, tuple[Slice, ...]]] = deque([(first, (start,))])
+    hops: list[Hop] = []
+    while paths:
+        found, path = paths.popleft()
+        blamed = _blamed(judge, *path[-1], found)
+        if not blamed:
+            hops.append(_hop(judge, found, path))
+        for further, at, why in blamed:
+            if (further, at) not in seen:
+                seen.add((further, at))
+                paths.append((why, (*path, (further, at))))
+    return tuple(hops)
+
+
+def _blamed(judge: Judge, table: TableRef, at: Partition, found: Readiness) -> tuple[Wait, ...]:
+    """What keeps a partition from being ready; nothing where it is itself the cause."""
+    if table.is_source or found.state is State.HELD:
+        return ()
+    if judge.table(table, at).state is State.READY:  # ready, yet too old for its reader
+        return ()
+    product = judge.mesh.product(table)
+    if found.state is State.FAILED:
+        bad = {r.table for r in failing(judge.attempt(product, at))}
+        passing = bad and table not in bad
+        return tuple((t, at, judge.table(t, at)) for t in sorted(bad)) if passing else ()
+    if (product.id, at) in judge.facts.claims:
+        return ()
+    waits = judge.unmet(product, at)
+    if judge.inputs(product, at).state is State.IMPOSSIBLE:
+        return tuple(w for w in waits if w[2].state is State.IMPOSSIBLE)
+    return waits
+
+
+def _hop(judge: Judge, found: Readiness, path: tuple[Slice, ...]) -> Hop:
+    table, at = path[-1]
+    owner = judge.mesh.owner(table)
+    if table.is_source or found.state is State.IMPOSSIBLE:
+        return Hop(table, at, found, owner, None, (), path)
+    product = judge.mesh.product(table)
+    attempt = judge.attempt(product, at)
+    results = [
+        r
+        for r in (attempt.results if attempt else ())
+        if r.table == table and r.verdict is not Verdict.PASS
+    ]
+    results.sort(key=lambda r: r.check.severity is not Severity.BLOCKING)
+    line = judge.facts.line(table, at)
+    since: datetime | None = None
+    if attempt:
+        since = attempt.at
+    elif isinstance(line, Publication):
+        moved = [c.line.at for c in judge.changes(product, at, line) if c.line]
+        since = min(moved, default=line.at)
+    elif (product.id, at) not in judge.facts.claims:
+        since = _ready_since(judge, product, at)
+        found = replace(found, because="not built yet, though its inputs are ready")
+    return Hop(table, at, found, owner, since, tuple(results), path)
+
+
+def _ready_since(judge: Judge, product: Product, at: Partition) -> datetime | None:
+    """When the last of a product's inputs came."""
+    read = (judge.facts.line(i.table, i.partition) for i in judge.pins(product, at) if i.content)
+    return max((line.at for line in read if line), default=None)

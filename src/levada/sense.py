@@ -1,0 +1,74 @@
+"""Sense: may a product's partition be built now, from which inputs, under which fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+
+from levada.ports import Want
+from levada.readiness import Judge, fingerprint
+from levada.terms import Facts, Mesh, Partition, Product, Readiness, State, TableRef
+
+__all__ = ["fingerprint", "products_to_read", "tables_to_read", "want", "wants"]
+
+
+def tables_to_read(mesh: Mesh, products: Iterable[Product | str]) -> set[TableRef]:
+    """
+    The tables whose lines the judgement of these products needs: their own, their inputs, and the
+    inputs of their inputs.
+    """
+    found: set[TableRef] = set()
+    for product in _resolved(mesh, products):
+        found |= _reach(product)
+        for dependency in product.dependencies:
+            if not dependency.upstream.is_source:
+                found |= _reach(mesh.product(dependency.upstream))
+    return found
+
+
+def products_to_read(mesh: Mesh, products: Iterable[Product | str]) -> set[str]:
+    """The products whose attempts and claims that judgement needs: these and those they read."""
+    found: set[str] = set()
+    for product in _resolved(mesh, products):
+        above = {d.upstream for d in product.dependencies if not d.upstream.is_source}
+        found |= {product.id, *(mesh.product(table).id for table in above)}
+    return found
+
+
+def _resolved(mesh: Mesh, products: Iterable[Product | str]) -> Iterator[Product]:
+    """Products, of which some may be named by id."""
+    return (mesh.product(p) if isinstance(p, str) else p for p in products)
+
+
+def _reach(product: Product) -> set[TableRef]:
+    """A product's own tables and its inputs."""
+    return {m.table for m in product.marts} | {d.upstream for d in product.dependencies}
+
+
+def want(
+    mesh: Mesh, product: Product, partition: Partition, facts: Facts, now: datetime
+) -> Want | Readiness:
+    """
+    The claim to ask for, or why not: its inputs are not ready, or what is published is what a
+    build would make (READY, "already current").
+    """
+    return _want(Judge(mesh, facts, now), product, partition)
+
+
+def wants(
+    mesh: Mesh, product: Product, partitions: Iterable[Partition], facts: Facts, now: datetime
+) -> Mapping[Partition, Want | Readiness]:
+    """`want` of many partitions of one product, judged together."""
+    judge = Judge(mesh, facts, now)
+    return {partition: _want(judge, product, partition) for partition in partitions}
+
+
+def _want(judge: Judge, product: Product, partition: Partition) -> Want | Readiness:
+    readiness = judge.inputs(product, partition)
+    if readiness.state is not State.READY:
+        return readiness
+    pinned = judge.pins(product, partition)
+    mark = fingerprint(product, partition, pinned)
+    if judge.published_as(product, partition, mark):
+        return Readiness(State.READY, "already current")
+    return Want(product.id, partition, mark, pinned)

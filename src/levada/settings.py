@@ -1,0 +1,215 @@
+"""`levada.yaml`, read in one place: the mesh's name, span, zones, warehouse and domains."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from levada.errors import DeclarationError, Fault
+from levada.terms import Span
+
+__all__ = ["Settings", "duration", "find_root", "nearest", "read_settings"]
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_KEYS = {
+    "": ("mesh", "zone", "span", "live_from", "warehouse", "landing", "domains", "probe", "lease"),
+    "span": ("from", "to"),
+    "warehouse": ("type", "path"),
+    "probe": ("every", "horizon"),
+}
+_NEEDED = ("mesh", "zone", "span", "domains")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `levada.yaml` says, with paths made absolute."""
+
+    root: Path
+    name: str
+    zone: str
+    span: Span
+    live_from: datetime
+    warehouse: str
+    lake: Path
+    landing: Mapping[str, Path]
+    domains: tuple[str, ...]
+    probe_every: timedelta
+    probe_horizon: timedelta
+    lease: timedelta
+
+    @property
+    def home(self) -> Path:
+        """Where Levada keeps what it makes: compiled declarations, stages, embedded services."""
+        return self.root / ".levada"
+
+
+def duration(text: str) -> timedelta:
+    """
+    Read a duration.
+
+    >>> duration("40d"), duration("30s")
+    (datetime.timedelta(days=40), datetime.timedelta(seconds=30))
+    """
+    match = re.fullmatch(r"(\d+)\s*([smhdw])", str(text).strip())
+    if not match:
+        raise ValueError(f"{text!r} is no duration: write a number and s, m, h, d or w, like 40d")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def nearest(key: str, known: Collection[str]) -> str:
+    """
+    What an unknown key was probably meant to be, as the second half of a fault.
+
+    >>> nearest("grian", ["grain", "zone"])
+    "did you mean 'grain'?"
+    """
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(sorted(known))}"
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The nearest folder, upwards, that holds a `levada.yaml`. Raises DeclarationError."""
+    told = os.environ.get("LEVADA_PROJECT")
+    here = (start or Path(told or ".")).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "levada.yaml").is_file():
+            return folder
+    wrong = f"no levada.yaml here or in a folder above {here}"
+    raise DeclarationError((Fault("levada.yaml", 0, wrong, "name one with --project DIR"),))
+
+
+def read_settings(root: Path) -> Settings:
+    """Read `levada.yaml` of this folder. Raises DeclarationError with every fault at once."""
+    import yaml
+
+    path = root / "levada.yaml"
+    try:
+        text = path.read_text()
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data: Any = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - keeps dates as strings
+    except OSError as error:
+        raise DeclarationError((Fault("levada.yaml", 0, f"cannot be read: {error}"),)) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 0
+        raise DeclarationError((Fault("levada.yaml", line, f"is no YAML: {error}"),)) from error
+    if not isinstance(data, dict):
+        raise DeclarationError((Fault("levada.yaml", 1, "is empty", "see reference/declarations"),))
+    reading = _Reading(dict(_lines(node)))
+    reading.keys(data)
+    settings = reading.settings(root, data)
+    if reading.faults or settings is None:
+        raise DeclarationError(reading.faults)
+    return settings
+
+
+class _Reading:
+    """One pass over `levada.yaml` that collects its faults."""
+
+    def __init__(self, lines: Mapping[str, int]) -> None:
+        self.lines = lines
+        self.faults: list[Fault] = []
+
+    def fault(self, key: str, wrong: str, right: str = "") -> None:
+        self.faults.append(Fault("levada.yaml", self.lines.get(key, 0), wrong, right))
+
+    def keys(self, data: dict[str, Any]) -> None:
+        for section, known in _KEYS.items():
+            part = data.get(section, {}) if section else data
+            if not isinstance(part, dict):
+                self.fault(section, f"{section!r} holds no keys", f"known: {', '.join(known)}")
+                data.pop(section)
+                continue
+            for key in part:
+                if key not in known:
+                    place = f"{section}.{key}" if section else key
+                    self.fault(place, f"unknown key {key!r}", nearest(key, known))
+        for key in _NEEDED:
+            if key not in data:
+                self.faults.append(Fault("levada.yaml", 0, f"{key!r} is missing"))
+
+    def settings(self, root: Path, data: dict[str, Any]) -> Settings | None:
+        zone = str(data.get("zone", "UTC"))
+        try:
+            ZoneInfo(zone)
+        except (KeyError, ValueError, OSError):
+            self.fault("zone", f"no such time zone {zone!r}", "write one like America/New_York")
+            zone = "UTC"
+        span, live = self._span(data, zone)
+        domains = data.get("domains", [])
+        if not isinstance(domains, list) or not domains:
+            self.fault("domains", "'domains' is a list of at least one domain")
+            domains = []
+        if len(set(domains)) != len(domains):
+            self.fault("domains", "a domain is named twice")
+        landing = data.get("landing") or {}
+        if not isinstance(landing, dict):
+            self.fault("landing", "'landing' names folders", "landing: {zone: folder}")
+            landing = {}
+        warehouse, probe = data.get("warehouse") or {}, data.get("probe") or {}
+        every = self._duration("probe.every", probe.get("every", "30s"))
+        horizon = self._duration("probe.horizon", probe.get("horizon", "40d"))
+        lease = self._duration("lease", data.get("lease", "30s"))
+        if span is None or live is None:
+            return None
+        return Settings(
+            root=root,
+            name=str(data.get("mesh", "")),
+            zone=zone,
+            span=span,
+            live_from=live,
+            warehouse=str(warehouse.get("type", "ducklake")),
+            lake=root / str(warehouse.get("path", ".levada/lake")),
+            landing={name: root / str(folder) for name, folder in landing.items()},
+            domains=tuple(str(d) for d in domains),
+            probe_every=every,
+            probe_horizon=horizon,
+            lease=lease,
+        )
+
+    def _span(self, data: dict[str, Any], zone: str) -> tuple[Span | None, datetime | None]:
+        part = data.get("span")
+        if not isinstance(part, dict):
+            return None, None
+        ends = [self._date(f"span.{end}", part.get(end)) for end in ("from", "to")]
+        first, last = ends
+        if first is None or last is None:
+            return None, None
+        if last < first:
+            self.fault("span", f"the span {first} .. {last} is empty", "'to' is the last day")
+            return None, None
+        live = self._date("live_from", data.get("live_from", str(first)))
+        if live is None:
+            return None, None
+        begin = datetime(live.year, live.month, live.day, tzinfo=ZoneInfo(zone))
+        return Span.days(first, last, zone), begin
+
+    def _date(self, key: str, value: object) -> date | None:
+        try:
+            return date.fromisoformat(str(value))
+        except ValueError:
+            self.fault(key, f"{value!r} is no date", "write it like 2013-03-10")
+            return None
+
+    def _duration(self, key: str, value: object) -> timedelta:
+        try:
+            return duration(str(value))
+        except ValueError as error:
+            self.fault(key, str(error))
+            return timedelta(seconds=30)
+
+
+def _lines(node: Any, prefix: str = "") -> Iterator[tuple[str, int]]:
+    """Dotted keys of a mapping node with their lines."""
+    for key, value in getattr(node, "value", None) or ():
+        place = f"{prefix}{key.value}"
+        yield place, key.start_mark.line + 1
+        if type(value).__name__ == "MappingNode":
+            yield from _lines(value, f"{place}.")

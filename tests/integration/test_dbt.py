@@ -1,0 +1,697 @@
+"""dbt by Levada: the plugin, parsing, building in a stage, and the processes that do it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from levada.adapters.dbt import (
+    DbtWorkers,
+    EmptyBuild,
+    ParsedProject,
+    ParseRequest,
+    column_faults,
+    run_in_fork,
+)
+from levada.build import BuildRequest, BuildResult
+from levada.errors import ToolError
+from levada.ports import Relation
+from levada.terms import TableRef
+
+pytestmark = pytest.mark.integration
+
+SECRET = "postgresql://publisher:hunter2@db/ledger"
+
+FILES: Mapping[str, str] = {
+    "levada.yaml": "mesh: trial\n",
+    "contracts/operations/flights.v1.odcs.yaml": """
+        domain: operations
+        version: 1.2.0
+        status: active
+        schema: [{name: flights}]
+        """,
+    "contracts/operations/delays.v1.odcs.yaml": """
+        domain: operations
+        version: 1.0.0
+        status: deprecated
+        slaProperties: [{property: retirement, value: 2013-06-01}]
+        schema: [{name: delays}]
+        """,
+    "contracts/operations/delays.v2.odcs.yaml": """
+        domain: operations
+        version: 2.0.0
+        status: active
+        schema: [{name: delays}]
+        """,
+    "contracts/operations/rumours.v1.odcs.yaml": """
+        domain: operations
+        version: 1.0.0
+        status: draft
+        schema: [{name: rumours}]
+        """,
+    "contracts/operations/broken.v1.odcs.yaml": "schema: [",
+    "models/operations/dbt_project.yml": """
+        name: operations
+        version: "1.0"
+        profile: their_own
+        vars: {late_after: 15}
+        on-run-start: "create table if not exists hook_ran as select 1 as x"
+        """,
+    "models/operations/models/ingest/landing.yml": """
+        sources:
+          - name: landing
+            tables:
+              - name: flights
+                config: {meta: {levada: {zone: nyc, grain: day}}}
+                columns: [{name: carrier}, {name: dep_delay}]
+        """,
+    "models/operations/models/ingest/stg_flights.sql": """
+        {{ config(materialized='ephemeral') }}
+        select carrier, {{ minutes('dep_delay') }} as dep_delay
+        from {{ source('landing', 'flights') }}
+        """,
+    "models/operations/models/ingest/late.sql": """
+        {{ config(materialized='view') }}
+        select * from {{ ref('stg_flights') }} where dep_delay > {{ var('late_after') }}
+        """,
+    "models/operations/models/ingest/flights.sql": """
+        select carrier, dep_delay, carrier in (select carrier from {{ ref('late') }}) as late
+        from {{ ref('stg_flights') }}
+        """,
+    "models/operations/models/ingest/flights.yml": """
+        models:
+          - name: late
+          - name: flights
+            config: {materialized: table, meta: {levada: {batch: true}}}
+            columns: [{name: carrier, data_type: text}, {name: dep_delay}]
+        """,
+    "models/operations/macros/minutes.sql": """
+        {% macro minutes(column) %}try_cast({{ number(column) }} as integer){% endmacro %}
+        {% macro number(column) %}nullif({{ column }}, 'NA'){% endmacro %}
+        {% macro unreached() %}1{% endmacro %}
+        """,
+    "models/company/dbt_project.yml": "name: company\n",
+    "models/company/models/aggregate/carriers.sql": """
+        {{ config(materialized='table') }}
+        select carrier, count(*) as flights from {{ ref('operations', 'flights') }} group by all
+        """,
+    "models/company/models/aggregate/both.sql": """
+        {{ config(materialized='table') }}
+        select old.carrier from {{ ref('operations', 'delays', v=1) }} as old
+        join {{ ref('operations', 'delays') }} as new using (carrier)
+        join {{ ref('carriers') }} using (carrier)
+        """,
+}
+
+FLIGHTS = "model.operations.flights"
+PRODUCT = (FLIGHTS, "model.operations.late", "model.operations.stg_flights")
+SOURCE = "source.operations.landing.flights"
+COLUMNS = (("carrier", "VARCHAR"), ("dep_delay", "INTEGER"), ("late", "BOOLEAN"))
+
+
+def write(root: Path, files: Mapping[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text).lstrip())
+    return root
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Path:
+    return write(tmp_path / "mesh", FILES)
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[DbtWorkers]:
+    os.environ["LEVADA_DATABASE_URL"] = SECRET
+    with DbtWorkers() as started:
+        yield started
+    del os.environ["LEVADA_DATABASE_URL"]
+
+
+def parse(workers: DbtWorkers, mesh: Path, domain: str) -> ParsedProject:
+    return workers.parse(
+        domain, ParseRequest(mesh, mesh / "models" / domain, manifest(mesh, domain))
+    )
+
+
+def manifest(mesh: Path, domain: str) -> Path:
+    return mesh / ".levada" / f"{domain}.manifest"
+
+
+def stage_file(mesh: Path, rows: str, name: str = "stage") -> Path:
+    """A stage as a warehouse makes it: landed rows behind a view of schema `up`."""
+    path = mesh / ".levada" / name / "stage.duckdb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("create schema up")
+        connection.execute(
+            f"create table up.rows as select * from (values {rows}) t(carrier, dep_delay)"
+        )
+        connection.execute("create view up.landing__flights as select * from up.rows")
+    return path
+
+
+def request(mesh: Path, stage: Path) -> BuildRequest:
+    return BuildRequest(
+        run="r1",
+        domain="operations",
+        root=mesh,
+        project_dir=mesh / "models/operations",
+        manifest=manifest(mesh, "operations"),
+        nodes=PRODUCT,
+        outputs={FLIGHTS: Relation("stage", "main", "flights_v1")},
+        inputs={SOURCE: Relation("stage", "up", "landing__flights")},
+        columns={FLIGHTS: COLUMNS},
+        profile={"type": "duckdb", "path": str(stage), "settings": {"TimeZone": "UTC"}},
+        log_dir=stage.parent / "logs",
+    )
+
+
+def rows(stage: Path, query: str) -> list[tuple[object, ...]]:
+    with duckdb.connect(str(stage), read_only=True) as connection:
+        return connection.execute(query).fetchall()
+
+
+# Parsing
+
+
+def test_a_project_is_told_as_facts(workers: DbtWorkers, mesh: Path) -> None:
+    project = parse(workers, mesh, "operations")
+    assert project.faults == ()
+    assert project.name == "operations"
+    flights = project.model(FLIGHTS)
+    assert (flights.layer, flights.materialized, flights.major) == ("ingest", "table", None)
+    assert flights.path == "models/operations/models/ingest/flights.sql"
+    assert (flights.yaml, flights.yaml_line) == (
+        "models/operations/models/ingest/flights.yml",
+        3,
+    )
+    assert flights.meta == {"batch": True}
+    assert flights.columns == (("carrier", "text"), ("dep_delay", ""))
+    assert set(flights.models) == {"model.operations.late", "model.operations.stg_flights"}
+    assert project.model("model.operations.stg_flights").sources == (SOURCE,)
+    (source,) = project.sources
+    assert (source.name, source.table, source.columns) == (
+        "landing",
+        "flights",
+        ("carrier", "dep_delay"),
+    )
+    assert source.meta == {"zone": "nyc", "grain": "day"}
+    assert source.yaml_line == 4
+    assert manifest(mesh, "operations").is_file()
+
+
+def test_promised_tables_of_other_domains_are_read_by_two_argument_refs(
+    workers: DbtWorkers, mesh: Path
+) -> None:
+    project = parse(workers, mesh, "company")
+    assert project.faults == ()
+    assert project.model("model.company.carriers").externals == (TableRef("operations", "flights"),)
+    both = project.model("model.company.both")
+    assert set(both.externals) == {
+        TableRef("operations", "delays", 1),
+        TableRef("operations", "delays", 2),
+    }
+    assert both.models == ("model.company.carriers",)
+    assert not (mesh / "models/company/target").exists()
+    assert not (mesh / "models/company/logs").exists()
+
+
+def test_every_unpromised_table_is_a_fault_with_its_line(workers: DbtWorkers, mesh: Path) -> None:
+    write(
+        mesh,
+        {
+            "models/company/models/aggregate/a.sql": """
+                select 1 as x
+                from {{ ref('operations', 'flight') }}
+                """,
+            "models/company/models/aggregate/b.sql": """
+                select * from {{ ref('operations', 'rumours') }}
+                join {{ ref('operations', 'flights', v=9) }} using (carrier)
+                """,
+            "models/company/models/aggregate/c.sql": "select * from {{ ref('nothing') }}",
+        },
+    )
+    project = parse(workers, mesh, "company")
+    told = [str(fault) for fault in project.faults]
+    folder, nobody = "models/company/models/aggregate", "which nobody promises"
+    assert told[0] == (
+        f"{folder}/a.sql:2: model a reads operations.flight, {nobody};"
+        " promised is operations.flights@1"
+    )
+    assert told[1] == (
+        f"{folder}/b.sql:1: model b reads operations.rumours, {nobody};"
+        " its domain must give it a contract"
+    )
+    assert told[2] == (
+        f"{folder}/b.sql:2: model b reads operations.flights@9, {nobody};"
+        " promised is operations.flights@1"
+    )
+    assert told[3] == (
+        f"{folder}/c.sql:1: model c reads the model nothing, which this project does not have;"
+        " another domain's table is read as ref('domain', 'table')"
+    )
+    assert len(told) == 4
+    assert project.model("model.company.a").externals == ()
+
+
+def test_a_one_argument_ref_that_lands_in_another_domain_is_a_fault(
+    workers: DbtWorkers, mesh: Path
+) -> None:
+    path = "models/company/models/aggregate/stray.sql"
+    write(mesh, {path: "select 1 as x\nfrom {{ ref('flights') }}\n"})
+    (fault,) = parse(workers, mesh, "company").faults
+    assert str(fault) == (
+        f"{path}:2: model stray reads ref('flights'), which is a table of operations;"
+        " write ref('operations', 'flights')"
+    )
+
+
+def test_broken_jinja_and_broken_yaml_are_faults_with_path_and_line(
+    workers: DbtWorkers, mesh: Path
+) -> None:
+    path = "models/company/models/aggregate/carriers.sql"
+    write(mesh, {path: "select 1\n{% if %}\n"})
+    (fault,) = parse(workers, mesh, "company").faults
+    assert (fault.path, fault.line) == (path, 2)
+    assert "Expected an expression" in fault.wrong
+    write(mesh, {path: FILES[path], "models/company/models/m.yml": "models:\n  - name: [\n"})
+    (fault,) = parse(workers, mesh, "company").faults
+    assert fault.path == "models/company/models/m.yml"
+    assert fault.line > 0
+
+
+def test_the_code_of_a_model_follows_what_it_reaches_and_nothing_else(
+    workers: DbtWorkers, mesh: Path
+) -> None:
+    macros = "models/operations/macros/minutes.sql"
+
+    def codes() -> dict[str, str]:
+        return {m.name: m.code for m in parse(workers, mesh, "operations").models}
+
+    before = codes()
+    write(mesh, {macros: FILES[macros].replace("%}1{%", "%}2{%")})
+    assert codes() == before
+    write(mesh, {"models/operations/models/ingest/other.sql": "-- a comment\nselect 1 as x"})
+    assert {name: code for name, code in codes().items() if name != "other"} == before
+    write(mesh, {macros: FILES[macros].replace("'NA'", "'N/A'")})
+    after = codes()
+    assert after["stg_flights"] != before["stg_flights"], "a macro of a macro changed"
+    assert after["late"] == before["late"]
+    project = "models/operations/dbt_project.yml"
+    write(mesh, {macros: FILES[macros], project: FILES[project].replace("15", "30")})
+    assert codes()["late"] != before["late"], "a var changed"
+    assert codes()["flights"] == before["flights"]
+
+
+def test_columns_of_the_yaml_may_not_contradict_the_contract(
+    workers: DbtWorkers, mesh: Path
+) -> None:
+    flights = parse(workers, mesh, "operations").model(FLIGHTS)
+    assert column_faults(flights, COLUMNS) == ()
+    wrong = column_faults(flights, (("carrier", "BIGINT"),))
+    assert [fault.line for fault in wrong] == [3, 3]
+    assert "column carrier of model flights is text here and BIGINT" in wrong[0].wrong
+
+
+# Building
+
+
+def test_a_product_is_built_in_its_stage_with_its_private_models(
+    workers: DbtWorkers, mesh: Path
+) -> None:
+    parse(workers, mesh, "operations")
+    stage = stage_file(mesh, "('AA', '5'), ('AA', '40'), ('UA', 'NA')")
+    result = workers.build(request(mesh, stage))
+    assert result.ok, result.message
+    assert {t.node for t in result.models} == {FLIGHTS, "model.operations.late"}
+    assert sorted(rows(stage, "from stage.main.flights_v1"), key=str) == [
+        ("AA", 40, True),
+        ("AA", 5, True),
+        ("UA", None, False),
+    ]
+    kinds = rows(
+        stage, "select table_schema, table_name, table_type from information_schema.tables"
+    )
+    assert ("private", "late", "VIEW") in kinds
+    assert ("main", "flights_v1", "BASE TABLE") in kinds
+    assert rows(stage, "from hook_ran") == [(1,)], "the domain's hooks run"
+
+
+def test_one_warm_child_builds_again_and_another_domain_has_its_own(
+    workers: DbtWorkers, mesh: Path
+) -> None:
+    parse(workers, mesh, "operations")
+    child = workers.pid("operations")
+    for delay, late in (("5", False), ("50", True)):
+        stage = stage_file(mesh, f"('AA', '{delay}')", name=f"stage{delay}")
+        result = workers.build(request(mesh, stage))
+        assert result.ok, result.message
+        assert rows(stage, "from flights_v1") == [("AA", int(delay), late)]
+    assert workers.pid("operations") == child
+    parse(workers, mesh, "company")
+    assert workers.pid("company") != child
+
+
+def test_another_shape_than_the_promised_one_is_not_built(workers: DbtWorkers, mesh: Path) -> None:
+    parse(workers, mesh, "operations")
+    stage = stage_file(mesh, "('AA', '5')")
+    promised = (("carrier", "VARCHAR"), ("dep_delay", "BIGINT"), ("tail", "VARCHAR"))
+    result = workers.build(replace(request(mesh, stage), columns={FLIGHTS: promised}))
+    assert not result.ok
+    assert sorted(fault.wrong for fault in result.failures) == [
+        "column dep_delay is promised as BIGINT but made as INTEGER",
+        "column late (BOOLEAN) is made but not promised",
+        "column tail (VARCHAR) is promised but not made",
+    ]
+    assert {fault.path for fault in result.failures} == {
+        "models/operations/models/ingest/flights.sql"
+    }
+
+
+def test_constraints_of_the_author_do_not_keep_a_broken_row_from_the_audit(
+    workers: DbtWorkers, mesh: Path
+) -> None:
+    path = "models/operations/models/ingest/flights.yml"
+    listed = "{name: dep_delay, data_type: integer, constraints: [{type: not_null}]}"
+    write(mesh, {path: FILES[path].replace("{name: dep_delay}", listed)})
+    parse(workers, mesh, "operations")
+    stage = stage_file(mesh, "('AA', 'NA')")
+    assert workers.build(request(mesh, stage)).ok
+    assert rows(stage, "from flights_v1") == [("AA", None, False)]
+
+
+def test_what_the_request_does_not_name_cannot_be_read(workers: DbtWorkers, mesh: Path) -> None:
+    parse(workers, mesh, "operations")
+    stage = stage_file(mesh, "('AA', '5')")
+    result = workers.build(replace(request(mesh, stage), inputs={}))
+    assert not result.ok
+    assert "stg_flights reads source.operations.landing.flights" in result.message
+    assert rows(stage, "select count(*) from information_schema.tables") == [(2,)]
+
+
+def test_a_mart_that_is_a_view_is_refused(workers: DbtWorkers, mesh: Path) -> None:
+    path = "models/operations/models/ingest/flights.yml"
+    write(mesh, {path: FILES[path].replace("materialized: table", "materialized: view")})
+    parse(workers, mesh, "operations")
+    result = workers.build(request(mesh, stage_file(mesh, "('AA', '5')")))
+    assert not result.ok
+    assert "mart flights is materialized as view; say table or incremental" in result.message
+
+
+def test_another_product_of_the_domain_is_read_from_the_stage_and_not_built(
+    workers: DbtWorkers, mesh: Path
+) -> None:
+    path = "models/operations/models/base/delays.sql"
+    write(mesh, {path: "select carrier || '!' as carrier from {{ ref('flights') }}"})
+    parse(workers, mesh, "operations")
+    stage = stage_file(mesh, "('AA', '5')")
+    delays = "model.operations.delays"
+    asked = replace(
+        request(mesh, stage),
+        nodes=(delays,),
+        outputs={delays: Relation("stage", "main", "delays_v1")},
+        inputs={FLIGHTS: Relation("stage", "up", "landing__flights")},
+        columns={delays: (("carrier", "VARCHAR"),)},
+    )
+    # It has no configuration, and dbt makes views by default: marts must say `table`.
+    assert "say table or incremental" in workers.build(asked).message
+    write(mesh, {path: "{{ config(materialized='table') }}\n" + (mesh / path).read_text()})
+    parse(workers, mesh, "operations")
+    result = workers.build(asked)
+    assert result.ok, result.message
+    assert [timing.node for timing in result.models] == [delays]
+    assert rows(stage, "from delays_v1") == [("AA!",)]
+
+
+def test_a_seed_is_a_private_table_of_its_product(workers: DbtWorkers, mesh: Path) -> None:
+    write(
+        mesh,
+        {
+            "models/operations/seeds/names.csv": "carrier,name\nAA,American\n",
+            "models/operations/models/ingest/flights.sql": """
+                select name as carrier, 1 as dep_delay, true as late from {{ ref('names') }}
+                """,
+        },
+    )
+    seed = parse(workers, mesh, "operations").model("seed.operations.names")
+    assert (seed.materialized, seed.models) == ("seed", ())
+    stage = stage_file(mesh, "('AA', '5')")
+    asked = replace(request(mesh, stage), nodes=(FLIGHTS, seed.node), inputs={})
+    result = workers.build(asked)
+    assert result.ok, result.message
+    assert rows(stage, "select carrier from flights_v1") == [("American",)]
+
+
+def test_an_error_of_the_sql_names_file_and_line(workers: DbtWorkers, mesh: Path) -> None:
+    path = "models/operations/models/ingest/flights.sql"
+    write(mesh, {path: "select carrier,\n  nope\nfrom {{ ref('stg_flights') }}\n"})
+    parse(workers, mesh, "operations")
+    result = workers.build(request(mesh, stage_file(mesh, "('AA', '5')")))
+    assert not result.ok
+    (fault,) = result.failures
+    assert (fault.path, fault.line) == (path, 2)
+    assert 'Referenced column "nope" not found' in fault.wrong
+
+
+def test_microbatch_models_get_the_window(workers: DbtWorkers, mesh: Path) -> None:
+    from datetime import UTC, datetime
+
+    write(
+        mesh,
+        {
+            "models/operations/models/ingest/flights.sql": """
+                {{ config(materialized='incremental', incremental_strategy='microbatch',
+                          event_time='day', batch_size='day', begin='2013-01-01') }}
+                select carrier, cast(dep_delay || ':00Z' as timestamptz) as day
+                from {{ source('landing', 'flights') }}
+                """,
+            "models/operations/models/ingest/flights.yml": "",
+        },
+    )
+    parse(workers, mesh, "operations")
+    stage = stage_file(mesh, "('AA', '5')")
+    asked = replace(
+        request(mesh, stage),
+        nodes=(FLIGHTS,),
+        columns={FLIGHTS: (("carrier", "VARCHAR"), ("day", "TIMESTAMPTZ"))},
+        window=(datetime(2013, 1, 2, tzinfo=UTC), datetime(2013, 1, 3, tzinfo=UTC)),
+    )
+    result = workers.build(asked)
+    assert not result.ok
+    assert "Conversion Error" in result.message, "the result of a batch says only ERROR"
+    stage = stage_file(mesh, "('AA', '2013-01-02 12:00')", name="good")
+    asked = replace(asked, profile=request(mesh, stage).profile)
+    result = workers.build(asked)
+    assert result.ok, result.message
+    assert rows(stage, "select carrier from flights_v1") == [("AA",)]
+
+
+def test_the_empty_build_finds_unpromised_columns_and_shapes_of_every_model(
+    workers: DbtWorkers, mesh: Path
+) -> None:
+    carriers = "models/company/models/aggregate/carriers.sql"
+    write(
+        mesh,
+        {
+            "models/company/models/aggregate/tails.sql": """
+                select carrier,
+                  tail
+                from {{ ref('operations', 'flights') }}
+                """,
+        },
+    )
+    assert parse(workers, mesh, "company").faults == ()
+    flat = (("carrier", "VARCHAR"),)
+    asked = EmptyBuild(
+        root=mesh,
+        project_dir=mesh / "models/company",
+        manifest=manifest(mesh, "company"),
+        columns={"model.company.carriers": (("carrier", "VARCHAR"), ("flights", "INTEGER"))},
+        inputs={
+            "model.operations.flights.v1": flat,
+            "model.operations.delays.v1": flat,
+            "model.operations.delays.v2": flat,
+        },
+        log_dir=mesh / ".levada/logs",
+    )
+    faults = workers.empty_build("company", asked)
+    assert [(f.path, f.line) for f in faults] == [
+        (carriers, 0),
+        ("models/company/models/aggregate/tails.sql", 2),
+    ]
+    assert faults[0].wrong == "column flights is promised as INTEGER but made as BIGINT"
+    assert '"tail" not found' in faults[1].wrong
+    promised = {"model.company.carriers": (("carrier", "VARCHAR"), ("flights", "BIGINT"))}
+    (mesh / "models/company/models/aggregate/tails.sql").unlink()
+    parse(workers, mesh, "company")
+    assert workers.empty_build("company", replace(asked, columns=promised)) == ()
+
+
+# Processes
+
+
+def ask_for_the_secret(mesh: Path) -> None:
+    path = "models/operations/models/ingest/flights.sql"
+    write(mesh, {path: "select '{{ env_var(\"LEVADA_DATABASE_URL\") }}' as url"})
+
+
+def test_the_child_holds_no_secret_of_the_platform(workers: DbtWorkers, mesh: Path) -> None:
+    ask_for_the_secret(mesh)
+    (fault,) = parse(workers, mesh, "operations").faults
+    assert "Env var required but not provided: 'LEVADA_DATABASE_URL'" in fault.wrong
+    held = Path(f"/proc/{workers.pid('operations')}/environ").read_bytes()
+    assert b"hunter2" not in held
+
+
+def test_a_fork_builds_and_holds_no_secret_either(
+    workers: DbtWorkers, mesh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEVADA_DATABASE_URL", SECRET)
+    parse(workers, mesh, "operations")
+    stage = stage_file(mesh, "('AA', '50')")
+    result = run_in_fork(request(mesh, stage))
+    assert result.ok, result.message
+    assert rows(stage, "from flights_v1") == [("AA", 50, True)]
+    path = "models/operations/macros/minutes.sql"
+    macro = "{% macro minutes(column) %}{{ env_var('LEVADA_DATABASE_URL', '0') }}{% endmacro %}"
+    write(mesh, {path: macro})
+    parse(workers, mesh, "operations")
+    stage = stage_file(mesh, "('AA', '50')", name="again")
+    result = run_in_fork(request(mesh, stage))
+    assert result.ok, result.message
+    assert rows(stage, "select dep_delay from flights_v1") == [(0,)]
+    assert os.environ["LEVADA_DATABASE_URL"] == SECRET
+
+
+def test_a_fork_works_inside_a_daemonic_process(workers: DbtWorkers, mesh: Path) -> None:
+    import multiprocessing
+
+    parse(workers, mesh, "operations")
+    stage = stage_file(mesh, "('AA', '50')")
+    context = multiprocessing.get_context("fork")
+    said = context.Queue()
+    process = context.Process(target=_fork_and_tell, args=(request(mesh, stage), said), daemon=True)
+    process.start()
+    assert said.get(timeout=60) == (True, True)
+    process.join(timeout=10)
+
+
+def _fork_and_tell(asked: BuildRequest, said: object) -> None:
+    import multiprocessing
+
+    result: BuildResult = run_in_fork(asked)
+    said.put((multiprocessing.current_process().daemon, result.ok))  # type: ignore[attr-defined]
+
+
+def test_a_killed_child_costs_one_call_and_no_more(workers: DbtWorkers, mesh: Path) -> None:
+    path = "models/operations/models/ingest/flights.sql"
+    original = (FILES[path], "select count(*) as n from range(100000000000) t(i) where i % 7 = 3")
+    write(mesh, {path: original[1]})
+    parse(workers, mesh, "operations")
+    stage = stage_file(mesh, "('AA', '5')")
+    asked = replace(request(mesh, stage), nodes=(FLIGHTS,), columns={})
+    child = workers.pid("operations")
+    killer = subprocess.Popen(["sh", "-c", f"sleep 2; kill -9 {child}"])
+    with pytest.raises(ToolError, match="ended before it answered"):
+        workers.build(asked)
+    killer.wait()
+    write(mesh, {path: original[0]})
+    parse(workers, mesh, "operations")
+    stage = stage_file(mesh, "('AA', '5')", name="after")
+    assert workers.build(request(mesh, stage)).ok
+    assert workers.pid("operations") != child
+
+
+def test_processes_killed_while_idle_cost_nothing(mesh: Path) -> None:
+    with DbtWorkers() as workers:
+        parse(workers, mesh, "company")
+        for pid in (workers.pid("company"), workers.pid()):
+            assert pid is not None
+            child = workers.pid("company")
+            os.kill(pid, signal.SIGKILL)
+            assert gone(pid)
+            assert gone(child), "a child does not outlive the process that forked it"
+            assert parse(workers, mesh, "company").faults == ()
+            assert workers.pid() is not None
+
+
+def test_a_call_past_its_limit_ends_its_child(mesh: Path) -> None:
+    with DbtWorkers(limit=3) as workers:
+        write(
+            mesh,
+            {
+                "models/operations/models/ingest/flights.sql": """
+                    {{ config(materialized='table') }}
+                    select count(*) as n from range(100000000000) t(i) where i % 7 = 3
+                    """
+            },
+        )
+        parse(workers, mesh, "operations")
+        child = workers.pid("operations")
+        asked = replace(
+            request(mesh, stage_file(mesh, "('AA', '5')")), nodes=(FLIGHTS,), columns={}, inputs={}
+        )
+        with pytest.raises(ToolError, match="no answer to build in 3 s"):
+            workers.build(asked)
+        assert gone(child)
+
+
+def test_when_the_parent_dies_no_child_is_left(mesh: Path) -> None:
+    script = """
+        import sys, time
+        from pathlib import Path
+        from levada.adapters.dbt import DbtWorkers, ParseRequest
+        root = Path(sys.argv[1])
+        workers = DbtWorkers()
+        workers.parse("company", ParseRequest(root, root / "models/company", root / "m"))
+        print(workers.pid(), workers.pid("company"), flush=True)
+        time.sleep(600)
+        """
+    parent = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), str(mesh)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout is not None
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(pids) == 2
+    assert all(alive(pid) for pid in pids)
+    parent.kill()
+    parent.wait()
+    assert all(gone(pid) for pid in pids)
+
+
+def gone(pid: int | None) -> bool:
+    limit = time.monotonic() + 10
+    while alive(pid) and time.monotonic() < limit:
+        time.sleep(0.02)
+    return not alive(pid)
+
+
+def alive(pid: int | None) -> bool:
+    assert pid is not None
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def test_closing_ends_every_process(mesh: Path) -> None:
+    with DbtWorkers() as workers:
+        parse(workers, mesh, "company")
+        pids = (workers.pid(), workers.pid("company"))
+    assert all(gone(pid) for pid in pids)

@@ -1,0 +1,1022 @@
+"""The DuckLake warehouse against a real PostgreSQL: rights, staging, swapping, restoring, dying."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psycopg
+import pytest
+
+from levada import intervals
+from levada.adapters.postgres import Credentials
+from levada.adapters.warehouses import extensions
+from levada.adapters.warehouses.ducklake import DuckLake
+from levada.errors import (
+    LandingMoved,
+    LevadaError,
+    NotPublishable,
+    ToolError,
+    Unavailable,
+    VersionGone,
+)
+from levada.ledger import roles
+from levada.ports import LandedFile, Stage, StagedSource, StagedTable
+from levada.terms import (
+    WHOLE,
+    Column,
+    Contract,
+    Grain,
+    Layer,
+    Mart,
+    Owner,
+    Partition,
+    Product,
+    TableRef,
+)
+
+pytestmark = pytest.mark.integration
+
+DOMAINS = ("operations", "weather", "fleet", "company")
+NEW_YORK = "America/New_York"
+
+
+def contract(
+    table: str, columns: str, grain: Grain = Grain.DAY, key: str | None = "ts", zone: str = NEW_YORK
+) -> Contract:
+    """A contract from `name TYPE!, ...`, where `!` marks a required column."""
+    parts = [c.strip().split(" ", 1) for c in columns.split(";")]
+    return Contract(
+        id=table,
+        version="1.0.0",
+        status="active",
+        table=TableRef.parse(table),
+        product=table,
+        grain=grain,
+        zone=zone,
+        interval_column=key,
+        columns=tuple(Column(n, t.rstrip("!"), required=t.endswith("!")) for n, t in parts),
+        checks=(),
+        owner=Owner("team"),
+        description="",
+        hash="",
+        path="",
+    )
+
+
+FLIGHTS = contract("operations.flights", "ts TIMESTAMPTZ!; carrier VARCHAR!; delay INTEGER")
+DELAYS = contract("operations.delays", "day DATE!; carrier VARCHAR; minutes BIGINT", key="day")
+PLANES = contract("fleet.planes", "tail VARCHAR!; seats INTEGER", Grain.WHOLE, None)
+WEATHER = contract("weather.observations", "ts TIMESTAMPTZ!; temp DOUBLE", Grain.HOUR, zone="UTC")
+
+
+def product(*contracts: Contract) -> Product:
+    first = contracts[0]
+    marts = tuple(Mart(c.table, Layer.BASE, "n", c, (), "p", "code") for c in contracts)
+    return Product(first.table.domain, first.table.name, marts, first.grain, first.zone)
+
+
+def day(key: str, zone: str = NEW_YORK) -> Partition:
+    return intervals.parse(Grain.DAY, key, zone)
+
+
+def flights(key: str, *rows: str) -> str:
+    """SQL of flights at 07:00 New York time of a day, from `carrier:delay` words."""
+    pairs = [row.split(":") for row in rows]
+    values = ", ".join(f"('{carrier}', {delay or 'NULL'})" for carrier, delay in pairs)
+    return (
+        f"SELECT timezone('{NEW_YORK}', TIMESTAMP '{key} 07:00:00') AS ts, c AS carrier, d AS delay"
+        f" FROM (VALUES {values}) v(c, d)"
+    )
+
+
+@pytest.fixture
+def conninfo(server: Credentials) -> Callable[[str], str]:
+    """Connection strings of empty catalogues."""
+    with psycopg.connect(server.url(server.admin, "lake"), autocommit=True) as admin:
+        for domain in DOMAINS:
+            admin.execute(f"drop schema if exists {domain} cascade")
+        roles._open_lake(admin, DOMAINS)
+    return lambda role: server.conninfo(role, "lake")
+
+
+@pytest.fixture
+def lake(conninfo: Callable[[str], str], tmp_path: Path) -> Iterator[DuckLake]:
+    warehouse = DuckLake(
+        tmp_path / "lake", tmp_path / "stages", conninfo, DOMAINS, grace=timedelta(0)
+    )
+    for domain in DOMAINS:
+        warehouse.create(domain)
+    yield warehouse
+    warehouse.close()
+
+
+def built(
+    lake: DuckLake,
+    run: str,
+    tables: Mapping[Contract, str],
+    inputs: Sequence[StagedTable] = (),
+    sources: Sequence[StagedSource] = (),
+) -> Stage:
+    """A stage in which each table was built from SQL, as dbt would."""
+    stage = lake.stage(run, product(*tables), inputs, sources)
+    with duckdb.connect(str(stage.path)) as connection:
+        for statement in lake.setup(stage):
+            connection.execute(statement)
+        for promised, sql in tables.items():
+            connection.execute(f"CREATE TABLE main.{promised.table.relation} AS {sql}")
+    return stage
+
+
+def published(
+    lake: DuckLake, run: str, tables: Mapping[Contract, str], *partitions: Partition
+) -> str:
+    stage = lake.seal(built(lake, run, tables))
+    version = lake.swap(stage, [(c, partitions) for c in tables], {"run": run})
+    lake.discard(stage)
+    return version
+
+
+def rows(lake: DuckLake, sql: str, *params: object) -> list[tuple[object, ...]]:
+    return [tuple(row.values()) for row in lake.read(sql, params)]
+
+
+def carriers(lake: DuckLake, version: str | None = None) -> list[object]:
+    at = f" AT (VERSION => {version})" if version else ""
+    return [
+        r[0] for r in rows(lake, f"SELECT carrier FROM operations.main.flights_v1{at} ORDER BY 1")
+    ]
+
+
+# Rights
+
+
+def attached(conninfo: str, options: str) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect()
+    for statement in extensions.loading():
+        connection.execute(statement)
+    connection.execute(f"ATTACH 'ducklake:postgres:{conninfo}' AS w ({options})")
+    connection.execute(f"ATTACH '{conninfo}' AS pg (TYPE postgres)")
+    return connection
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO w.main.flights_v1 SELECT * FROM w.main.flights_v1",
+        "DELETE FROM w.main.flights_v1",
+        "CREATE TABLE w.main.mine (a INTEGER)",
+        "DROP TABLE w.main.flights_v1",
+        "ALTER TABLE w.main.flights_v1 ADD COLUMN mine INTEGER",
+        "CALL ducklake_expire_snapshots('w', older_than => now())",
+        "CALL postgres_execute('pg', 'delete from operations.ducklake_data_file')",
+        "CALL postgres_execute('pg', 'update operations.ducklake_data_file set path = ''x''')",
+        "CALL postgres_execute('pg', 'truncate operations.ducklake_snapshot')",
+        "CALL postgres_execute('pg', 'drop schema operations cascade')",
+        "CALL postgres_execute('pg', 'set role levada_publisher')",
+        "CALL postgres_execute('pg', 'create table operations.mine (a int)')",
+        "DELETE FROM pg.operations.ducklake_snapshot",
+        "INSERT INTO pg.operations.ducklake_snapshot SELECT * FROM pg.operations.ducklake_snapshot",
+        "CREATE TABLE pg.public.mine (a INTEGER)",
+    ],
+)
+@pytest.mark.parametrize("role", ["levada_domain_operations", "levada_domain_company"])
+def test_a_domain_cannot_write_published_data_whatever_it_attaches(
+    lake: DuckLake, conninfo: Callable[[str], str], role: str, statement: str
+) -> None:
+    version = published(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")}, day("2013-01-01"))
+    with attached(conninfo(role), "METADATA_SCHEMA 'operations'") as connection:
+        assert connection.execute("SELECT carrier FROM w.main.flights_v1").fetchall() == [("AA",)]
+        with pytest.raises(duckdb.Error, match="permission denied|must be owner"):
+            connection.execute(statement)
+    assert carriers(lake) == ["AA"]
+    assert lake.heads("operations") == {FLIGHTS.table: version}
+
+
+def test_the_runner_cannot_write_published_data_either(
+    lake: DuckLake, conninfo: Callable[[str], str]
+) -> None:
+    published(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")}, day("2013-01-01"))
+    with pytest.raises(ToolError, match="read-only"):
+        lake.read("DELETE FROM operations.main.flights_v1")
+    with (
+        attached(conninfo("levada_runner"), "METADATA_SCHEMA 'operations'") as connection,
+        pytest.raises(duckdb.Error, match="permission denied"),
+    ):
+        connection.execute("DELETE FROM w.main.flights_v1")
+    assert carriers(lake) == ["AA"]
+
+
+def test_small_tables_are_files_because_inlined_structs_lose_their_quotes(lake: DuckLake) -> None:
+    notes = contract("operations.notes", "ts TIMESTAMPTZ!; note STRUCT(text VARCHAR)")
+    said = "SELECT TIMESTAMPTZ '2013-01-01 12:00:00+00:00' AS ts, {'text': 'it''s'} AS note"
+    published(lake, "r1", {notes: said}, day("2013-01-01"))
+    assert rows(lake, "SELECT note.text FROM operations.main.notes_v1") == [("it's",)]
+    assert list((lake.root / "operations").rglob("*.parquet"))
+
+
+def test_lakes_are_made_once_however_many_make_them(
+    conninfo: Callable[[str], str], tmp_path: Path
+) -> None:
+    failures: list[BaseException] = []
+
+    def make() -> None:
+        warehouse = DuckLake(tmp_path / "lake", tmp_path / "stages", conninfo, DOMAINS)
+        try:
+            warehouse.create("operations")
+        except BaseException as error:  # noqa: BLE001
+            failures.append(error)
+        finally:
+            warehouse.close()
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_a_lake_that_does_not_exist_says_how_it_is_made(
+    conninfo: Callable[[str], str], tmp_path: Path
+) -> None:
+    warehouse = DuckLake(tmp_path / "lake", tmp_path / "stages", conninfo, DOMAINS)
+    with pytest.raises(ToolError, match="levada up"):
+        warehouse.read("SELECT 1")
+    with pytest.raises(ToolError, match="levada up"):
+        warehouse.find("operations", "r1")
+
+
+# Swapping
+
+
+def test_the_first_publish_makes_the_table_from_its_contract(lake: DuckLake) -> None:
+    published(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")}, day("2013-01-01"))
+    shape = lake.read("DESCRIBE operations.main.flights_v1")
+    assert [(c["column_name"], c["column_type"], c["null"]) for c in shape] == [
+        ("ts", "TIMESTAMP WITH TIME ZONE", "NO"),
+        ("carrier", "VARCHAR", "NO"),
+        ("delay", "INTEGER", "YES"),
+    ]
+
+
+def test_a_swap_replaces_its_partitions_and_nothing_else(lake: DuckLake) -> None:
+    days = [day("2013-01-01"), day("2013-01-02")]
+    both = f"{flights('2013-01-01', 'AA:1')} UNION ALL {flights('2013-01-02', 'BB:1')}"
+    first = published(lake, "r1", {FLIGHTS: both}, *days)
+    stray = f"{flights('2013-01-02', 'CC:1', 'DD:')} UNION ALL {flights('2013-01-03', 'XX:1')}"
+    second = published(lake, "r2", {FLIGHTS: stray}, days[1])
+    assert carriers(lake) == ["AA", "CC", "DD"]
+    assert carriers(lake, first) == ["AA", "BB"]
+    assert first != second
+
+
+def test_columns_go_by_name_cast_to_their_promised_types(lake: DuckLake) -> None:
+    turned = "SELECT 7::BIGINT AS delay, 'secret' AS unpromised, carrier, ts FROM ({})"
+    sql = turned.format(flights("2013-01-01", "AA:1"))
+    published(lake, "r1", {FLIGHTS: sql}, day("2013-01-01"))
+    assert rows(lake, "SELECT carrier, delay FROM operations.main.flights_v1") == [("AA", 7)]
+
+
+def test_two_tables_are_swapped_in_one_snapshot(lake: DuckLake) -> None:
+    delays = "SELECT DATE '2013-01-01' AS day, 'AA' AS carrier, 5 AS minutes"
+    tables = {FLIGHTS: flights("2013-01-01", "AA:1"), DELAYS: delays}
+    version = published(lake, "r1", tables, day("2013-01-01"))
+    assert lake.heads("operations") == {FLIGHTS.table: version, DELAYS.table: version}
+
+
+def test_a_run_that_has_swapped_is_found_and_not_swapped_again(lake: DuckLake) -> None:
+    stage = lake.seal(built(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")}))
+    change = [(FLIGHTS, [day("2013-01-01")])]
+    assert lake.find("operations", "r1") is None
+    version = lake.swap(stage, change, {"run": "r1", "why": 'it\'s "new"'})
+    published(lake, "r2", {FLIGHTS: flights("2013-01-01", "BB:1")}, day("2013-01-01"))
+    assert lake.swap(stage, change, {"run": "r1"}) == version
+    assert lake.find("operations", "r1") == version
+    assert lake.find("operations", "r") is None
+    assert carriers(lake) == ["BB"]
+
+
+def test_nothing_replaced_by_nothing_is_a_snapshot_that_can_be_found(lake: DuckLake) -> None:
+    hour = intervals.parse(Grain.HOUR, "2013-01-01T05Z")
+    empty = "SELECT now() AS ts, 1.0::DOUBLE AS temp WHERE false"
+    first = published(lake, "r1", {WEATHER: empty}, hour)
+    second = published(lake, "r2", {WEATHER: empty}, hour)
+    assert (first, second) == (lake.find("weather", "r1"), lake.find("weather", "r2"))
+    assert first != second
+
+
+def test_a_whole_table_is_replaced_whole(lake: DuckLake) -> None:
+    published(lake, "r1", {PLANES: "SELECT 'N1' AS tail, 5 AS seats"}, WHOLE)
+    published(lake, "r2", {PLANES: "SELECT 'N2' AS tail, NULL AS seats"}, WHOLE)
+    assert rows(lake, "FROM fleet.main.planes_v1") == [("N2", None)]
+
+
+def test_null_in_a_required_column_is_refused_and_nothing_changes(lake: DuckLake) -> None:
+    before = published(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")}, day("2013-01-01"))
+    bad = flights("2013-01-01", "BB:1").replace("c AS", "NULL::VARCHAR AS")
+    with pytest.raises(NotPublishable, match=r"operations\.flights@1.*carrier"):
+        published(lake, "r2", {FLIGHTS: bad}, day("2013-01-01"))
+    assert carriers(lake) == ["AA"]
+    assert lake.find("operations", "r2") is None
+    assert lake.heads("operations") == {FLIGHTS.table: before}
+
+
+def test_a_value_that_is_not_of_its_promised_type_is_refused(lake: DuckLake) -> None:
+    bad = flights("2013-01-01", "AA:1").replace("d AS", "'late' AS")
+    with pytest.raises(NotPublishable, match="late"):
+        published(lake, "r1", {FLIGHTS: bad}, day("2013-01-01"))
+
+
+def test_a_swap_may_add_nullable_columns_and_older_versions_read_null(lake: DuckLake) -> None:
+    old = published(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")}, day("2013-01-01"))
+    gate = replace(FLIGHTS, columns=(*FLIGHTS.columns, Column("gate", "VARCHAR")))
+    sql = f"SELECT *, 'B4' AS gate FROM ({flights('2013-01-02', 'BB:1')})"
+    published(lake, "r2", {gate: sql}, day("2013-01-02"))
+    assert rows(lake, "SELECT carrier, gate FROM operations.main.flights_v1 ORDER BY 1") == [
+        ("AA", None),
+        ("BB", "B4"),
+    ]
+    stage = built(
+        lake,
+        "r3",
+        {DELAYS: "SELECT ts::DATE AS day, gate AS carrier, 1 FROM up.operations__flights_v1"},
+        [StagedTable(gate, old, intervals.windows([day("2013-01-01")]))],
+    )
+    assert staged(lake, stage, "SELECT carrier FROM stage.main.delays_v1") == [(None,)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        ("ts TIMESTAMPTZ!; carrier VARCHAR!; delay BIGINT", "delay BIGINT"),
+        ("ts TIMESTAMPTZ!; carrier VARCHAR!", "delay INTEGER"),
+        ("ts TIMESTAMPTZ!; carrier VARCHAR; delay INTEGER", "carrier VARCHAR NOT NULL"),
+        (
+            "ts TIMESTAMPTZ!; carrier VARCHAR!; delay INTEGER; gate INTEGER!",
+            "gate INTEGER NOT NULL",
+        ),
+    ],
+)
+def test_any_other_change_of_a_published_shape_is_refused_with_both_shapes(
+    lake: DuckLake, columns: str, named: str
+) -> None:
+    published(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")}, day("2013-01-01"))
+    changed = contract("operations.flights", columns)
+    sql = f"SELECT *, 1 AS gate FROM ({flights('2013-01-01', 'BB:1')})"
+    with pytest.raises(NotPublishable) as refused:
+        published(lake, "r2", {changed: sql}, day("2013-01-01"))
+    assert named in str(refused.value)
+    assert "published (ts" in str(refused.value)
+    assert "promised (ts" in str(refused.value)
+    assert carriers(lake) == ["AA"]
+
+
+def test_a_stage_without_a_promised_column_is_refused(lake: DuckLake) -> None:
+    stage = lake.seal(built(lake, "r1", {FLIGHTS: "SELECT now() AS ts, 'AA' AS carrier"}))
+    with pytest.raises(NotPublishable, match="the stage lacks delay"):
+        lake.swap(stage, [(FLIGHTS, [day("2013-01-01")])], {"run": "r1"})
+    with pytest.raises(NotPublishable, match="delay"):
+        lake.contents(stage, FLIGHTS, [day("2013-01-01")])
+
+
+def test_only_a_sealed_stage_is_swapped(lake: DuckLake) -> None:
+    stage = built(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")})
+    with pytest.raises(NotPublishable, match="not sealed"):
+        lake.swap(stage, [(FLIGHTS, [day("2013-01-01")])], {"run": "r1"})
+
+
+def test_a_swap_of_two_domains_is_refused(lake: DuckLake) -> None:
+    stage = lake.seal(built(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")}))
+    with pytest.raises(ValueError, match="fleet, operations"):
+        lake.swap(stage, [(FLIGHTS, [day("2013-01-01")]), (PLANES, [WHOLE])], {"run": "r1"})
+
+
+def test_a_type_that_is_sql_is_no_type(lake: DuckLake) -> None:
+    evil = contract("operations.flights", "ts TIMESTAMPTZ!; carrier INTEGER) , (SELECT 1")
+    stage = lake.seal(built(lake, "r1", {evil: "SELECT now() AS ts, 1 AS carrier"}))
+    with pytest.raises(NotPublishable, match="is no type"):
+        lake.swap(stage, [(evil, [day("2013-01-01")])], {"run": "r1"})
+
+
+# Calendars
+
+
+def test_a_local_day_of_23_hours_is_swapped_and_read_exactly(lake: DuckLake) -> None:
+    every_half_hour = (
+        "SELECT t AS ts, strftime(t AT TIME ZONE 'America/New_York', '%d %H:%M') AS carrier,"
+        " 1 AS delay FROM generate_series(TIMESTAMPTZ '2013-03-09 00:00:00+00:00',"
+        " TIMESTAMPTZ '2013-03-12 00:00:00+00:00', INTERVAL 30 MINUTE) g(t)"
+    )
+    short = day("2013-03-10")
+    version = published(lake, "r1", {FLIGHTS: every_half_hour}, short)
+    found = carriers(lake)
+    assert len(found) == 46
+    assert {str(c)[:2] for c in found} == {"10"}
+    stage = built(
+        lake,
+        "r2",
+        {DELAYS: "SELECT count(*) AS minutes FROM up.operations__flights_v1"},
+        [StagedTable(FLIGHTS, version, intervals.windows([short]))],
+    )
+    assert staged(lake, stage, "SELECT minutes FROM stage.main.delays_v1") == [(46,)]
+
+
+def test_dates_are_cut_to_the_local_days_of_the_zone(lake: DuckLake) -> None:
+    march = (
+        "SELECT DATE '2013-03-01' + i::INTEGER AS day, 'AA' AS carrier, i AS minutes"
+        " FROM range(20) r(i)"
+    )
+    days = [day(f"2013-03-{n:02}") for n in (9, 10, 11, 14)]
+    version = published(lake, "r1", {DELAYS: march}, *days)
+    want = [9, 10, 11, 14]
+    assert rows(lake, "SELECT day(day) FROM operations.main.delays_v1 ORDER BY 1") == [
+        (n,) for n in want
+    ]
+    stage = built(
+        lake,
+        "r2",
+        {FLIGHTS: "SELECT day FROM up.operations__delays_v1"},
+        [StagedTable(DELAYS, version, intervals.windows(days[1:3]))],
+    )
+    found = staged(lake, stage, "SELECT day(day) FROM stage.main.flights_v1 ORDER BY 1")
+    assert found == [(10,), (11,)]
+
+
+# Staging
+
+
+def staged(lake: DuckLake, stage: Stage, sql: str) -> list[tuple[Any, ...]]:
+    """A query of a stage as the auditor opens it."""
+    with duckdb.connect() as connection:
+        for statement in lake.setup(stage):
+            connection.execute(statement)
+        connection.execute(f"ATTACH '{stage.path}' AS stage (READ_ONLY)")
+        return connection.execute(sql).fetchall()
+
+
+def test_an_input_is_promised_columns_at_its_version_in_its_windows(lake: DuckLake) -> None:
+    days = [day("2013-01-01"), day("2013-01-02"), day("2013-01-03")]
+    sql = " UNION ALL ".join(flights(f"2013-01-0{n}", f"A{n}:1") for n in (1, 2, 3))
+    old = published(lake, "r1", {FLIGHTS: sql}, *days)
+    published(lake, "r2", {FLIGHTS: flights("2013-01-01", "ZZ:1")}, days[0])
+    narrow = replace(FLIGHTS, columns=FLIGHTS.columns[:2])
+    windows = intervals.windows([days[0], days[2]])
+    stage = lake.stage("r3", product(DELAYS), [StagedTable(narrow, old, windows)], [])
+    relation = stage.inputs[FLIGHTS.table]
+    assert str(relation) == '"stage"."up"."operations__flights_v1"'
+    assert str(stage.outputs[DELAYS.table]) == '"stage"."main"."delays_v1"'
+    assert staged(lake, stage, f"SELECT carrier FROM {relation} ORDER BY 1") == [("A1",), ("A3",)]
+    with pytest.raises(duckdb.BinderException, match="delay"):
+        staged(lake, stage, f"SELECT delay FROM {relation}")
+
+
+def test_an_input_that_was_absent_is_empty(lake: DuckLake) -> None:
+    stage = lake.stage("r1", product(DELAYS), [StagedTable(FLIGHTS, "", ())], [])
+    assert staged(lake, stage, f"SELECT carrier, delay FROM {stage.inputs[FLIGHTS.table]}") == []
+
+
+def test_nothing_of_a_version_may_be_wanted(lake: DuckLake) -> None:
+    version = published(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")}, day("2013-01-01"))
+    stage = lake.stage("r2", product(DELAYS), [StagedTable(FLIGHTS, version, ())], [])
+    assert staged(lake, stage, f"FROM {stage.inputs[FLIGHTS.table]}") == []
+
+
+@pytest.mark.parametrize("version", ["0", "999999", "nonsense"])
+def test_a_version_that_is_not_there_is_gone_and_leaves_no_stage(
+    lake: DuckLake, version: str
+) -> None:
+    published(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")}, day("2013-01-01"))
+    with pytest.raises(VersionGone, match="operations"):
+        lake.stage("r2", product(DELAYS), [StagedTable(FLIGHTS, version, None)], [])
+    assert not (lake.stages / "r2").exists()
+    assert not (lake.stages / ".kept" / "r2").exists()
+
+
+def test_an_expired_version_is_gone(lake: DuckLake, conninfo: Callable[[str], str]) -> None:
+    old = published(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")}, day("2013-01-01"))
+    published(lake, "r2", {FLIGHTS: flights("2013-01-01", "BB:1")}, day("2013-01-01"))
+    with attached(conninfo("levada_publisher"), "METADATA_SCHEMA 'operations'") as connection:
+        connection.execute(f"CALL ducklake_expire_snapshots('w', versions => [{old}])")
+    with pytest.raises(VersionGone):
+        lake.stage("r3", product(DELAYS), [StagedTable(FLIGHTS, old, None)], [])
+    with pytest.raises(VersionGone):
+        lake.restore([(FLIGHTS, [day("2013-01-01")])], old, {"run": "r4"})
+
+
+def test_a_run_may_be_staged_again_and_its_name_may_not_leave_the_folder(lake: DuckLake) -> None:
+    built(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")})
+    stage = built(lake, "r1", {FLIGHTS: flights("2013-01-01", "BB:1")})
+    assert staged(lake, stage, "SELECT carrier FROM stage.main.flights_v1") == [("BB",)]
+    with pytest.raises(ValueError, match="cannot name a run"):
+        lake.stage("../r1", product(FLIGHTS), [], [])
+
+
+def landed(
+    tmp_path: Path, columns: Sequence[str], files: Mapping[str, bytes]
+) -> tuple[StagedSource, dict[str, Path]]:
+    """A source with one file for each hour key."""
+    pins, paths = [], {}
+    for key, content in files.items():
+        path = paths[key] = tmp_path / f"{key}.csv"
+        path.write_bytes(content)
+        partition = intervals.parse(Grain.HOUR, key)
+        pins.append(LandedFile(partition, path, hashlib.sha256(content).hexdigest()))
+    return StagedSource(TableRef("weather", "landing.obs", 0), tuple(columns), tuple(pins)), paths
+
+
+LANDED = '"up"."weather__landing__obs"'
+
+
+def test_landed_rows_are_text_with_their_file_and_line(lake: DuckLake, tmp_path: Path) -> None:
+    source, paths = landed(
+        tmp_path,
+        ("a", "b"),
+        {
+            "2013-01-01T05Z": b'a,b\n1,NA\n\n2,"two\nlines"\r\n3,\n',
+            "2013-01-01T06Z": b"a,b\n",
+            "2013-01-01T07Z": "\ufeffa,b\nü,'x'\n".encode(),
+        },
+    )
+    stage = lake.stage("r1", product(WEATHER), [], [source])
+    first, last = (str(paths[k]) for k in ("2013-01-01T05Z", "2013-01-01T07Z"))
+    assert staged(lake, stage, f"SELECT * FROM stage.{LANDED} ORDER BY _file, _line") == [
+        ("1", "NA", first, 2),
+        ("2", "two\nlines", first, 4),
+        ("3", None, first, 6),
+        ("ü", "'x'", last, 2),
+    ]
+    types = staged(lake, stage, f"SELECT DISTINCT typeof(a), typeof(_line) FROM stage.{LANDED}")
+    assert types == [("VARCHAR", "BIGINT")]
+    assert lake.rejects(stage) == ()
+
+
+def test_lines_that_are_no_rows_are_kept_out_and_named(lake: DuckLake, tmp_path: Path) -> None:
+    source, paths = landed(
+        tmp_path,
+        ("a", "b"),
+        {
+            "2013-01-01T01Z": b"a,b\n1,2\n3\n4,5,6\n7,8\n",
+            "2013-01-01T02Z": b"b,a\n1,2\n",
+            "2013-01-01T03Z": b"a,c\n1,2\n",
+            "2013-01-01T04Z": b"",
+            "2013-01-01T05Z": b'a,b\n1,2\n3,"open\n4,5\n',
+            "2013-01-01T06Z": b"a,b\n1,2\n3,\xff\n",
+        },
+    )
+    stage = lake.stage("r1", product(WEATHER), [], [source])
+    found = [(Path(r.file).stem, r.line, r.reason) for r in lake.rejects(stage)]
+    assert found[:5] == [
+        ("2013-01-01T01Z", 3, "1 fields where the header has 2"),
+        ("2013-01-01T01Z", 4, "3 fields where the header has 2"),
+        ("2013-01-01T02Z", 1, "the header has the declared columns in another order"),
+        ("2013-01-01T03Z", 1, "the header lacks b and has c, which is not declared"),
+        ("2013-01-01T04Z", 1, "the file is empty: it lacks its header a, b"),
+    ]
+    assert found[5][:2] == ("2013-01-01T05Z", 3)
+    assert "was not read" in found[5][2]
+    assert "not UTF-8" in found[6][2]
+    assert {r.partition for r in lake.rejects(stage)} == set(paths)
+    assert {r.source for r in lake.rejects(stage)} == {"weather.landing.obs"}
+    good = staged(lake, stage, f"SELECT a FROM stage.{LANDED} WHERE _file LIKE '%T01Z%' ORDER BY 1")
+    assert good == [("1",), ("7",)]
+
+
+def test_a_landed_file_that_moved_or_went_ends_the_attempt(lake: DuckLake, tmp_path: Path) -> None:
+    source, paths = landed(tmp_path, ("a",), {"2013-01-01T05Z": b"a\n1\n"})
+    path = paths["2013-01-01T05Z"]
+    path.write_bytes(b"a\n2\n")
+    with pytest.raises(LandingMoved, match="2013-01-01T05Z.csv changed"):
+        lake.stage("r1", product(WEATHER), [], [source])
+    path.unlink()
+    with pytest.raises(LandingMoved, match="2013-01-01T05Z.csv is gone"):
+        lake.stage("r1", product(WEATHER), [], [source])
+    assert not (lake.stages / "r1").exists()
+    assert staged_again(lake, source, path) == [("1",)]
+
+
+def staged_again(lake: DuckLake, source: StagedSource, path: Path) -> list[tuple[Any, ...]]:
+    path.write_bytes(b"a\n1\n")
+    stage = lake.stage("r1", product(WEATHER), [], [source])
+    return staged(lake, stage, f"SELECT a FROM stage.{LANDED}")
+
+
+def test_a_source_without_files_is_an_empty_table(lake: DuckLake) -> None:
+    source = StagedSource(TableRef("weather", "landing.obs", 0), ("a",), ())
+    stage = lake.stage("r1", product(WEATHER), [], [source])
+    assert staged(lake, stage, f"SELECT a, _file, _line FROM stage.{LANDED}") == []
+
+
+def test_1608_landed_hours_are_staged_in_one_go(lake: DuckLake, tmp_path: Path) -> None:
+    start = datetime(2013, 1, 1, 5, tzinfo=UTC)
+    keys = [f"{start + timedelta(hours=n):%Y-%m-%dT%H}Z" for n in range(1608)]
+    lines = "".join(f"{n},x\n" for n in range(3)).encode()
+    source, _ = landed(tmp_path, ("a", "b"), {key: b"a,b\n" + lines for key in keys})
+    began = time.perf_counter()
+    stage = lake.stage("r1", product(WEATHER), [], [source])
+    assert time.perf_counter() - began < 10
+    assert staged(lake, stage, f"SELECT count(*) FROM stage.{LANDED}") == [(3 * 1608,)]
+
+
+# Sealing
+
+
+def test_a_sealed_stage_is_out_of_the_domains_reach(lake: DuckLake) -> None:
+    stage = built(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")})
+    with stage.path.open("r+b") as handle:
+        sealed = lake.seal(stage)
+        handle.write(b"\0" * 4096)  # a handle that domain code kept open
+    assert not stage.path.exists()
+    assert not sealed.path.is_relative_to(stage.path.parent)
+    assert not list(sealed.path.parent.glob("*.wal"))
+    assert staged(lake, sealed, "SELECT carrier FROM stage.main.flights_v1") == [("AA",)]
+    assert lake.seal(stage) == sealed
+
+
+def test_a_stage_that_was_killed_before_its_checkpoint_is_sealed_with_its_rows(
+    lake: DuckLake,
+) -> None:
+    stage = lake.stage("r1", product(FLIGHTS), [], [])
+    code = (
+        "import duckdb, os, sys; c = duckdb.connect(sys.argv[1]);"
+        " c.execute(\"SET checkpoint_threshold = '1GB'\"); c.execute(sys.argv[2]); os._exit(0)"
+    )
+    table = f"CREATE TABLE main.flights_v1 AS {flights('2013-01-01', 'AA:1')}"
+    subprocess.run([sys.executable, "-c", code, str(stage.path), table], check=True)
+    assert Path(f"{stage.path}.wal").exists()
+    sealed = lake.seal(stage)
+    assert staged(lake, sealed, "SELECT carrier FROM stage.main.flights_v1") == [("AA",)]
+
+
+def test_marts_that_are_views_or_were_not_built_are_refused(lake: DuckLake) -> None:
+    stage = lake.stage("r1", product(FLIGHTS, DELAYS), [], [])
+    with duckdb.connect(str(stage.path)) as connection:
+        connection.execute("CREATE VIEW main.flights_v1 AS SELECT 1 AS ts")
+    with pytest.raises(NotPublishable) as refused:
+        lake.seal(stage)
+    assert "operations.flights@1 is a view" in str(refused.value)
+    assert "operations.delays@1 was not built" in str(refused.value)
+
+
+def test_what_domain_code_forged_beside_its_marts_is_not_carried_over(
+    lake: DuckLake, tmp_path: Path
+) -> None:
+    source, _ = landed(tmp_path, ("a", "b"), {"2013-01-01T05Z": b"a,b\n1\n"})
+    stage = built(lake, "r1", {WEATHER: "SELECT now() AS ts"}, sources=[source])
+    with duckdb.connect(str(stage.path)) as connection:
+        connection.execute("DELETE FROM up.rejects")
+        connection.execute(f"INSERT INTO {LANDED} VALUES ('forged', 'f', 'f', 1)")
+        connection.execute("DROP TABLE main.observations_v1")
+        connection.execute(
+            "CREATE TABLE main.observations_v1 (ts TIMESTAMPTZ, temp DOUBLE AS (random()))"
+        )
+        connection.execute("INSERT INTO main.observations_v1 VALUES (now())")
+    sealed = lake.seal(stage)
+    assert [r.line for r in lake.rejects(sealed)] == [2]
+    assert staged(lake, sealed, f"FROM stage.{LANDED}") == []
+    sampled = "SELECT temp FROM stage.main.observations_v1"
+    assert staged(lake, sealed, sampled) == staged(lake, sealed, sampled)
+
+
+# Contents
+
+
+def hashed(lake: DuckLake, run: str, sql: str, promised: Contract = FLIGHTS) -> str:
+    stage = lake.seal(built(lake, run, {promised: sql}))
+    one = day("2013-01-01") if promised.interval_column else WHOLE
+    return lake.contents(stage, promised, [one])[one]
+
+
+def test_content_is_free_of_order_and_counts_duplicates(lake: DuckLake) -> None:
+    a = hashed(lake, "r1", flights("2013-01-01", "AA:1", "BB:", "BB:"))
+    assert a == hashed(lake, "r2", flights("2013-01-01", "BB:", "AA:1", "BB:"))
+    assert a.startswith("3:")
+    assert a != hashed(lake, "r3", flights("2013-01-01", "AA:1", "AA:1", "BB:"))
+    assert hashed(lake, "r4", flights("2013-01-01", "AA:0")) != hashed(
+        lake, "r5", flights("2013-01-01", "AA:")
+    )
+
+
+def test_content_is_of_promised_columns_and_types_only(lake: DuckLake) -> None:
+    plain = flights("2013-01-01", "AA:1")
+    wide = f"SELECT 'x' AS more, delay::BIGINT AS delay, carrier, ts FROM ({plain})"
+    assert hashed(lake, "r1", plain) == hashed(lake, "r2", wide)
+
+
+def test_values_that_trade_places_between_columns_are_other_content(lake: DuckLake) -> None:
+    pair = contract("operations.pairs", "a INTEGER; b INTEGER", Grain.WHOLE, None)
+    one = hashed(lake, "r1", "SELECT 1 AS a, 2 AS b", pair)
+    assert one != hashed(lake, "r2", "SELECT 2 AS a, 1 AS b", pair)
+
+
+@pytest.mark.parametrize("promised", [WEATHER, DELAYS])
+def test_contents_of_many_partitions_are_those_of_each(lake: DuckLake, promised: Contract) -> None:
+    sqls = {
+        WEATHER: "SELECT t AS ts, epoch(t) AS temp FROM generate_series(TIMESTAMPTZ"
+        " '2013-01-01 00:30:00+00:00', TIMESTAMPTZ '2013-01-03 00:00:00+00:00',"
+        " INTERVAL 20 MINUTE) g(t) WHERE hour(t) <> 7",
+        DELAYS: "SELECT DATE '2013-01-01' + (i % 5)::INTEGER AS day, 'c' || i AS carrier,"
+        " NULLIF(i, 3) AS minutes FROM range(40) r(i)",
+    }
+    parts = {
+        WEATHER: [intervals.parse(Grain.HOUR, f"2013-01-01T{h:02}Z") for h in range(24)],
+        DELAYS: [day(f"2013-01-0{n}") for n in (1, 2, 4, 9)],
+    }[promised]
+    stage = lake.seal(built(lake, "r1", {promised: sqls[promised]}))
+    together = lake.contents(stage, promised, parts)
+    assert together == {p: lake.contents(stage, promised, [p])[p] for p in parts}
+    assert list(together) == parts
+    assert together[parts[7 if promised is WEATHER else 3]] == "0:0"
+    assert lake.contents(stage, promised, []) == {}
+
+
+# Restoring and accounting
+
+
+def test_restore_brings_the_values_of_a_version_back_as_a_new_one(lake: DuckLake) -> None:
+    days = [day("2013-01-01"), day("2013-01-02")]
+    good = f"{flights('2013-01-01', 'AA:1', 'AA:1')} UNION ALL {flights('2013-01-02', 'BB:1')}"
+    old = published(lake, "r1", {FLIGHTS: good}, *days)
+    bad = f"{flights('2013-01-01', 'XX:1')} UNION ALL {flights('2013-01-02', 'YY:1')}"
+    published(lake, "r2", {FLIGHTS: bad}, *days)
+    new = lake.restore([(FLIGHTS, days[:1])], old, {"run": "r3"})
+    assert carriers(lake) == ["AA", "AA", "YY"]
+    assert lake.find("operations", "r3") == new
+    assert lake.restore([(FLIGHTS, days)], old, {"run": "r3"}) == new
+    assert carriers(lake) == ["AA", "AA", "YY"]
+
+
+def test_restoring_a_version_before_the_table_or_beyond_the_newest_is_refused(
+    lake: DuckLake,
+) -> None:
+    early = (
+        published(lake, "r1", {DELAYS: "SELECT DATE '2013-01-01' AS day, '', 1"}, day("2013-01-01"))
+        if False
+        else "1"
+    )
+    published(lake, "r2", {FLIGHTS: flights("2013-01-01", "AA:1")}, day("2013-01-01"))
+    for version in ("0", "999999"):
+        with pytest.raises(VersionGone):
+            lake.restore([(FLIGHTS, [day("2013-01-01")])], version, {"run": "r3"})
+    assert carriers(lake) == ["AA"]
+    assert early
+
+
+def test_a_change_that_names_no_known_run_is_tampering(
+    lake: DuckLake, conninfo: Callable[[str], str]
+) -> None:
+    one = published(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")}, day("2013-01-01"))
+    assert lake.unaccounted("operations", {"r1"}) == ()
+    with attached(conninfo("levada_publisher"), "METADATA_SCHEMA 'operations'") as connection:
+        connection.execute("DELETE FROM w.main.flights_v1")
+        connection.execute("CALL ducklake_set_option('w', 'auto_compact', false)")
+    published(lake, "r2", {FLIGHTS: flights("2013-01-01", "BB:1")}, day("2013-01-01"))
+    foreign = lake.unaccounted("operations", {"r1", "r2"})
+    assert [(f.tables, f.run) for f in foreign] == [((FLIGHTS.table,), None)]
+    assert [f.run for f in lake.unaccounted("operations", {"r1"}, after=one)] == [None, "r2"]
+    assert lake.unaccounted("operations", {"r2"}, after=foreign[0].version) == ()
+
+
+def test_maintenance_of_files_is_no_tampering(
+    lake: DuckLake, conninfo: Callable[[str], str]
+) -> None:
+    for n in (1, 2, 3):
+        published(
+            lake, f"r{n}", {FLIGHTS: flights(f"2013-01-0{n}", f"A{n}:1")}, day(f"2013-01-0{n}")
+        )
+    options = f"METADATA_SCHEMA 'operations', DATA_PATH '{lake.root}/operations/'"
+    with attached(conninfo("levada_publisher"), options) as connection:
+        assert connection.execute("CALL ducklake_merge_adjacent_files('w')").fetchall()
+        connection.execute("CALL ducklake_rewrite_data_files('w')")
+    assert lake.unaccounted("operations", {"r1", "r2", "r3"}) == ()
+    assert carriers(lake) == ["A1", "A2", "A3"]
+
+
+# Processes
+
+SWAPPER = """
+import json, os, sys, time, fcntl
+from pathlib import Path
+import test_ducklake as t
+said = json.loads(sys.argv[1])
+lake = t.DuckLake(Path(said["lake"]), Path(said["stages"]), said["roles"].__getitem__, t.DOMAINS)
+"""
+
+
+def child(lake: DuckLake, conninfo: Callable[[str], str], code: str) -> subprocess.Popen[str]:
+    """A process of its own with the same lake, in which `lake` and this module as `t` exist."""
+    said = {
+        "lake": str(lake.root),
+        "stages": str(lake.stages),
+        "roles": {r: conninfo(r) for r in ("levada_runner", "levada_publisher")},
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", SWAPPER + code, json.dumps(said)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+    )
+
+
+def test_a_swap_killed_before_its_commit_changes_nothing_and_its_files_are_swept(
+    lake: DuckLake, conninfo: Callable[[str], str], tmp_path: Path
+) -> None:
+    published(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")}, day("2013-01-01"))
+    code = """
+from levada.adapters.warehouses import _swap
+swapped = _swap.swapped
+def slow(*arguments):
+    moved = swapped(*arguments)
+    print("between", moved, flush=True)
+    time.sleep(60)
+_swap.swapped = slow
+t.published(lake, "r2", {t.FLIGHTS: t.flights("2013-01-01", "BB:1", "CC:1")}, t.day("2013-01-01"))
+"""
+    process = child(lake, conninfo, code)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "between 3\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+
+    assert lake.find("operations", "r2") is None
+    assert carriers(lake) == ["AA"]
+    data = {p for p in lake.root.rglob("*.parquet") if "flights" in str(p)}
+    assert len(data) > 1
+    assert lake.sweep({"r2"}) == 0
+    assert {p for p in lake.root.rglob("*.parquet") if "flights" in str(p)} == data
+    assert lake.sweep(()) == 1  # the stage goes; its young files stay, they might be a live swap's
+    eager = DuckLake(lake.root, lake.stages, conninfo, DOMAINS, orphan_age=timedelta(0))
+    eager.sweep(())
+    eager.close()
+    left = {p for p in lake.root.rglob("*.parquet") if "flights" in str(p)}
+    assert len(left) == 1
+    assert left < data
+    assert carriers(lake) == ["AA"]
+    published(lake, "r2", {FLIGHTS: flights("2013-01-01", "BB:1")}, day("2013-01-01"))
+    assert carriers(lake) == ["BB"]
+
+
+def test_two_processes_that_swap_different_days_under_a_lock_both_arrive(
+    lake: DuckLake, conninfo: Callable[[str], str], tmp_path: Path
+) -> None:
+    code = """
+who = "{who}"
+for n in range(1, 6):
+    key = f"2013-0{month}-0{{n}}"
+    stage = lake.seal(t.built(lake, who + str(n), {{t.FLIGHTS: t.flights(key, who + str(n) + ":1")}}))
+    with open("{lock}", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        lake.swap(stage, [(t.FLIGHTS, [t.day(key)])], {{"run": who + str(n)}})
+"""
+    lock = tmp_path / "lock"
+    children = [
+        child(lake, conninfo, code.format(who=who, month=month, lock=lock))
+        for who, month in (("A", 1), ("B", 2))
+    ]
+    for process in children:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    assert carriers(lake) == [f"{who}{n}" for who in "AB" for n in range(1, 6)]
+
+
+def test_a_forked_child_reads_for_itself_and_leaves_its_parents_connection_alone(
+    lake: DuckLake,
+) -> None:
+    published(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")}, day("2013-01-01"))
+    assert carriers(lake) == ["AA"]
+    pid = os.fork()
+    if pid == 0:
+        good = False
+        try:
+            good = carriers(lake) == ["AA"] and published(
+                lake, "r2", {FLIGHTS: flights("2013-01-02", "BB:1")}, day("2013-01-02")
+            ) == lake.find("operations", "r2")
+        finally:
+            os._exit(0 if good else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert carriers(lake) == ["AA", "BB"]
+
+
+def test_a_connection_that_died_between_two_calls_is_opened_again(
+    lake: DuckLake, server: Credentials
+) -> None:
+    published(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")}, day("2013-01-01"))
+    assert carriers(lake) == ["AA"]
+    with psycopg.connect(server.url(server.admin, "lake"), autocommit=True) as admin:
+        admin.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = 'lake' and pid <> pg_backend_pid()"
+        )
+    assert carriers(lake) == ["AA"]
+    published(lake, "r2", {FLIGHTS: flights("2013-01-02", "BB:1")}, day("2013-01-02"))
+    assert carriers(lake) == ["AA", "BB"]
+
+
+def test_a_catalogue_that_does_not_answer_is_unavailable_and_no_password_is_told(
+    tmp_path: Path,
+) -> None:
+    dead = "host=127.0.0.1 port=1 user=u password=hush dbname=lake"
+    warehouse = DuckLake(tmp_path / "lake", tmp_path / "stages", lambda _: dead, DOMAINS)
+    calls: list[Callable[[], object]] = [
+        lambda: warehouse.create("fleet"),
+        lambda: warehouse.read("SELECT 1"),
+        lambda: warehouse.find("fleet", "r1"),
+    ]
+    for call in calls:
+        with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1") as failed:
+            call()
+        assert "hush" not in str(failed.value)
+
+
+def test_an_error_of_a_query_tells_no_password(lake: DuckLake) -> None:
+    with pytest.raises(LevadaError) as failed:
+        lake.read("FROM nowhere")
+    assert "nowhere" in str(failed.value)
+    assert "password=" not in str(failed.value)
+
+
+def test_only_stages_of_dead_runs_that_are_old_enough_are_swept(
+    lake: DuckLake, conninfo: Callable[[str], str]
+) -> None:
+    for run in ("alive", "dead", "sealed"):
+        stage = built(lake, run, {FLIGHTS: flights("2013-01-01", "AA:1")})
+    lake.seal(stage)
+    careful = DuckLake(lake.root, lake.stages, conninfo, DOMAINS)
+    assert careful.sweep({"alive"}) == 0
+    assert lake.sweep({"alive"}) == 2
+    assert {p.name for p in lake.stages.iterdir() if not p.name.startswith(".")} == {"alive"}
+    assert {p.name for p in (lake.stages / ".kept").iterdir()} == {"alive"}
+    careful.close()
+
+
+def test_the_extension_folder_is_made_once_by_any_number_at_once(tmp_path: Path) -> None:
+    threads = [
+        threading.Thread(target=extensions.extension_directory, args=[tmp_path]) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    links = sorted(p for p in tmp_path.rglob("*") if not p.is_dir())
+    assert [p.name for p in links] == [
+        f"{n}.duckdb_extension" for n in sorted(extensions.EXTENSIONS)
+    ]
+    assert all(p.is_symlink() and p.exists() for p in links)
+
+
+# dbt
+
+
+def test_dbt_builds_in_a_stage_with_only_its_domains_rights(lake: DuckLake, tmp_path: Path) -> None:
+    version = published(
+        lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:4", "BB:5")}, day("2013-01-01")
+    )
+    window = intervals.windows([day("2013-01-01")])
+    stage = lake.stage("r2", product(DELAYS), [StagedTable(FLIGHTS, version, window)], [])
+    profile = lake.profile(stage, "operations")
+    assert "levada_domain_operations" in json.dumps(profile)
+    assert "levada_publisher" not in json.dumps(profile)
+    project = tmp_path / "project"
+    (project / "models").mkdir(parents=True)
+    outputs = {"operations": {"target": "levada", "outputs": {"levada": profile}}}
+    (project / "profiles.yml").write_text(json.dumps(outputs))
+    (project / "dbt_project.yml").write_text(
+        json.dumps({"name": "operations", "profile": "operations", "version": "1.0.0"})
+    )
+    (project / "models" / "delays_v1.sql").write_text(
+        "{{ config(materialized='table') }} select ts::date as day, max(carrier) as carrier,"
+        " sum(delay)::bigint as minutes, current_setting('TimeZone') as zone"
+        " from stage.up.operations__flights_v1 group by 1"
+    )
+    (project / "models" / "thief.sql").write_text(
+        "{{ config(materialized='table', pre_hook=\"insert into operations.main.flights_v1"
+        ' select * from operations.main.flights_v1") }} select 1 as a'
+    )
+    dbt = Path(sys.executable).with_name("dbt")
+    ran = subprocess.run(
+        [dbt, "run", "--project-dir", project, "--profiles-dir", project, "--no-use-colors"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"},
+    )
+    assert "PASS=1" in ran.stdout, ran.stdout
+    assert "ERROR=1" in ran.stdout, ran.stdout
+    assert "read-only" in ran.stdout, ran.stdout
+    assert "hush" not in ran.stdout
+    sealed = lake.seal(stage)
+    found = staged(lake, sealed, "FROM stage.main.delays_v1")
+    assert [row[1:] for row in found] == [("BB", 9, "UTC")]
+    assert carriers(lake) == ["AA", "BB"]
