@@ -59,7 +59,8 @@ def address(connection: Connection, database: str | None = None) -> str:
     options: dict[str, Any] = json.loads(connection.extra or "{}")
     host = connection.host or "localhost"
     host = f"[{host}]" if ":" in host else host
-    user, password = quote(connection.login or "", safe=""), quote(connection.password or "", safe="")
+    user = quote(connection.login or "", safe="")
+    password = quote(connection.password or "", safe="")
     name = quote(database or connection.schema or "levada")
     query = f"?{urlencode(options)}" if options else ""
     return f"postgresql://{user}:{password}@{host}:{connection.port or 5432}/{name}{query}"
@@ -76,7 +77,8 @@ class AirflowCredentials:
         """The same as libpq keywords."""
         from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-        return make_conninfo(**conninfo_to_dict(self.url(role, database)))
+        words = conninfo_to_dict(self.url(role, database))
+        return make_conninfo(**{name: str(word) for name, word in words.items()})
 
 
 @functools.cache

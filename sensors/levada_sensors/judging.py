@@ -104,13 +104,13 @@ def partition_of(text: str, grain: Grain, zone: str) -> Partition:
     >>> partition_of("", Grain.DAY, "UTC")
     Traceback (most recent call last):
     ...
-    levada_sensors.judging.Misnamed: no partition is named: this run has no logical date, so say which
+    levada_sensors.judging.Misnamed: no partition is named, and this run has no logical date
     """
     text = text.strip()
     if grain is Grain.WHOLE:
         return WHOLE
     if text in ("", "None"):
-        raise Misnamed("no partition is named: this run has no logical date, so say which")
+        raise Misnamed("no partition is named, and this run has no logical date")
     try:
         if _DATE.fullmatch(text):
             return parse(grain, text, zone)

@@ -46,7 +46,7 @@ from levada_sensors.judging import (
     table_touches,
 )
 
-__all__ = ["LedgerTrigger", "TableTrigger"]
+__all__ = ["LedgerTrigger", "Listener", "TableTrigger"]
 
 _BACK_OFF = (0.2, 5.0)
 _SAFETY = 900.0
@@ -61,6 +61,9 @@ class LedgerTrigger(BaseEventTrigger):
     """
 
     conn_id: str
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
 
     def shared_stream_key(self) -> Hashable | None:
         """One tail for each ledger."""
@@ -84,7 +87,7 @@ class LedgerTrigger(BaseEventTrigger):
                 finally:
                     connection.terminate()
                 break
-            except Exception:  # noqa: BLE001 - whatever it is, the waiters wait
+            except Exception:  # whatever it is, the waiters wait
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _BACK_OFF[1])
         yield Batch(start, start, frozenset())
@@ -95,7 +98,7 @@ class LedgerTrigger(BaseEventTrigger):
         self, shared_stream: AsyncIterator[Batch]
     ) -> AsyncIterator[TriggerEvent]:
         """Judge until there is an event."""
-        listener = _Listener(shared_stream)
+        listener = Listener(shared_stream)
         try:
             async for event in self.events(listener):
                 yield event
@@ -110,7 +113,7 @@ class LedgerTrigger(BaseEventTrigger):
             yield event
 
     @abstractmethod
-    def events(self, listener: _Listener) -> AsyncIterator[TriggerEvent]:
+    def events(self, listener: Listener) -> AsyncIterator[TriggerEvent]:
         """Judge, listen, judge again; yields the event that ends the wait."""
 
     async def backed_off(self, failures: int, error: Exception) -> None:
@@ -121,7 +124,7 @@ class LedgerTrigger(BaseEventTrigger):
         await asyncio.sleep(min(low * 2**failures, high) * random.uniform(0.5, 1))  # noqa: S311
 
 
-class _Listener:
+class Listener:
     """
     Drains a stream at once, so that no slow judgement fills its queue, and keeps what counts.
 
@@ -170,6 +173,7 @@ class _Listener:
                     await self._came.wait()
 
     async def close(self) -> None:
+        """Stop listening."""
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await self._task
@@ -230,7 +234,7 @@ class TableTrigger(LedgerTrigger):
             },
         )
 
-    async def events(self, listener: _Listener) -> AsyncIterator[TriggerEvent]:
+    async def events(self, listener: Listener) -> AsyncIterator[TriggerEvent]:
         """The one event that ends the task."""
         failures, said = 0, ""
         while True:
@@ -241,7 +245,7 @@ class TableTrigger(LedgerTrigger):
                 self.log.error("%s", error)
                 yield TaskSkippedEvent() if self.soft_fail else TaskFailedEvent()
                 return
-            except Exception as error:  # noqa: BLE001 - the wait outlives every database
+            except Exception as error:  # the wait outlives every database
                 await self.backed_off(failures, error)
                 failures += 1
                 continue
@@ -330,5 +334,3 @@ def _seconds_until(instant: datetime | None) -> float:
         return safety
     left = (instant - datetime.now(UTC)).total_seconds()
     return min(max(left, 0.1), safety)
-
-

@@ -49,8 +49,8 @@ def want(
     mesh: Mesh, product: Product, partition: Partition, facts: Facts, now: datetime
 ) -> Want | Readiness:
     """
-    The claim to ask for, or why not: its inputs are not ready, or what is published is what a
-    build would make (READY, "already current").
+    The claim to ask for, or why not: its inputs are not ready, or there is nothing to do (READY,
+    "already current"). What an ignoring edge reads may have moved on; changed code is built.
     """
     return _want(Judge(mesh, facts, now), product, partition)
 
@@ -64,6 +64,8 @@ def wants(
 
 
 def _want(judge: Judge, product: Product, partition: Partition) -> Want | Readiness:
+    if judge.settled(product, partition):
+        return Readiness(State.READY, "already current")
     readiness = judge.inputs(product, partition)
     if readiness.state is not State.READY:
         return readiness

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,9 @@ import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -21,12 +24,26 @@ from levada.adapters.dbt import (
     ParsedProject,
     ParseRequest,
     column_faults,
+    preload,
     run_in_fork,
 )
-from levada.build import BuildRequest, BuildResult
+from levada.adapters.dbt.codec import decode, encode
+from levada.build import BuildRequest, BuildResult, build_request
 from levada.errors import ToolError
-from levada.ports import Relation
-from levada.terms import TableRef
+from levada.ports import Relation, Stage
+from levada.terms import (
+    Column,
+    Contract,
+    Grain,
+    Layer,
+    Mart,
+    Mesh,
+    Owner,
+    Product,
+    Source,
+    Span,
+    TableRef,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -326,7 +343,107 @@ def test_columns_of_the_yaml_may_not_contradict_the_contract(
     assert "column carrier of model flights is text here and BIGINT" in wrong[0].wrong
 
 
+def test_plain_dbt_finds_the_mesh_above_it_and_is_left_alone_without_one(mesh: Path) -> None:
+    models = plain_dbt_parse(mesh / "models/company")
+    promised = {name: node for name, node in models.items() if node["package_name"] == "operations"}
+    assert sorted(promised) == [
+        "model.operations.delays.v1",
+        "model.operations.delays.v2",
+        "model.operations.flights.v1",
+    ]
+    delays = promised["model.operations.delays.v1"]
+    assert delays["relation_name"] == '"operations"."main"."delays_v1"'
+    assert delays["latest_version"] == 2, "an active major comes before a deprecated one"
+    assert delays["deprecation_date"].startswith("2013-06-01")
+    assert delays["access"] == "public"
+    (mesh / "levada.yaml").unlink()
+    for model in (mesh / "models/company/models/aggregate").iterdir():
+        model.write_text("select 1 as x")
+    assert sorted(plain_dbt_parse(mesh / "models/company")) == [
+        "model.company.both",
+        "model.company.carriers",
+    ]
+
+
+def plain_dbt_parse(project: Path) -> Mapping[str, Any]:
+    write(
+        project,
+        {
+            "dbt_project.yml": "name: company\nprofile: own\n",
+            "profiles.yml": "own: {target: x, outputs: {x: {type: duckdb, path: ':memory:'}}}",
+        },
+    )
+    environment = {n: v for n, v in os.environ.items() if not n.startswith("LEVADA")}
+    dbt = [sys.executable, "-c", "from dbt.cli.main import cli; cli()"]
+    command = [*dbt, "--no-send-anonymous-usage-stats", "parse", "--no-partial-parse"]
+    done = subprocess.run(
+        command, cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    nodes = json.loads((project / "target/manifest.json").read_text())["nodes"]
+    return {name: node for name, node in nodes.items() if name.startswith("model.")}
+
+
 # Building
+
+
+def test_a_request_names_every_table_as_the_projects_dbt_does(tmp_path: Path) -> None:
+    own, other = TableRef("operations", "delays"), TableRef("operations", "flights")
+    foreign, landed = TableRef("fleet", "planes", 2), TableRef("operations", "landing.raw", 0)
+    product, sibling = (a_product(table) for table in (own, other))
+    source = Source(landed, Grain.WHOLE, "UTC", "raw.csv", ("a",), "source.operations.landing.raw")
+    begin = datetime(2013, 1, 1, tzinfo=UTC)
+    span = Span(begin, begin + timedelta(days=1))
+    mesh = Mesh("trial", span, "UTC", begin, (product, sibling), (source,))
+    stage = Stage(
+        run="r1",
+        path=tmp_path,
+        outputs={own: Relation("stage", "main", "delays_v1")},
+        inputs={t: Relation("stage", "up", t.relation) for t in (other, foreign, landed)},
+    )
+    asked = build_request(
+        mesh,
+        product,
+        stage,
+        span=span,
+        profile={"type": "duckdb"},
+        root=tmp_path,
+        project_dir=tmp_path / "models/operations",
+        manifest=tmp_path / "manifest",
+        log_dir=tmp_path / "logs",
+    )
+    assert asked.nodes == ("model.operations.delays",)
+    assert asked.outputs == {"model.operations.delays": Relation("stage", "main", "delays_v1")}
+    assert set(asked.inputs) == {
+        "model.operations.flights",
+        "model.fleet.planes.v2",
+        "source.operations.landing.raw",
+    }
+    assert asked.columns == {"model.operations.delays": (("id", "BIGINT"),)}
+    assert asked.window == (span.start, span.end)
+    assert decode(BuildRequest, encode(asked)) == asked, "it survives the way to another process"
+
+
+def a_product(table: TableRef) -> Product:
+    contract = Contract(
+        id=str(table),
+        version="1.0.0",
+        status="active",
+        table=table,
+        product=table.name,
+        grain=Grain.WHOLE,
+        zone="UTC",
+        interval_column=None,
+        columns=(Column("id", "BIGINT", required=True),),
+        checks=(),
+        owner=Owner("team"),
+        description="",
+        hash="",
+        path="",
+    )
+    node = f"model.{table.domain}.{table.name}"
+    mart = Mart(table, Layer.BASE, node, contract, (), "", "")
+    return Product(table.domain, table.name, (mart,), Grain.WHOLE, "UTC")
 
 
 def test_a_product_is_built_in_its_stage_with_its_private_models(
@@ -467,8 +584,6 @@ def test_an_error_of_the_sql_names_file_and_line(workers: DbtWorkers, mesh: Path
 
 
 def test_microbatch_models_get_the_window(workers: DbtWorkers, mesh: Path) -> None:
-    from datetime import UTC, datetime
-
     write(
         mesh,
         {
@@ -524,6 +639,7 @@ def test_the_empty_build_finds_unpromised_columns_and_shapes_of_every_model(
             "model.operations.flights.v1": flat,
             "model.operations.delays.v1": flat,
             "model.operations.delays.v2": flat,
+            "model.operations.rumours.v1": flat,  # a draft is no promise, and does no harm
         },
         log_dir=mesh / ".levada/logs",
     )
@@ -534,6 +650,25 @@ def test_the_empty_build_finds_unpromised_columns_and_shapes_of_every_model(
     ]
     assert faults[0].wrong == "column flights is promised as INTEGER but made as BIGINT"
     assert '"tail" not found' in faults[1].wrong
+    unknown = replace(asked, inputs={"model.operations.flights.v1": flat})
+    told = [
+        (fault.path.rpartition("/")[2], fault.wrong)
+        for fault in workers.empty_build("company", unknown)
+    ]
+    assert (
+        "both.sql",
+        "model both reads model.operations.delays.v1, whose columns no contract tells",
+    ) in told
+    assert "tails.sql" in {file for file, _ in told}, "the others are still built"
+    write(mesh, {carriers: FILES[carriers].replace("'table'", "'view'")})
+    parse(workers, mesh, "company")
+    told = [
+        (fault.path.rpartition("/")[2], fault.wrong)
+        for fault in workers.empty_build("company", asked)
+    ]
+    assert told[0] == ("carriers.sql", "mart carriers is materialized as view")
+    assert told[1][0] == "tails.sql"
+    write(mesh, {carriers: FILES[carriers]})
     promised = {"model.company.carriers": (("carrier", "VARCHAR"), ("flights", "BIGINT"))}
     (mesh / "models/company/models/aggregate/tails.sql").unlink()
     parse(workers, mesh, "company")
@@ -559,6 +694,7 @@ def test_the_child_holds_no_secret_of_the_platform(workers: DbtWorkers, mesh: Pa
 def test_a_fork_builds_and_holds_no_secret_either(
     workers: DbtWorkers, mesh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    preload()
     monkeypatch.setenv("LEVADA_DATABASE_URL", SECRET)
     parse(workers, mesh, "operations")
     stage = stage_file(mesh, "('AA', '50')")
@@ -574,6 +710,33 @@ def test_a_fork_builds_and_holds_no_secret_either(
     assert result.ok, result.message
     assert rows(stage, "select dep_delay from flights_v1") == [(0,)]
     assert os.environ["LEVADA_DATABASE_URL"] == SECRET
+
+
+def test_a_fork_that_is_killed_is_an_error_of_the_tool(workers: DbtWorkers, mesh: Path) -> None:
+    write(
+        mesh,
+        {
+            "models/operations/models/base/suicide.py": """
+                import os, signal
+
+                def model(dbt, session):
+                    dbt.config(materialized="table")
+                    os.kill(os.getpid(), signal.SIGKILL)
+                    return session.sql("select 1 as x")
+                """
+        },
+    )
+    assert parse(workers, mesh, "operations").faults == ()
+    node = "model.operations.suicide"
+    asked = replace(
+        request(mesh, stage_file(mesh, "('AA', '5')")),
+        nodes=(node,),
+        outputs={node: Relation("stage", "main", "suicide_v1")},
+        inputs={},
+        columns={},
+    )
+    with pytest.raises(ToolError, match="was killed by signal 9"):
+        run_in_fork(asked)
 
 
 def test_a_fork_works_inside_a_daemonic_process(workers: DbtWorkers, mesh: Path) -> None:
@@ -628,25 +791,21 @@ def test_processes_killed_while_idle_cost_nothing(mesh: Path) -> None:
             assert workers.pid() is not None
 
 
-def test_a_call_past_its_limit_ends_its_child(mesh: Path) -> None:
-    with DbtWorkers(limit=3) as workers:
-        write(
-            mesh,
-            {
-                "models/operations/models/ingest/flights.sql": """
-                    {{ config(materialized='table') }}
-                    select count(*) as n from range(100000000000) t(i) where i % 7 = 3
-                    """
-            },
-        )
-        parse(workers, mesh, "operations")
-        child = workers.pid("operations")
-        asked = replace(
-            request(mesh, stage_file(mesh, "('AA', '5')")), nodes=(FLIGHTS,), columns={}, inputs={}
-        )
-        with pytest.raises(ToolError, match="no answer to build in 3 s"):
-            workers.build(asked)
-        assert gone(child)
+def test_a_call_past_its_limit_ends_its_child(workers: DbtWorkers, mesh: Path) -> None:
+    endless = """
+        {{ config(materialized='table') }}
+        select count(*) as n from range(100000000000) t(i) where i % 7 = 3
+        """
+    write(mesh, {"models/operations/models/ingest/flights.sql": endless})
+    parse(workers, mesh, "operations")
+    stage = stage_file(mesh, "('AA', '5')")
+    asked = replace(request(mesh, stage), nodes=(FLIGHTS,), columns={}, inputs={})
+    with DbtWorkers(limit=2) as impatient:
+        with pytest.raises(ToolError, match="no answer to build in 2 s"):
+            impatient.build(asked)
+        assert impatient.pid("operations") is None
+    with duckdb.connect(str(stage)) as connection:  # nobody holds the file any more
+        assert connection.execute("from up.rows").fetchall() == [("AA", "5")]
 
 
 def test_when_the_parent_dies_no_child_is_left(mesh: Path) -> None:
@@ -682,12 +841,13 @@ def gone(pid: int | None) -> bool:
 
 
 def alive(pid: int | None) -> bool:
-    assert pid is not None
+    process = Path(f"/proc/{pid}")
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+        threads = len(list((process / "task").iterdir()))
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return state != "Z"
+    return state != "Z" or threads > 1  # files are closed only when the last thread has ended
 
 
 def test_closing_ends_every_process(mesh: Path) -> None:

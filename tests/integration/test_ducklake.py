@@ -172,35 +172,41 @@ def attached(conninfo: str, options: str) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "INSERT INTO w.main.flights_v1 SELECT * FROM w.main.flights_v1",
-        "DELETE FROM w.main.flights_v1",
-        "CREATE TABLE w.main.mine (a INTEGER)",
-        "DROP TABLE w.main.flights_v1",
-        "ALTER TABLE w.main.flights_v1 ADD COLUMN mine INTEGER",
-        "CALL ducklake_expire_snapshots('w', older_than => now())",
-        "CALL postgres_execute('pg', 'delete from operations.ducklake_data_file')",
-        "CALL postgres_execute('pg', 'update operations.ducklake_data_file set path = ''x''')",
-        "CALL postgres_execute('pg', 'truncate operations.ducklake_snapshot')",
-        "CALL postgres_execute('pg', 'drop schema operations cascade')",
-        "CALL postgres_execute('pg', 'set role levada_publisher')",
-        "CALL postgres_execute('pg', 'create table operations.mine (a int)')",
-        "DELETE FROM pg.operations.ducklake_snapshot",
-        "INSERT INTO pg.operations.ducklake_snapshot SELECT * FROM pg.operations.ducklake_snapshot",
-        "CREATE TABLE pg.public.mine (a INTEGER)",
-    ],
+FORBIDDEN = (
+    "INSERT INTO w.main.flights_v1 SELECT * FROM w.main.flights_v1",
+    "DELETE FROM w.main.flights_v1",
+    "CREATE TABLE w.main.mine (a INTEGER)",
+    "DROP TABLE w.main.flights_v1",
+    "ALTER TABLE w.main.flights_v1 ADD COLUMN mine INTEGER",
+    "CALL ducklake_expire_snapshots('w', older_than => now())",
+    "CALL postgres_execute('pg', 'delete from operations.ducklake_data_file')",
+    "CALL postgres_execute('pg', 'update operations.ducklake_data_file set path = ''x''')",
+    "CALL postgres_execute('pg', 'truncate operations.ducklake_snapshot')",
+    "CALL postgres_execute('pg', 'drop schema operations cascade')",
+    "CALL postgres_execute('pg', 'set role levada_publisher')",
+    "CALL postgres_execute('pg', 'create table operations.mine (a int)')",
+    "DELETE FROM pg.operations.ducklake_snapshot",
+    "INSERT INTO pg.operations.ducklake_snapshot SELECT * FROM pg.operations.ducklake_snapshot",
+    "CREATE TABLE pg.public.mine (a INTEGER)",
 )
+
+
 @pytest.mark.parametrize("role", ["levada_domain_operations", "levada_domain_company"])
 def test_a_domain_cannot_write_published_data_whatever_it_attaches(
-    lake: DuckLake, conninfo: Callable[[str], str], role: str, statement: str
+    lake: DuckLake, conninfo: Callable[[str], str], role: str
 ) -> None:
     version = published(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")}, day("2013-01-01"))
     with attached(conninfo(role), "METADATA_SCHEMA 'operations'") as connection:
         assert connection.execute("SELECT carrier FROM w.main.flights_v1").fetchall() == [("AA",)]
-        with pytest.raises(duckdb.Error, match="permission denied|must be owner"):
-            connection.execute(statement)
+        allowed = []
+        for statement in FORBIDDEN:
+            try:
+                connection.execute(statement)
+                allowed.append(statement)
+            except duckdb.Error as error:
+                refused = "permission denied", "must be owner"
+                assert any(words in str(error) for words in refused), statement
+    assert allowed == []
     assert carriers(lake) == ["AA"]
     assert lake.heads("operations") == {FLIGHTS.table: version}
 
@@ -236,7 +242,7 @@ def test_lakes_are_made_once_however_many_make_them(
         warehouse = DuckLake(tmp_path / "lake", tmp_path / "stages", conninfo, DOMAINS)
         try:
             warehouse.create("operations")
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             failures.append(error)
         finally:
             warehouse.close()
@@ -563,6 +569,17 @@ def test_landed_rows_are_text_with_their_file_and_line(lake: DuckLake, tmp_path:
     assert lake.rejects(stage) == ()
 
 
+def test_odd_characters_of_landed_fields_survive(lake: DuckLake, tmp_path: Path) -> None:
+    odd = ["a\r\nb", 'say "so"', "semi;colon, comma", " padded ", "nul\0nul", "\\N", "NULL", "#x"]
+    quoted = "".join('1,"' + text.replace('"', '""') + '"\n' for text in odd)
+    source, _ = landed(tmp_path, ("n", "text"), {"2013-01-01T05Z": b"n,text\n" + quoted.encode()})
+    stage = lake.stage("r1", product(WEATHER), [], [source])
+    assert lake.rejects(stage) == ()
+    assert staged(lake, stage, f"SELECT text FROM stage.{LANDED} ORDER BY _line") == [
+        (text,) for text in odd
+    ]
+
+
 def test_lines_that_are_no_rows_are_kept_out_and_named(lake: DuckLake, tmp_path: Path) -> None:
     source, paths = landed(
         tmp_path,
@@ -598,10 +615,10 @@ def test_a_landed_file_that_moved_or_went_ends_the_attempt(lake: DuckLake, tmp_p
     source, paths = landed(tmp_path, ("a",), {"2013-01-01T05Z": b"a\n1\n"})
     path = paths["2013-01-01T05Z"]
     path.write_bytes(b"a\n2\n")
-    with pytest.raises(LandingMoved, match="2013-01-01T05Z.csv changed"):
+    with pytest.raises(LandingMoved, match=r"T05Z\.csv changed"):
         lake.stage("r1", product(WEATHER), [], [source])
     path.unlink()
-    with pytest.raises(LandingMoved, match="2013-01-01T05Z.csv is gone"):
+    with pytest.raises(LandingMoved, match=r"T05Z\.csv is gone"):
         lake.stage("r1", product(WEATHER), [], [source])
     assert not (lake.stages / "r1").exists()
     assert staged_again(lake, source, path) == [("1",)]
@@ -623,7 +640,7 @@ def test_1608_landed_hours_are_staged_in_one_go(lake: DuckLake, tmp_path: Path) 
     start = datetime(2013, 1, 1, 5, tzinfo=UTC)
     keys = [f"{start + timedelta(hours=n):%Y-%m-%dT%H}Z" for n in range(1608)]
     lines = "".join(f"{n},x\n" for n in range(3)).encode()
-    source, _ = landed(tmp_path, ("a", "b"), {key: b"a,b\n" + lines for key in keys})
+    source, _ = landed(tmp_path, ("a", "b"), dict.fromkeys(keys, b"a,b\n" + lines))
     began = time.perf_counter()
     stage = lake.stage("r1", product(WEATHER), [], [source])
     assert time.perf_counter() - began < 10
@@ -656,6 +673,23 @@ def test_a_stage_that_was_killed_before_its_checkpoint_is_sealed_with_its_rows(
     table = f"CREATE TABLE main.flights_v1 AS {flights('2013-01-01', 'AA:1')}"
     subprocess.run([sys.executable, "-c", code, str(stage.path), table], check=True)
     assert Path(f"{stage.path}.wal").exists()
+    sealed = lake.seal(stage)
+    assert staged(lake, sealed, "SELECT carrier FROM stage.main.flights_v1") == [("AA",)]
+
+
+def test_a_stage_that_is_still_held_is_sealed_once_it_is_let_go(lake: DuckLake) -> None:
+    stage = built(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")})
+    code = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(1, flush=True); input()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(stage.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    with pytest.raises(ToolError, match="lock"):
+        lake.seal(stage)
+    holder.communicate(b"\n")
     sealed = lake.seal(stage)
     assert staged(lake, sealed, "SELECT carrier FROM stage.main.flights_v1") == [("AA",)]
 
@@ -758,20 +792,14 @@ def test_restore_brings_the_values_of_a_version_back_as_a_new_one(lake: DuckLake
     assert carriers(lake) == ["AA", "AA", "YY"]
 
 
-def test_restoring_a_version_before_the_table_or_beyond_the_newest_is_refused(
-    lake: DuckLake,
-) -> None:
-    early = (
-        published(lake, "r1", {DELAYS: "SELECT DATE '2013-01-01' AS day, '', 1"}, day("2013-01-01"))
-        if False
-        else "1"
-    )
+def test_a_version_without_the_table_or_beyond_the_newest_is_not_restored(lake: DuckLake) -> None:
+    delays = {DELAYS: "SELECT DATE '2013-01-01' AS day, 'AA' AS carrier, 1 AS minutes"}
+    before = published(lake, "r1", delays, day("2013-01-01"))
     published(lake, "r2", {FLIGHTS: flights("2013-01-01", "AA:1")}, day("2013-01-01"))
-    for version in ("0", "999999"):
+    for version in (before, "999999"):
         with pytest.raises(VersionGone):
             lake.restore([(FLIGHTS, [day("2013-01-01")])], version, {"run": "r3"})
     assert carriers(lake) == ["AA"]
-    assert early
 
 
 def test_a_change_that_names_no_known_run_is_tampering(
@@ -876,10 +904,11 @@ def test_two_processes_that_swap_different_days_under_a_lock_both_arrive(
 who = "{who}"
 for n in range(1, 6):
     key = f"2013-0{month}-0{{n}}"
-    stage = lake.seal(t.built(lake, who + str(n), {{t.FLIGHTS: t.flights(key, who + str(n) + ":1")}}))
+    run = who + str(n)
+    stage = lake.seal(t.built(lake, run, {{t.FLIGHTS: t.flights(key, run + ":1")}}))
     with open("{lock}", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        lake.swap(stage, [(t.FLIGHTS, [t.day(key)])], {{"run": who + str(n)}})
+        lake.swap(stage, [(t.FLIGHTS, [t.day(key)])], {{"run": run}})
 """
     lock = tmp_path / "lock"
     children = [
@@ -1008,6 +1037,7 @@ def test_dbt_builds_in_a_stage_with_only_its_domains_rights(lake: DuckLake, tmp_
     dbt = Path(sys.executable).with_name("dbt")
     ran = subprocess.run(
         [dbt, "run", "--project-dir", project, "--profiles-dir", project, "--no-use-colors"],
+        check=False,
         capture_output=True,
         text=True,
         env={**os.environ, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"},
@@ -1015,7 +1045,6 @@ def test_dbt_builds_in_a_stage_with_only_its_domains_rights(lake: DuckLake, tmp_
     assert "PASS=1" in ran.stdout, ran.stdout
     assert "ERROR=1" in ran.stdout, ran.stdout
     assert "read-only" in ran.stdout, ran.stdout
-    assert "hush" not in ran.stdout
     sealed = lake.seal(stage)
     found = staged(lake, sealed, "FROM stage.main.delays_v1")
     assert [row[1:] for row in found] == [("BB", 9, "UTC")]

@@ -48,71 +48,65 @@ WRITES = {
 EVERY = frozenset(WRITES)
 RUNNERS = {"land", "open_steps", "close_steps", "renew", "release", "withhold"}
 PUBLISHERS = {"renew", "release", "withhold", "intend", "confirm", "publish", "withdraw", "locked"}
-FORBIDDEN = [
-    *(("runner", name) for name in sorted(EVERY - RUNNERS)),
-    *(("publisher", name) for name in sorted(EVERY - PUBLISHERS)),
-    *(("governance", name) for name in sorted(EVERY - {"record_contracts", "record_approval"})),
-    *(("operations", name) for name in sorted(EVERY)),
+ALLOWED = {
+    "runner": RUNNERS,
+    "publisher": PUBLISHERS,
+    "governance": {"record_contracts", "record_approval"},
+    "operations": set(),
+}
+STATEMENTS = [
+    "insert into ledger.entry (kind, name, key, body) values ('publication', 'a', 'b', '{}')",
+    "insert into ledger.feed (entry, kind, name, key) values (1, 'publication', 'a', 'b')",
+    "insert into ledger.publication (table_name) values ('a')",
+    "update ledger.publication set verdict = 'PASS'",
+    "update ledger.contracts set body = ''",
+    "update ledger.lease set until = now()",
+    "delete from ledger.entry",
+    "delete from ledger.changes",
+    "truncate ledger.entry",
+    "select nextval('ledger.token')",
+    "select ledger.replay()",
+    "create table ledger.mine (a int)",
+    "create table public.mine (a int)",
+    "create temp table publication (a int)",
+    "create schema mine",
+    "alter table ledger.entry disable trigger append_only",
+    "select pg_advisory_lock(1)",
+    "select pg_advisory_xact_lock(0, 42)",
+    "set role levada_owner",
 ]
 
 
-@pytest.mark.parametrize(("role", "name"), FORBIDDEN)
-def test_a_call_that_is_not_the_roles_is_refused(ledgers: Any, role: str, name: str) -> None:
+@pytest.mark.parametrize("role", sorted(ALLOWED))
+def test_a_call_that_is_not_the_roles_is_refused(ledgers: Any, role: str) -> None:
     ledger = ledgers.domain(role) if role == "operations" else getattr(ledgers, role)
-    with pytest.raises(LawBroken, match="this role may not: permission denied"):
-        WRITES[name](ledger)
+    for name in sorted(EVERY - ALLOWED[role]):
+        with pytest.raises(LawBroken, match="this role may not: permission denied"):
+            WRITES[name](ledger)
     ledger.close()
     assert ledgers.owner.position() == 0
 
 
 @pytest.mark.parametrize("role", [DOMAIN, RUNNER, PUBLISHER, GOVERNANCE])
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "insert into ledger.entry (kind, name, key, body) values ('publication', 'a', 'b', '{}')",
-        "insert into ledger.feed (entry, kind, name, key) values (1, 'publication', 'a', 'b')",
-        "insert into ledger.publication (table_name) values ('a')",
-        "update ledger.publication set verdict = 'PASS'",
-        "update ledger.contracts set body = ''",
-        "update ledger.lease set until = now()",
-        "delete from ledger.entry",
-        "delete from ledger.changes",
-        "truncate ledger.entry",
-        "select nextval('ledger.token')",
-        "select ledger.replay()",
-        "create table ledger.mine (a int)",
-        "create table public.mine (a int)",
-        "create temp table publication (a int)",
-        "create schema mine",
-        "alter table ledger.entry disable trigger append_only",
-        "select pg_advisory_lock(1)",
-        "select pg_advisory_xact_lock(0, 42)",
-        "set role levada_owner",
-    ],
-)
-def test_no_login_role_reaches_the_tables_or_the_locks(
-    ledgers: Any, role: str, statement: str
-) -> None:
-    with psycopg.connect(ledgers.url(role)) as connection, pytest.raises(REFUSED):
-        connection.execute(statement)  # type: ignore[call-overload]
+def test_no_login_role_reaches_the_tables_or_the_locks(ledgers: Any, role: str) -> None:
+    with psycopg.connect(ledgers.url(role), autocommit=True) as connection:
+        for statement in STATEMENTS:
+            with pytest.raises(REFUSED):
+                connection.execute(statement)
 
 
 @pytest.mark.parametrize("role", [OWNER, "postgres"])
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "update ledger.entry set body = '{}'",
-        "delete from ledger.entry",
-        "truncate ledger.entry cascade",
-        "update ledger.feed set pos = 0",
-    ],
-)
-def test_even_the_owner_cannot_change_the_log(ledgers: Any, role: str, statement: str) -> None:
-    with (
-        psycopg.connect(ledgers.url(role)) as connection,
-        pytest.raises(psycopg.Error, match="the ledger is append-only"),
-    ):
-        connection.execute(statement)  # type: ignore[call-overload]
+def test_even_the_owner_cannot_change_the_log(ledgers: Any, role: str) -> None:
+    with psycopg.connect(ledgers.url(role), autocommit=True) as connection:
+        for statement in (
+            "update ledger.entry set body = '{}'",
+            "delete from ledger.entry",
+            "truncate ledger.entry cascade",
+            "update ledger.feed set name = 'x'",
+            "delete from ledger.feed",
+        ):
+            with pytest.raises(psycopg.Error, match="the ledger is append-only"):
+                connection.execute(statement)
 
 
 @pytest.mark.parametrize("role", [DOMAIN, RUNNER, PUBLISHER, GOVERNANCE])
@@ -145,7 +139,7 @@ def test_only_the_publisher_writes_lakes_and_tables_to_come_can_be_read(server: 
                         "create table public.mine (a int)",
                     ):
                         with pytest.raises(REFUSED):
-                            reader.execute(statement)  # type: ignore[call-overload]
+                            reader.execute(statement)
         finally:
             publisher.execute("drop table operations.later")
 

@@ -141,6 +141,8 @@ def test_a_server_of_the_users_own_is_provisioned_and_neither_started_nor_stoppe
     provision(ours, ["operations"])
     provision(ours, ["operations", "weather"])
     assert PostgresLedger(ours.url(RUNNER)).position() == 0
+    assert PostgresLedger(ours.url("boss")).verify() == (), "the administrator is an owner too"
+    assert PostgresLedger(ours.url("boss")).rebuild() == 0
     postgres.stop(tmp_path)
     assert Credentials.load(tmp_path) == ours
     monkeypatch.setenv(ENVIRONMENT, "somewhere")

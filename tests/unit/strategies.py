@@ -185,7 +185,8 @@ class World:
 
     def slice(self, table: str | TableRef, key: str) -> Partition:
         table = ref(table) if isinstance(table, str) else table
-        return parse(*_first_and_last(self.mesh.slicing(table), key))
+        grain, zone = self.mesh.slicing(table)
+        return parse(grain, key, zone)
 
     def judge(self) -> Judge:
         return Judge(self.mesh, self.facts, self.now)
@@ -276,7 +277,3 @@ class World:
         )
         mesh = self.mesh
         self.mesh = Mesh(mesh.name, mesh.span, mesh.zone, mesh.live_from, products, mesh.sources)
-
-
-def _first_and_last(slicing: tuple[Grain, str], key: str) -> tuple[Grain, str, str]:
-    return slicing[0], key, slicing[1]

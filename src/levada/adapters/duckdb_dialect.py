@@ -30,7 +30,7 @@ class _Execution(PGExecutionContext_psycopg2):
     """An execution that owns its rows."""
 
     def post_exec(self) -> None:
-        super().post_exec()
+        super().post_exec()  # type: ignore[no-untyped-call]
         if self.cursor.description:
             self.cursor_fetch_strategy = FullyBufferedCursorFetchStrategy(
                 self.cursor, initial_buffer=deque(self.cursor.fetchall())

@@ -79,9 +79,7 @@ class Credentials:
 
     @classmethod
     def load(cls, home: Path) -> Credentials:
-        """
-        The credentials of the server of `home`. Raises Unavailable when it was never started.
-        """
+        """The credentials of the server of `home`; Unavailable when it was never started."""
         kept = _read_secrets(home)
         if own := os.environ.get(ENVIRONMENT):
             return _own_server(own, kept.get("secret") or _keep(home, {})["secret"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from rich.table import Table
 from rich.text import Text
@@ -23,8 +25,16 @@ from levada.terms import Facts, Mesh, Partition, Product, Readiness, Span, State
 
 __all__ = ["status", "why"]
 
-_WIDE = 62
-"""Partitions drawn one sign each; beyond it a row counts them."""
+_WIDE = 35
+"""Signs in a row of the board."""
+_WORSE = (
+    State.READY,
+    State.WAITING,
+    State.STALE,
+    State.HELD,
+    State.IMPOSSIBLE,
+    State.FAILED,
+)
 
 
 def status(
@@ -43,7 +53,7 @@ def status(
     except ValueError as error:
         raise DeclarationError((Fault("SELECTION", 0, str(error)),)) from error
     facts, _ = _facts(settings, mesh, products)
-    board = {product: _row(mesh, product, span, facts) for product in products}
+    board = [(product, _row(mesh, product, span, facts)) for product in products]
     if as_json:
         output.print_json(
             [
@@ -54,12 +64,12 @@ def status(
                     "because": found.because,
                     "degraded": found.degraded,
                 }
-                for product, row in board.items()
+                for product, row in board
                 for partition, found in row.items()
             ]
         )
     else:
-        output.console.print(_board(board, span))
+        output.console.print(_board(board, span, settings.zone))
     return 0
 
 
@@ -77,8 +87,8 @@ def why(project: Path | None, table: str, partition: str, *, as_json: bool) -> i
         return 0
     head = Text.assemble((f"{ref} {slice_.key} ", "bold"), output.state_text(found.state))
     output.console.print(head, Text(found.because))
-    for hop in hops:
-        _print_hop(hop)
+    for alike in _alike(hops):
+        _print_hops(alike)
     return 0
 
 
@@ -102,25 +112,42 @@ def _row(mesh: Mesh, product: Product, span: Span, facts: Facts) -> dict[Partiti
     }
 
 
-def _board(board: Mapping[Product, Mapping[Partition, Readiness]], span: Span) -> Table:
-    table = Table(box=None, pad_edge=False, title_justify="left")
-    table.add_column("product")
-    table.add_column("grain", style="dim")
-    table.add_column(f"{span.start:%Y-%m-%d} .. {span.end:%Y-%m-%d}")
-    for state in State:
-        table.add_column(f"{output.STYLES[state][0]} {state.value.lower()}", justify="right")
-    for product, row in board.items():
-        counts = Counter(found.state for found in row.values())
+def _board(
+    board: Sequence[tuple[Product, Mapping[Partition, Readiness]]], span: Span, zone: str
+) -> Table:
+    counts = {p.id: Counter(found.state for found in row.values()) for p, row in board}
+    present = [state for state in State if any(count[state] for count in counts.values())]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("product", no_wrap=True)
+    table.add_column("grain", style="dim", no_wrap=True)
+    first, last = (
+        each.astimezone(ZoneInfo(zone)) for each in (span.start, span.end - timedelta(seconds=1))
+    )
+    table.add_column(f"{first:%Y-%m-%d} .. {last:%Y-%m-%d}", no_wrap=True)
+    for state in present:
+        sign, style = output.STYLES[state]
+        header = Text(f"{sign} {state.value.lower()}", style=style)
+        table.add_column(header, justify="right", no_wrap=True)
+    for product, row in board:
         signs = Text()
-        shown = list(row.values()) if len(row) <= _WIDE else []
-        for found in shown:
-            sign, style = output.STYLES[found.state]
+        for state in _drawn([found.state for found in row.values()]):
+            sign, style = output.STYLES[state]
             signs.append(sign, style=style)
-        if not shown and row:
-            signs.append(f"{counts[State.READY]} of {len(row)} ready", style="dim")
-        numbers = [str(counts[state]) if counts[state] else "" for state in State]
+        numbers = [str(counts[product.id][state] or "") for state in present]
         table.add_row(product.id, product.grain.value, signs, *numbers)
     return table
+
+
+def _drawn(states: Sequence[State]) -> list[State]:
+    """
+    At most so many signs: where there are more partitions, each stands for the worst of a few.
+
+    >>> [s.value for s in _drawn([State.READY, State.WAITING])]
+    ['READY', 'WAITING']
+    """
+    size = -(-len(states) // _WIDE) or 1
+    groups = (states[n : n + size] for n in range(0, len(states), size))
+    return [max(group, key=_WORSE.index) for group in groups]
 
 
 def _named(mesh: Mesh, table: str, partition: str) -> tuple[TableRef, Partition]:
@@ -139,19 +166,31 @@ def _named(mesh: Mesh, table: str, partition: str) -> tuple[TableRef, Partition]
         raise DeclarationError((Fault("PARTITION", 0, str(error)),)) from error
 
 
-def _print_hop(hop: Hop) -> None:
-    console = output.console
-    way = " <- ".join(f"{table} {partition.key}" for table, partition in hop.path)
-    console.print(Text.assemble("  ", (way, "dim")))
-    console.print(
-        Text.assemble("  ", output.state_text(hop.readiness.state), " ", hop.readiness.because)
-    )
+def _alike(hops: Sequence[Hop]) -> list[list[Hop]]:
+    """Root causes that differ only by partition, together."""
+    groups: dict[tuple[object, ...], list[Hop]] = {}
+    for hop in hops:
+        way = tuple(table for table, _ in hop.path)
+        said = hop.readiness.because if hop.results else ""
+        groups.setdefault((way, hop.readiness.state, said), []).append(hop)
+    return list(groups.values())
+
+
+def _print_hops(alike: Sequence[Hop]) -> None:
+    console, hop = output.console, alike[0]
+    last = alike[-1].partition
+    slices = hop.partition.key + (f" .. {last.key} ({len(alike)})" if len(alike) > 1 else "")
+    way = " <- ".join(str(table) for table, _ in hop.path)
+    console.print(Text.assemble("\n", (f"{hop.table} {slices} ", "bold"), (way, "dim")))
+    state, because = hop.readiness.state, hop.readiness.because
+    console.print(Text.assemble("  ", output.state_text(state), " ", because))
     for result in hop.results:
-        console.print(f"    [red]{result.verdict.value}[/] {result.check.id}: {result.because}")
+        verdict = Text(f"    {result.verdict.value} ", style="red")
+        console.print(verdict.append(f"{result.check.id}: {result.because}", style="default"))
         for row in result.rows:
-            console.print(f"      {row}", style="dim")
+            console.print(Text(f"      {row}", style="dim"))
     since = f", since {hop.since:%Y-%m-%d %H:%M:%S} UTC" if hop.since else ""
-    console.print(f"    owner {hop.owner}{since}")
+    console.print(Text(f"  owner {hop.owner}{since}"))
 
 
 def _why_json(

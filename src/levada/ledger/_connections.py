@@ -55,6 +55,10 @@ class Connections:
     @contextmanager
     def take(self) -> Iterator[Connection]:
         """A connection for the block; the database's errors leave it as ours."""
+        if self._pid != os.getpid():
+            # The parent's sockets, and perhaps a lock that one of its threads held: let them go.
+            # psycopg closes no connection that this process did not open.
+            self._idle, self._lock, self._pid = [], threading.Lock(), os.getpid()
         connection = self._idle_one() or self.fresh()
         try:
             with self.translated():
@@ -112,9 +116,6 @@ class Connections:
 
     def _idle_one(self) -> Connection | None:
         with self._lock:
-            if self._pid != os.getpid():
-                # Another process's sockets: psycopg closes none that this process did not open.
-                self._idle, self._pid = [], os.getpid()
             while self._idle:
                 connection = self._idle.pop()
                 if not _is_stale(connection):
@@ -125,9 +126,8 @@ class Connections:
     def _give_back(self, connection: Connection) -> None:
         idle = psycopg.pq.TransactionStatus.IDLE
         with self._lock:
-            ours = self._pid == os.getpid()
             healthy = not connection.closed and connection.info.transaction_status == idle
-            if ours and healthy and len(self._idle) < _KEPT:
+            if healthy and len(self._idle) < _KEPT:
                 self._idle.append(connection)
                 return
         connection.close()

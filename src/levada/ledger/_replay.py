@@ -35,8 +35,8 @@ def differences(connection: Connection) -> tuple[str, ...]:
                 ("the log has, and the state has not", "pg_temp", "ledger"),
             ):
                 rows = connection.execute(
-                    f"select to_jsonb(x)::text from"
-                    f" (select * from {one}.{table} except select * from {other}.{table}) x limit 20"
+                    f"select to_jsonb(x)::text from (select * from {one}.{table}"
+                    f" except select * from {other}.{table}) x limit 20"
                 )
                 found.extend(f"{table}: {sign}: {row[0]}" for row in rows)
     return tuple(found)

@@ -280,7 +280,7 @@ class PostgresLedger:
 
     def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         with self._take() as connection:
-            return connection.execute(statement, values).fetchall()  # type: ignore[call-overload, no-any-return]
+            return connection.execute(statement, values).fetchall()
 
     def _facts(
         self,

@@ -46,6 +46,7 @@ GOVERNANCE = "levada_governance"
 READER = "levada_reader"
 
 _DOMAIN = re.compile(r"[a-z][a-z0-9_]{0,40}")
+_MIGRATIONS = Path(__file__).with_name("migrations")
 _PROVISIONING = 0x6C657661  # the advisory lock of provisioning: "leva"
 
 
@@ -108,7 +109,11 @@ def prepare(server: Server, database: str) -> None:
     with _connected(server.url(server.admin, database)) as ledger:
         _close_public(ledger)
         _reserve_locks(ledger)
-    migrate(server.url(OWNER, database))
+    with _connected(server.url(OWNER, database)) as ledger:
+        current = _version(ledger)
+    newest = max(path.name[:4] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
+    if current != newest:  # alembic takes half a second to import, and is seldom needed
+        migrate(server.url(OWNER, database))
 
 
 def migrate(url: str) -> None:
@@ -120,7 +125,7 @@ def migrate(url: str) -> None:
     from sqlalchemy import create_engine, text
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    config.set_main_option("script_location", str(_MIGRATIONS))
     logging.getLogger("alembic").setLevel(logging.WARNING)
     engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:", 1))
     try:
@@ -130,6 +135,15 @@ def migrate(url: str) -> None:
             command.upgrade(config, "head")
     finally:
         engine.dispose()
+
+
+def _version(ledger: Connection[Any]) -> str | None:
+    """The migration that the ledger's schema has come to."""
+    try:
+        row = ledger.execute("select version_num from ledger.alembic_version").fetchone()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        return None
+    return str(row[0]) if row else None
 
 
 # --- the parts ------------------------------------------------------------------------------------
@@ -195,7 +209,7 @@ def _reserve_locks(ledger: Connection[Any]) -> None:
 def _run(connection: Connection[Any], statement: str, *words: str | sql.Composable) -> None:
     """Run a statement whose words are names, quoted here."""
     quoted = [sql.Identifier(word) if isinstance(word, str) else word for word in words]
-    connection.execute(sql.SQL(statement).format(*quoted))  # type: ignore[arg-type]
+    connection.execute(sql.SQL(statement).format(*quoted))
 
 
 def _list(names: Iterable[str]) -> sql.Composable:

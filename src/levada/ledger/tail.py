@@ -62,7 +62,7 @@ async def follow(
     while True:
         try:
             connection = await connect()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             pause = await _rest("does not answer", error, pause)
             continue
         try:
@@ -82,7 +82,7 @@ async def follow(
                     yield batch
                     continue
                 await _sleep(wake, poll)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             pause = await _rest("broke off", error, pause)
         finally:
             connection.terminate()

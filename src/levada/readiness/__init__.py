@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from levada.readiness.judge import Change, Judge, fingerprint
-from levada.readiness.trace import Hop, ancestors, trace
+from levada.readiness.trace import Hop, ancestors, suspects, trace
 from levada.terms import Facts, Input, Mesh, Partition, Product, Readiness, TableRef
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "judge_inputs",
     "judge_table",
     "pins",
+    "suspects",
     "trace",
 ]
 

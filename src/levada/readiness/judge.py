@@ -191,16 +191,19 @@ class Judge:
         attempt = self.facts.attempt(product.id, partition)
         if attempt is None:
             return None
-        lines = [line for line in self.lines(product, partition) if line is not None]
-        if any(_newer(line, attempt) for line in lines):
+        lines = self.lines(product, partition)
+        if any(line is not None and _newer(line, attempt) for line in lines):
             return None
-        if len(lines) == len(product.marts) and all(
-            line.made_by == fingerprint(product, partition, line.inputs)
+        return None if self.settled(product, partition) else attempt
+
+    def settled(self, product: Product, partition: Partition) -> bool:
+        """Whether all that is published is current and made by today's code and contracts."""
+        return all(
+            line is not None
+            and line.made_by == fingerprint(product, partition, line.inputs)
             and not self.changes(product, partition, line)
-            for line in lines
-        ):
-            return None
-        return attempt
+            for line in self.lines(product, partition)
+        )
 
     def lines(self, product: Product, partition: Partition) -> tuple[Publication | None, ...]:
         """The newest publication of each mart of a product."""

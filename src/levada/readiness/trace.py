@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -22,7 +23,7 @@ from levada.terms import (
     Verdict,
 )
 
-__all__ = ["Hop", "ancestors", "trace"]
+__all__ = ["Hop", "ancestors", "suspects", "trace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,43 @@ def trace(
                 seen.add((further, at))
                 paths.append((why, (*path, (further, at))))
     return tuple(hops)
+
+
+def suspects(
+    mesh: Mesh, table: TableRef, partition: Partition, facts: Facts, now: datetime
+) -> tuple[Hop, ...]:
+    """
+    What a ready partition was made from that is no longer ready itself, the nearest first. It is
+    not stale: that is decided when these are really republished.
+    """
+    judge = Judge(mesh, facts, now)
+    start = (table, partition)
+    seen: set[Slice] = {start}
+    paths: deque[tuple[Slice, ...]] = deque([(start,)])
+    hops: list[Hop] = []
+    while paths:
+        path = paths.popleft()
+        found = judge.table(*path[-1])
+        if found.state is not State.READY:
+            if len(path) > 1:
+                hops.append(_hop(judge, found, path))
+            continue
+        for further in _made_from(judge, *path[-1]):
+            if further not in seen:
+                seen.add(further)
+                paths.append((*path, further))
+    return tuple(hops)
+
+
+def _made_from(judge: Judge, table: TableRef, at: Partition) -> Iterator[Slice]:
+    """The inputs that a line recorded, without those whose changes it ignores."""
+    line = judge.facts.line(table, at)
+    if isinstance(line, Publication):
+        edges = judge.mesh.product(table).dependencies
+        minded = {d.upstream for d in edges if d.on_restatement.action != "ignore"}
+        for read in line.inputs:
+            if read.content is not None and read.table in minded:
+                yield read.table, read.partition
 
 
 def _blamed(judge: Judge, table: TableRef, at: Partition, found: Readiness) -> tuple[Wait, ...]:

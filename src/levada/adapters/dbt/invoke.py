@@ -77,13 +77,24 @@ def invoke(
 @contextmanager
 def _profiles(project_dir: Path, profile: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """A profiles folder for this call alone; it may hold credentials, so nobody else reads it."""
-    output = {**profile, "threads": 1}
+    output = {**_literal(profile), "threads": 1}
     name = _profile_name(project_dir)
     with tempfile.TemporaryDirectory(prefix="levada-dbt-") as folder:
         document = {name: {"target": "levada", "outputs": {"levada": output}}}
         target = Path(folder, "profiles.yml")
         target.write_text(json.dumps(document, default=str), encoding="utf-8")  # JSON is YAML
         yield folder, name
+
+
+def _literal(value: Any) -> Any:
+    """The value such that dbt, which renders profiles as Jinja, reads it as it is."""
+    if isinstance(value, Mapping):
+        return {key: _literal(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_literal(item) for item in value]
+    if isinstance(value, str) and any(mark in value for mark in ("{{", "{%", "{#")):
+        return "{% raw %}" + value + "{% endraw %}"
+    return value
 
 
 def _profile_name(project_dir: Path) -> str:

@@ -1,8 +1,9 @@
 """dbt run: a product's nodes moved to a stage, everything else read from the stage's views.
 
 The saved manifest is unpacked afresh for every run (a used one keeps compiled state and fails the
-second time), cut down to what the run may touch, and its nodes are moved. So no model can read or
-write anything that its request does not name, whatever the SQL says.
+second time), cut down to what the run may touch, and its nodes are moved: no ref or source leads to
+anything that the request does not name. What SQL names without them is a matter of rights: see the
+profile, which is the warehouse's.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from levada.ports import Relation
 __all__ = ["empty_build", "run"]
 
 _MART_KINDS = ("table", "incremental")
-_NO_TABLE = ("ephemeral",)
 
 
 def run(request: BuildRequest) -> BuildResult:
@@ -93,10 +93,9 @@ def _move(manifest: Any, request: BuildRequest) -> Iterator[Fault]:
                 yield Fault(_file(request, node), 0, what, "it must be an input of the product")
 
     for name, node in built.items():
-        if name in request.columns and node.config.materialized not in _MART_KINDS:
-            what = f"mart {node.name} is materialized as {node.config.materialized}"
-            yield Fault(_file(request, node), 0, what, f"say {' or '.join(_MART_KINDS)}")
-        if node.config.materialized not in _NO_TABLE:
+        if name in request.columns and not _is_table(node):
+            yield _no_table(node, request)
+        if node.config.materialized != "ephemeral":
             _place(node, request.outputs.get(name) or _private(node, request))
         if name in request.columns:
             _promise(node, request.columns[name])
@@ -107,7 +106,16 @@ def _move(manifest: Any, request: BuildRequest) -> Iterator[Fault]:
     _trim(manifest, {*built, *hooks, *request.inputs})
 
 
-def _file(request: BuildRequest, node: Any) -> str:
+def _is_table(node: Any) -> bool:
+    return node.config.materialized in _MART_KINDS
+
+
+def _no_table(node: Any, request: BuildRequest | EmptyBuild) -> Fault:
+    what = f"mart {node.name} is materialized as {node.config.materialized}"
+    return Fault(_file(request, node), 0, what, f"say {' or '.join(_MART_KINDS)}")
+
+
+def _file(request: BuildRequest | EmptyBuild, node: Any) -> str:
     return inside(request.root, request.project_dir / (node.original_file_path or ""))
 
 
@@ -202,7 +210,8 @@ def empty_build(request: EmptyBuild) -> tuple[Fault, ...]:
         file = Path(folder, "stage.duckdb")
         manifest = _unpack(request.manifest)
         sources = {name: _landed(source) for name, source in manifest.sources.items()}
-        shapes = {**request.inputs, **sources}
+        promised = {n: c for n, c in request.inputs.items() if n in manifest.nodes}
+        shapes = {**promised, **sources}
         places = {n: Relation("stage", "up", n.replace(".", "__")) for n in shapes}
         faults = list(_make_tables(file, shapes, places, request))
         nodes = {
@@ -210,6 +219,9 @@ def empty_build(request: EmptyBuild) -> tuple[Fault, ...]:
             for name, node in manifest.nodes.items()
             if node.resource_type in ("model", "seed") and node.original_file_path
         }
+        faults += _leave_out_blocked(nodes, places, request)
+        views = {n for n, node in nodes.items() if n in request.columns and not _is_table(node)}
+        faults += [_no_table(nodes[name], request) for name in views]
         result = run(
             BuildRequest(
                 run="empty",
@@ -220,7 +232,7 @@ def empty_build(request: EmptyBuild) -> tuple[Fault, ...]:
                 nodes=tuple(nodes),
                 outputs={n: Relation("stage", "main", n.replace(".", "__")) for n in nodes},
                 inputs=places,
-                columns=request.columns,
+                columns={n: c for n, c in request.columns.items() if n in nodes and n not in views},
                 profile={"type": "duckdb", "path": str(file), "settings": {"TimeZone": "UTC"}},
                 log_dir=request.log_dir,
                 window=(_SOME_DAY, _SOME_DAY + timedelta(days=1)),
@@ -233,6 +245,19 @@ def empty_build(request: EmptyBuild) -> tuple[Fault, ...]:
 
 
 _SOME_DAY = datetime(2013, 1, 1, tzinfo=UTC)
+
+
+def _leave_out_blocked(
+    nodes: dict[str, Any], places: Mapping[str, Relation], request: EmptyBuild
+) -> Iterator[Fault]:
+    """Drop the models that read what has no known shape, and all that read those."""
+    given = set(nodes)
+    while blocked := {n for n, node in nodes.items() if set(reads(node)) - {*nodes, *places}}:
+        for name in sorted(blocked):
+            node = nodes.pop(name)
+            for read in sorted(set(reads(node)) - {*given, *places}):
+                what = f"model {node.name} reads {read}, whose columns no contract tells"
+                yield Fault(_file(request, node), 0, what, "mend that contract first")
 
 
 def _landed(source: Any) -> tuple[tuple[str, str], ...]:

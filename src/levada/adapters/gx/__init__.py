@@ -77,8 +77,13 @@ class GreatExpectations:
         try:
             relation = stage.outputs[contract.table]
             with self._connection(stage, relation) as (connection, watch):
-                audit = _Audit(connection, stage, relation, contract, partitions, watch)
-                return audit.results()
+                try:
+                    audit = _Audit(connection, stage, relation, contract, partitions, watch)
+                    return audit.results()
+                except Exception as error:
+                    if watch.expired:
+                        raise TimeoutError(watch.sentence) from error
+                    raise
         except Exception as error:  # whatever it is, nothing was told
             because = _because(error)
             return {partition: unknown(contract, because) for partition in partitions}
@@ -117,6 +122,10 @@ class _Watch:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._wait, daemon=True)
 
+    @property
+    def sentence(self) -> str:
+        return f"timed out after {self.seconds:g} s"
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self
@@ -144,6 +153,8 @@ class _Audit:
     watch: _Watch
     found: dict[tuple[str, int], CheckResult] = field(default_factory=dict)
     views: dict[str, str] = field(default_factory=dict)
+    rowless: str = ""
+    """Why the partitions' rows cannot be read, if so."""
 
     def __post_init__(self) -> None:
         from levada.adapters import duckdb_dialect
@@ -226,7 +237,9 @@ class _Audit:
                 )
                 self.connection.execute(f"create or replace view {name} as {sql}")
             except Exception as error:  # it does not bind: a table or a column is not there
-                self._all(check, numbers, Verdict.UNKNOWN, self._why(_because(error)))
+                self._all(
+                    check, numbers, Verdict.UNKNOWN, self._why(self.rowless or _because(error))
+                )
             else:
                 self.views[check.id] = name
                 viewed.append(check)
@@ -299,7 +312,8 @@ class _Audit:
         rows = measures.rows(self.contract, self.relation, self.partitions, numbers)
         try:
             self.connection.execute(f"create or replace view levada_rows as {rows}")
-        except Exception:  # what is not there is told by every measure that needs it
+        except Exception as error:  # told by every measure that needs these rows
+            self.rowless = _because(error)
             self.connection.execute("drop view if exists levada_rows")
 
     def _related(self, table: TableRef) -> str:
@@ -310,7 +324,7 @@ class _Audit:
         return str(relation)
 
     def _why(self, error: str) -> str:
-        return f"timed out after {self.watch.seconds:g} s" if self.watch.expired else error
+        return self.watch.sentence if self.watch.expired else error
 
     def _all(
         self, check: Check, numbers: Sequence[int], verdict: Verdict, because: str = ""

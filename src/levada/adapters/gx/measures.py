@@ -121,13 +121,13 @@ def rows(
 # What offends
 
 
-def measure(
+def measure(  # noqa: PLR0911 - one word, one measure
     check: Check,
     contract: Contract,
     relation: Relation,
     partitions: Sequence[Partition],
     related: Callable[[TableRef], str],
-) -> str:  # noqa: PLR0911 - one word, one measure
+) -> str:
     """The SQL that measures a check; `related` tells where another table stands."""
     match check.metric:
         case "columnSet":
@@ -205,7 +205,7 @@ def _query(check: Check, related: Callable[[TableRef], str]) -> str:
     rule = sqlrule.parse(str(argument(check, "query")), check.column)
     own = f"select * exclude ({PART}) from levada_rows where {PART} = levada_p.part"
     return (
-        f"select levada_p.part, cast(({rule.sql(own, related)}) as double) as value,"
+        f"select levada_p.part, nullif(cast(({rule.sql(own, related)}) as double), 'nan') as value,"
         " 0 as n, NULL::varchar[] as samples from levada_parts levada_p"
     )
 

@@ -19,7 +19,7 @@ _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOU
 
 
 def expectation(check: Check, contract: Contract, gxe: Any) -> Any:
-    """The expectation that passes exactly when no row of a batch offends, or None; `gxe` is its module."""
+    """The expectation that passes exactly when no row of a batch offends, or None."""
     column = contract.column(check.column or "")
     match check.metric:
         case "columnSet":

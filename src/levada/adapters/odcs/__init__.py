@@ -110,12 +110,12 @@ class _Judged:
 
 def from_canonical(text: str) -> Contract:
     """
-    The contract of a recorded canonical text; its path is empty. Raises DeclarationError.
+    The contract of a recorded canonical text; its path is `(recorded)`. Raises DeclarationError.
 
     Audits judge by what was recorded, not by what a working tree says.
     """
     value = json.loads(text)
-    judged, faults = _judge(Document("", value))
+    judged, faults = _judge(Document("(recorded)", value))
     if judged is None:
         raise DeclarationError(faults)
     return judged.contract

@@ -127,8 +127,8 @@ class Stages:
 
     def rejects(self, stage: Stage) -> tuple[Reject, ...]:
         """The lines of landed files that were kept out of a stage."""
-        kept = self._kept(stage.run)
-        path = next(p for p in (self.sealed(stage.run), kept / "pristine.duckdb") if p.exists())
+        sealed = self.sealed(stage.run)
+        path = sealed if sealed.exists() else self._kept(stage.run) / "pristine.duckdb"
         attach = f"ATTACH {literal(path)} AS {DATABASE} (READ_ONLY)"
         try:
             with scratch([attach]) as connection:

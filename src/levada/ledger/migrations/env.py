@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from alembic import context
 
-connection = context.config.attributes["connection"]
-context.configure(connection=connection, version_table_schema="ledger")
-with context.begin_transaction():
-    context.run_migrations()
+if hasattr(context, "config"):  # alembic runs this file; whoever merely imports it runs nothing
+    connection = context.config.attributes["connection"]
+    context.configure(connection=connection, version_table_schema="ledger")
+    with context.begin_transaction():
+        context.run_migrations()

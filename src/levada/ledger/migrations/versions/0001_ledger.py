@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from alembic import op
 
@@ -12,7 +13,7 @@ down_revision = None
 
 def upgrade() -> None:
     """Create everything. The files go to the server as they are: no placeholder is looked for."""
-    connection = op.get_bind().connection.driver_connection
+    connection: Any = op.get_bind().connection.driver_connection
     for name in ("0001_ledger.sql", "0001_writers.sql"):
         connection.execute(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 

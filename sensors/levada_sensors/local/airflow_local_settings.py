@@ -1,0 +1,21 @@
+"""
+Imports what worker tasks need, once, in the process that LocalExecutor forks its workers from.
+
+Airflow imports a module of this name wherever it starts; `levada up` puts this folder on its path.
+Imports only: no connection may be opened before a fork.
+"""
+
+# ruff: noqa: INP001 - a folder for PYTHONPATH, no package
+
+from __future__ import annotations
+
+import sys
+
+if sys.argv[1:2] == ["scheduler"]:
+    import importlib
+
+    from levada.adapters import dbt, gx
+
+    dbt.preload()
+    gx.preload()
+    importlib.import_module("levada_sensors.working")

@@ -1,0 +1,119 @@
+"""
+A domain's DAGs, derived from its compiled declarations: one for each product.
+
+Parsing reads `.levada/<domain>.json` and nothing else: no dbt, no Great Expectations, no database.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, Asset
+
+from levada import compiled
+from levada.settings import Settings
+from levada.terms import Grain, Product
+from levada_sensors import connections
+from levada_sensors.sensors import TableSensor
+from levada_sensors.tasks import BuildOperator, PublishOperator
+from levada_sensors.timetable import IntervalTimetable
+
+__all__ = ["product_dag", "product_dags"]
+
+_ACTIVE = {
+    Grain.HOUR: 96,
+    Grain.DAY: 45,
+    Grain.WEEK: 12,
+    Grain.MONTH: 12,
+    Grain.QUARTER: 8,
+    Grain.YEAR: 4,
+    Grain.WHOLE: 1,
+}
+"""Runs that may wait at once, so that one late input does not stop what comes after it."""
+
+
+def product_dags(domain: str, root: Path | None = None) -> dict[str, DAG]:
+    """
+    The DAGs of a domain's products, by name, for `globals().update(...)` in a DAG file.
+
+    Raises DeclarationError, naming the command that mends it, where the domain's declarations are
+    not compiled or changed since.
+
+    :param domain: the domain
+    :param root: the folder of `levada.yaml` (default: LEVADA_PROJECT, or above the DAG folder)
+    """
+    settings = connections.settings_of(root or connections.project_root())
+    share = compiled.load_domain(settings, domain, fresh=True)
+    return {
+        f"{domain}_{product.name}": product_dag(settings, product) for product in share.products
+    }
+
+
+def product_dag(settings: Settings, product: Product) -> DAG:
+    """One product's DAG: sense, build, publish."""
+    whole = product.grain is Grain.WHOLE
+    timetable = None
+    if not whole:
+        timetable = IntervalTimetable(
+            product.grain.value, product.zone, settings.live_from, settings.span.end
+        )
+    with DAG(
+        dag_id=product.id,
+        schedule=timetable,
+        start_date=settings.span.start,
+        catchup=not whole,
+        max_active_runs=_ACTIVE[product.grain],
+        is_paused_upon_creation=False,
+        description=_first_sentence(product),
+        doc_md=_documentation(product),
+        tags=sorted({product.domain, product.layer.value}),
+        default_args={"owner": product.owner.team, "retries": 0},
+    ) as dag:
+        common: dict[str, Any] = {
+            "product": product.id,
+            "partition": "whole" if whole else "{{ dag_run.logical_date or '' }}",
+            "root": str(settings.root),
+        }
+        sense = TableSensor(task_id="sense", **common)
+        build = BuildOperator(task_id="build", **common)
+        publish = PublishOperator(task_id="publish", outlets=_assets(product), **common)
+        sense >> build >> publish
+    return dag
+
+
+def _assets(product: Product) -> list[Asset]:
+    """What Airflow's UI shows of the tables: a mirror of the ledger, never the truth."""
+    tables = sorted(mart.table for mart in product.marts)
+    return [Asset(name=str(t), uri=f"levada://{t.domain}/{t.relation}") for t in tables]
+
+
+def _first_sentence(product: Product) -> str:
+    text = " ".join(product.marts[0].contract.description.split())
+    sentence, point, _ = text.partition(". ")
+    return sentence + point.strip()
+
+
+def _documentation(product: Product) -> str:
+    """The contracts in short, and what each table waits for."""
+    parts = [f"Product **{product.id}** of {product.owner}, {_every(product)}."]
+    for mart in sorted(product.marts, key=lambda m: m.table):
+        contract = mart.contract
+        parts.append(f"### {mart.table}\n\n{contract.description.strip()}")
+        parts.append(f"Contract `{contract.id}` {contract.version}, {contract.status}.")
+        rows = [f"| {c.name} | {c.type} | {_cell(c.description)} |" for c in contract.columns]
+        parts.append("\n".join(["| column | type | meaning |", "| --- | --- | --- |", *rows]))
+        waits = sorted(f"- `{edge.upstream}` by {edge.mapping.kind}" for edge in mart.dependencies)
+        if waits:
+            parts.append("Waits for\n\n" + "\n".join(waits))
+    return "\n\n".join(parts)
+
+
+def _every(product: Product) -> str:
+    if product.grain is Grain.WHOLE:
+        return "built when something new landed"
+    return f"built every {product.grain.value} of {product.zone}"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,0 +1,213 @@
+"""
+The system DAG that starts whatever is not a timetable's first run.
+
+It opens the steps of the plan in the ledger, then makes sure that each that could be built now has
+a living run: an ended one is cleared, an absent one created, a living one left alone. Killed
+anywhere it repeats harmlessly; stopped, nothing is lost, because the plan follows from the ledger.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.sdk import DAG, BaseOperator, BaseSensorOperator
+from airflow.sdk.exceptions import AirflowRuntimeError
+from airflow.triggers.base import StartTriggerArgs
+
+from levada.intervals import end
+from levada.terms import Grain
+from levada_sensors import connections
+from levada_sensors.connections import RUNNER
+from levada_sensors.watching import ReconcileTrigger, Task, all_facts, work_of
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from levada.flow.stages import Platform
+
+__all__ = ["ReconcileOperator", "WorkSensor", "reconcile_dag"]
+
+_ALIVE = ("queued", "running")
+
+
+def reconcile_dag(root: Path | None = None) -> DAG:
+    """
+    The DAG `levada.reconcile`: one run after the other, each waiting without a worker for work.
+
+    :param root: the folder of `levada.yaml` (default: LEVADA_PROJECT, or above the DAG folder)
+    """
+    place = str(root or connections.project_root())
+    with DAG(
+        dag_id="levada.reconcile",
+        schedule="@continuous",
+        start_date=datetime(2013, 1, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=1,
+        is_paused_upon_creation=False,
+        description="Starts restatements, repairs, retries and whole tables; never a routine run.",
+        doc_md=__doc__,
+        tags=["levada"],
+        default_args={"owner": "levada", "retries": 0},
+    ) as dag:
+        WorkSensor(task_id="watch", root=place) >> ReconcileOperator(task_id="act", root=place)
+    return dag
+
+
+class WorkSensor(BaseSensorOperator):
+    """
+    Waits until there is work for the reconciler, or for a long pause.
+
+    :param root: the folder of `levada.yaml`
+    :param conn_id: the Airflow connection to the ledger
+    :param pause: the pause, in seconds
+    """
+
+    def __init__(
+        self, *, root: str, conn_id: str = RUNNER, pause: float = 600.0, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.root = root
+        self.conn_id = conn_id
+        self.pause = pause
+        self.start_from_trigger = True
+        self.start_trigger_args = StartTriggerArgs(
+            trigger_cls="levada_sensors.watching.ReconcileTrigger",
+            trigger_kwargs={"root": root, "conn_id": conn_id, "pause": pause},
+            next_method="execute_complete",
+        )
+
+    def execute(self, context: Context) -> NoReturn:  # noqa: ARG002
+        """Defer at once: for `dag.test()`."""
+        trigger = ReconcileTrigger(root=self.root, conn_id=self.conn_id, pause=self.pause)
+        self.defer(trigger=trigger, method_name="execute_complete")
+
+    def execute_complete(self, context: Context, event: object = None) -> None:
+        """There is work, or the pause is over."""
+
+
+class ReconcileOperator(BaseOperator):
+    """
+    Opens steps and starts their runs; finishes what killed publishers left half done.
+
+    :param root: the folder of `levada.yaml`
+    """
+
+    def __init__(self, *, root: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.root = root
+
+    def execute(self, context: Context) -> None:  # noqa: ARG002
+        """One look at everything."""
+        from levada import publish
+        from levada_sensors.working import opened
+
+        with opened(Path(self.root), publishing=True) as platform:
+            for run in publish.recover(platform.publisher, platform.warehouse):
+                self.log.info("finished the publication of run %s, which had died", run)
+            work = work_of(platform.mesh, self._swept(platform), platform.clock())
+            opened_now = platform.runner.open_steps([s for s in work.steps if not s.first])
+            self._close(platform, {(s.product, s.partition) for s in work.steps})
+            self.log.info("%d steps are new, %d can be built", opened_now, len(work.tasks))
+            for task in work.tasks:
+                try:
+                    said = ensure_run(task, platform.mesh.live_from)
+                except AirflowRuntimeError as error:
+                    said = f"cannot be started: {error}"  # its DAG is away; the others' are not
+                self.log.info("%s %s: %s", *task.key, said)
+
+    @staticmethod
+    def _swept(platform: Platform) -> Any:
+        """The facts, after the stages of dead runs were removed."""
+        facts = all_facts(platform.runner, platform.mesh)
+        live = {claim.run for claim in facts.claims.values()}
+        live |= {intent.run for intent in platform.runner.intents()}
+        platform.warehouse.sweep(live)
+        return facts
+
+    def _close(self, platform: Platform, open_still: set[tuple[str, Any]]) -> None:
+        """Close steps that nothing is left to do for: their outputs are current again."""
+        from levada.plan import explain
+        from levada.terms import State
+
+        known = {product.id for product in platform.mesh.products}
+        asked = [
+            step
+            for step in platform.runner.steps()
+            if step.product in known and (step.product, step.partition) not in open_still
+        ]
+        if not asked:
+            return
+        facts = all_facts(platform.runner, platform.mesh)
+        rests = explain(
+            *(platform.mesh, facts, platform.clock()),
+            only=[(step.product, step.partition) for step in asked],
+        )
+        current = {(r.product, r.partition) for r in rests if r.readiness.state is State.READY}
+        done = [step for step in asked if (step.product, step.partition) in current]
+        if done:
+            platform.runner.close_steps(done, "current again")
+
+
+def ensure_run(task: Task, live_from: datetime) -> str:
+    """
+    See to it that a step has a living run; what was done, in words.
+
+    Airflow keeps one run for each DAG and logical date, so that an ended one is cleared by its own
+    id. A new one says when it was due: else its data interval would be reckoned from now.
+    """
+    dag_id, partition = task.product.id, task.step.partition
+    if partition.grain is Grain.WHOLE:
+        if _count_alive(dag_id):
+            return "a run is alive"
+        _trigger(dag_id, f"step__{task.mark[:16]}", None, datetime.now(UTC))
+        return "started"
+    run = _run_at(dag_id, partition.begin)
+    if run is not None:
+        if run.state in _ALIVE:
+            return f"run {run.run_id} is alive"
+        _trigger(dag_id, run.run_id, partition.begin, end(partition))
+        return f"run {run.run_id} was cleared"
+    if partition.begin >= live_from:
+        return "its timetable has yet to create the run"
+    _trigger(dag_id, f"step__{partition.key}", partition.begin, end(partition))
+    return "a run was created"
+
+
+# The Task SDK's calls, as TriggerDagRunOperator makes them
+
+
+def _run_at(dag_id: str, logical_date: datetime) -> Any:
+    """The run of exactly this logical date, or None."""
+    from airflow.sdk.execution_time.comms import GetPreviousDagRun
+
+    just_after = logical_date + timedelta(microseconds=1)
+    found = _ask(GetPreviousDagRun(dag_id=dag_id, logical_date=just_after)).dag_run
+    return found if found is not None and found.logical_date == logical_date else None
+
+
+def _count_alive(dag_id: str) -> int:
+    from airflow.sdk.execution_time.comms import GetDRCount
+
+    return int(_ask(GetDRCount(dag_id=dag_id, states=list(_ALIVE))).count)
+
+
+def _trigger(dag_id: str, run_id: str, logical_date: datetime | None, run_after: datetime) -> None:
+    from airflow.sdk.execution_time.comms import TriggerDagRun
+
+    _ask(
+        TriggerDagRun(
+            dag_id=dag_id,
+            run_id=run_id,
+            logical_date=logical_date,
+            run_after=run_after,
+            reset_dag_run=True,
+        )
+    )
+
+
+def _ask(message: Any) -> Any:
+    from airflow.sdk.execution_time import task_runner
+
+    return task_runner.SUPERVISOR_COMMS.send(message)

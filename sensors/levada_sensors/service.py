@@ -1,0 +1,350 @@
+"""
+Airflow on a laptop: the components that `levada up` starts, and one supervisor that keeps them up.
+
+    .levada/airflow            AIRFLOW_HOME
+    .levada/airflow/run        a pid file for each component and for the supervisor; the port
+    .levada/airflow/logs       what each of them says
+
+Imports no Airflow. The supervisor holds the environment, secrets included; what a component does
+not need it is not given: the DAG processor, which runs the domains' files, gets no connection.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from levada.adapters.postgres import Credentials
+from levada.errors import ToolError
+from levada.settings import Settings, find_root, read_settings
+
+__all__ = ["COMPONENTS", "address", "environment", "main", "running", "start", "stop"]
+
+COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+_SUPERVISOR = "supervisor"
+_HOST = "127.0.0.1"
+_CONNECTION = "AIRFLOW_CONN_"
+_ANSWERS_CONNECTIONS = "api-server"
+"""Tasks and triggers ask it for a connection by name; no other process knows the addresses."""
+
+_log = logging.getLogger(__name__)
+
+
+def environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
+    """Everything Airflow is to know: its configuration, and Levada's connections."""
+    home = _home(settings)
+    port = _port(settings)
+    api = f"http://{_HOST}:{port}"
+    fernet = base64.urlsafe_b64encode(bytes.fromhex(credentials.password("airflow fernet key")))
+    options = {
+        "core": {
+            "executor": "LocalExecutor",
+            "dags_folder": str(settings.root / "dags"),
+            "load_examples": "False",
+            "fernet_key": fernet.decode(),
+            "parallelism": str(max(4, os.cpu_count() or 1)),
+            "execution_api_server_url": f"{api}/execution/",
+            # Only this machine reaches the address below.
+            "simple_auth_manager_all_admins": "True",
+        },
+        "database": {"sql_alchemy_conn": credentials.airflow_url},
+        "logging": {"base_log_folder": str(home / "logs" / "tasks")},
+        "api": {
+            "host": _HOST,
+            "port": str(port),
+            "base_url": api,
+            "workers": "1",
+            "secret_key": credentials.password("airflow secret key"),
+        },
+        "api_auth": {"jwt_secret": credentials.password("airflow tokens")},
+        "scheduler": {
+            # The scheduler examines so many running runs at a time, waiting ones included; runs
+            # beyond it starve.
+            "max_dagruns_per_loop_to_schedule": "500",
+            "max_dagruns_to_create_per_loop": "50",
+            "scheduler_idle_sleep_time": "1",
+            "task_instance_heartbeat_timeout": "60",
+        },
+        "triggerer": {"capacity": "4000", "max_trigger_to_select_per_loop": "500"},
+        "dag_processor": {"refresh_interval": "10", "min_file_process_interval": "15"},
+        "usage_data_collection": {"enabled": "False"},
+    }
+    named = {
+        f"AIRFLOW__{section.upper()}__{key.upper()}": value
+        for section, keys in options.items()
+        for key, value in keys.items()
+    }
+    roles = ["levada_runner", "levada_publisher", *(f"levada_domain_{d}" for d in settings.domains)]
+    return {
+        "AIRFLOW_HOME": str(home),
+        "LEVADA_PROJECT": str(settings.root),
+        "PYTHONPATH": _path(),
+        "GX_ANALYTICS_ENABLED": "false",
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "DO_NOT_TRACK": "1",
+        **named,
+        **{f"{_CONNECTION}{role.upper()}": credentials.url(role, "levada") for role in roles},
+    }
+
+
+def start(settings: Settings, credentials: Credentials) -> None:
+    """
+    Start Airflow, detached from this process; where it runs already, nothing happens.
+
+    Raises ToolError when it does not answer within some minutes; its logs say why.
+    """
+    from levada.flow.platform import warehouse
+
+    lake = warehouse(settings, credentials)
+    for domain in settings.domains:
+        lake.create(domain)  # every build attaches all lakes, and may make none
+    lake.close()
+    home = _home(settings)
+    for folder in (home / "run", home / "logs"):
+        folder.mkdir(parents=True, exist_ok=True)
+    with (home / "run" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _process(settings, _SUPERVISOR) is None:
+            stop(settings)  # components whose supervisor was killed
+            _pick_port(settings)
+            env = {**_inherited(), **environment(settings, credentials)}
+            _launch(
+                settings,
+                _SUPERVISOR,
+                [sys.executable, "-m", "levada_sensors.service", str(settings.root)],
+                env,
+            )
+    _await_answer(settings)
+
+
+def stop(settings: Settings) -> None:
+    """End the supervisor and every component that it started; nothing else."""
+    for name in (_SUPERVISOR, *COMPONENTS):
+        process = _process(settings, name)
+        if process is not None:
+            _end(process)
+        _pid_file(settings, name).unlink(missing_ok=True)
+
+
+def address(settings: Settings) -> str | None:
+    """Where the UI answers, or None when Airflow is not up."""
+    if _process(settings, _SUPERVISOR) is None:
+        return None
+    return f"http://{_HOST}:{_port(settings)}"
+
+
+def running(settings: Settings) -> dict[str, int]:
+    """The process id of the supervisor and of each component that lives."""
+    found = {name: _process(settings, name) for name in (_SUPERVISOR, *COMPONENTS)}
+    return {name: process.pid for name, process in found.items() if process is not None}
+
+
+# The supervisor
+
+
+def main() -> None:
+    """Migrate the metadata, start every component, and start again whichever ends."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    settings = read_settings(find_root(Path(sys.argv[1])))
+    ended = False
+
+    def end(*_: object) -> None:
+        nonlocal ended
+        ended = True
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    pause = 1.0
+    while not ended and subprocess.run(_command("db", "migrate"), check=False).returncode:
+        _log.error("the metadata database cannot be migrated; trying again in %g s", pause)
+        time.sleep(pause)
+        pause = min(pause * 2, 30.0)
+    _keep_up(settings, lambda: ended)
+    for name in COMPONENTS:
+        process = _process(settings, name)
+        if process is not None:
+            _end(process)
+        _pid_file(settings, name).unlink(missing_ok=True)
+
+
+def _keep_up(settings: Settings, ended: _Ended) -> None:
+    children: dict[str, subprocess.Popen[bytes]] = {}
+    due: dict[str, float] = dict.fromkeys(COMPONENTS, 0.0)
+    pauses: dict[str, float] = dict.fromkeys(COMPONENTS, 1.0)
+    began: dict[str, float] = {}
+    while not ended():
+        now = time.monotonic()
+        for name in COMPONENTS:
+            child = children.get(name)
+            if child is not None and (code := child.poll()) is not None:
+                lived = now - began[name]
+                pauses[name] = 1.0 if lived > 60 else min(pauses[name] * 2, 30.0)
+                due[name] = now + pauses[name]
+                _log.error("%s ended (%s); again in %g s", name, code, pauses[name])
+                del children[name]
+            if name not in children and now >= due[name]:
+                env = {
+                    key: value
+                    for key, value in os.environ.items()
+                    if name == _ANSWERS_CONNECTIONS or not key.startswith(_CONNECTION)
+                }
+                children[name] = _launch(settings, name, _command(name), env)
+                began[name] = now
+                _log.info("%s runs as %d", name, children[name].pid)
+        time.sleep(0.5)
+
+
+class _Ended(Protocol):
+    def __call__(self) -> bool: ...
+
+
+def _command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "airflow", *words]
+
+
+# Processes
+
+
+class _Process(Protocol):
+    """What is used of psutil's process."""
+
+    @property
+    def pid(self) -> int: ...
+
+
+def _launch(
+    settings: Settings, name: str, command: list[str], env: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own, and note who it is."""
+    import psutil
+
+    log = _home(settings) / "logs" / f"{name}.log"
+    with log.open("ab") as said:
+        child = subprocess.Popen(
+            command,
+            env=dict(env),
+            cwd=settings.root,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    with contextlib.suppress(psutil.Error):
+        born = psutil.Process(child.pid).create_time()
+        _pid_file(settings, name).write_text(f"{child.pid} {born}\n")
+    return child
+
+
+def _process(settings: Settings, name: str) -> _Process | None:
+    """The living process of a pid file; a reused process id is somebody else."""
+    import psutil
+
+    try:
+        pid, born = _pid_file(settings, name).read_text().split()
+        process = psutil.Process(int(pid))
+        if abs(process.create_time() - float(born)) > 1 or process.status() == "zombie":
+            return None
+    except (OSError, ValueError, psutil.Error):
+        return None
+    found: _Process = process
+    return found
+
+
+def _end(process: _Process, patience: float = 20.0) -> None:
+    """End a process and all it started: politely, then not."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        parent = psutil.Process(process.pid)
+        family = [parent, *parent.children(recursive=True)]
+        parent.terminate()
+        psutil.wait_procs([parent], timeout=patience)
+        # Children are known by their birth, so that a reused id is never hit.
+        for member in family:
+            with contextlib.suppress(psutil.Error):
+                member.terminate()
+        _, stubborn = psutil.wait_procs(family, timeout=3)
+        for member in stubborn:
+            with contextlib.suppress(psutil.Error):
+                member.kill()
+        psutil.wait_procs(stubborn, timeout=3)
+
+
+def _await_answer(settings: Settings, seconds: float = 240.0) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if _process(settings, _SUPERVISOR) is None:
+            break
+        with contextlib.suppress(OSError), socket.create_connection((_HOST, _port(settings)), 1):
+            return
+        time.sleep(0.3)
+    logs = (_home(settings) / "logs").relative_to(settings.root)
+    raise ToolError("Airflow", f"its API server does not answer; {logs} says why")
+
+
+# Places
+
+
+def _home(settings: Settings) -> Path:
+    return settings.home / "airflow"
+
+
+def _pid_file(settings: Settings, name: str) -> Path:
+    return _home(settings) / "run" / f"{name}.pid"
+
+
+def _port(settings: Settings) -> int:
+    """The port of the API server; it stays the same while it can."""
+    try:
+        return int((_home(settings) / "run" / "port").read_text())
+    except (OSError, ValueError):
+        return _pick_port(settings)
+
+
+def _pick_port(settings: Settings) -> int:
+    file = _home(settings) / "run" / "port"
+    for wanted in (*_kept(file), 8080, 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((_HOST, wanted))
+            port = int(probe.getsockname()[1])
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"{port}\n")
+            return port
+    raise ToolError("Airflow", f"no port of {_HOST} is free")
+
+
+def _kept(file: Path) -> Iterator[int]:
+    with contextlib.suppress(OSError, ValueError):
+        yield int(file.read_text())
+
+
+def _path() -> str:
+    """PYTHONPATH with the folder of our airflow_local_settings in front."""
+    local = str(Path(__file__).with_name("local"))
+    before = os.environ.get("PYTHONPATH", "")
+    return os.pathsep.join(p for p in (local, before) if p)
+
+
+def _inherited() -> dict[str, str]:
+    """Our own environment, without the administrator's address and another Airflow's options."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name != "LEVADA_DATABASE_URL" and not name.startswith("AIRFLOW_")
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""
+Watching for what the timetables do not start: restatements, repairs, due retries, whole tables.
+
+The trigger lists the landing zones, follows the ledger and plans; it ends its task when there is
+work for the reconciler, or after a long pause. The class path is stored data, as in `triggers`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
+
+from levada.adapters.landing import LandingZone
+from levada.intervals import within
+from levada.plan import plan
+from levada.ports import Ledger
+from levada.readiness import Judge, fingerprint
+from levada.settings import Settings
+from levada.terms import Facts, Grain, Mesh, Partition, Product, Span, State, Step
+from levada_sensors import connections
+from levada_sensors.triggers import LedgerTrigger, Listener
+
+__all__ = ["ReconcileTrigger", "Task", "Work", "all_facts", "probe", "work_of"]
+
+_PATIENCE = 60.0
+"""Seconds that a run has for claiming what it may claim, before it is looked after."""
+_LONGEST = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A step that could be built now and that nobody has claimed."""
+
+    step: Step
+    product: Product
+    mark: str
+    """The fingerprint of the run that it needs."""
+    tried: int
+    """Position of the attempt that failed, 0 where there is none: each is retried once."""
+    first: bool
+    """A routine first run: the timetable's, unless its run came to nothing."""
+
+    @property
+    def key(self) -> tuple[str, Partition]:
+        """Which product and partition."""
+        return self.step.product, self.step.partition
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What could be built now, as of one position, and when a back-off will be over."""
+
+    tasks: tuple[Task, ...]
+    steps: tuple[Step, ...]
+    position: int
+    next: datetime | None
+
+
+def all_facts(ledger: Ledger, mesh: Mesh) -> Facts:
+    """Everything that the ledger shows of this mesh."""
+    tables = {*mesh.tables(), *(source.table for source in mesh.sources)}
+    return ledger.facts(tables, [product.id for product in mesh.products])
+
+
+def work_of(mesh: Mesh, facts: Facts, now: datetime) -> Work:
+    """
+    The steps that are not a timetable's alone, and of these what could be built now.
+
+    Nobody starts a first run before `live_from` here: that history is a command's, or a plan's.
+    """
+    judge = Judge(mesh, facts, now)
+    steps = tuple(
+        step
+        for step in plan(mesh, facts, now).steps
+        if not (step.first and step.partition.start and step.partition.start < mesh.live_from)
+    )
+    tasks = []
+    for step in steps:
+        product = mesh.product(step.product)
+        if (step.product, step.partition) in facts.claims:
+            continue
+        if judge.inputs(product, step.partition).state is not State.READY:
+            continue
+        attempt = judge.attempt(product, step.partition)
+        routine = step.first and attempt is None and step.partition.grain is not Grain.WHOLE
+        mark = fingerprint(product, step.partition, judge.pins(product, step.partition))
+        tasks.append(Task(step, product, mark, attempt.position if attempt else 0, routine))
+    later = [a.not_before for a in facts.attempts.values() if a.not_before and a.not_before > now]
+    return Work(tuple(tasks), steps, facts.position, min(later, default=None))
+
+
+def probe(settings: Settings, mesh: Mesh, ledger: Ledger, zone: LandingZone, now: datetime) -> int:
+    """List the landing zones over the horizon and record what is new; how many lines."""
+    hour, horizon = now.replace(minute=0, second=0, microsecond=0), settings.probe_horizon
+    # A mesh of the past is looked at from its end; some sources deliver before a slice is over.
+    oldest = max(settings.span.start, min(hour, settings.span.end) - horizon)
+    latest = min(settings.span.end, hour + horizon)
+    if oldest >= latest:
+        return 0
+    span = Span(oldest, latest)
+    landed = [
+        found
+        for source in mesh.sources
+        for found in zone.probe(source, within(source.grain, source.zone, span), now)
+    ]
+    return len(ledger.land(landed)) if landed else 0
+
+
+class ReconcileTrigger(LedgerTrigger):
+    """
+    Ends its task when there is work for the reconciler, or after a pause.
+
+    :param root: the folder of `levada.yaml`
+    :param conn_id: the Airflow connection to the ledger
+    :param pause: seconds after which the reconciler looks after everything anyway
+    """
+
+    def __init__(
+        self, *, root: str, conn_id: str = connections.RUNNER, pause: float = _LONGEST
+    ) -> None:
+        super().__init__()
+        self.root = root
+        self.conn_id = conn_id
+        self.pause = pause
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Names only."""
+        return (
+            "levada_sensors.watching.ReconcileTrigger",
+            {"root": self.root, "conn_id": self.conn_id, "pause": self.pause},
+        )
+
+    async def events(self, listener: Listener) -> AsyncIterator[TriggerEvent]:
+        """One event, when there is something to do."""
+        over = time.monotonic() + self.pause
+        listed = failures = 0
+        list_at = 0.0
+        while True:
+            try:
+                url = await connections.runner_address(self.conn_id)
+                settings = connections.settings_of(Path(self.root))
+                if time.monotonic() >= list_at:
+                    listed = await asyncio.to_thread(self._list, url)
+                    list_at = time.monotonic() + settings.probe_every.total_seconds()
+                    if listed:
+                        self.log.info("%d files landed", listed)
+                began = time.monotonic()
+                work = await asyncio.to_thread(self._plan, url)
+                took = time.monotonic() - began
+            except Exception as error:
+                # Whatever it is: a reconciler that stops helps nobody.
+                await self.backed_off(failures, error)
+                failures += 1
+                continue
+            failures = 0
+            fresh = _reminders.fresh(self.root, work.tasks, time.monotonic())
+            for task in fresh:
+                self.log.info("%s %s: %s", *task.key, task.step.because)
+            if fresh or time.monotonic() >= over:
+                yield TaskSuccessEvent()
+                return
+            wake = min(list_at, over, _reminders.due(self.root)) - time.monotonic()
+            if work.next:
+                wake = min(wake, (work.next - datetime.now(UTC)).total_seconds())
+            # A busy ledger is planned at leisure: never more than a third of the time.
+            await asyncio.sleep(max(0.5, 2 * took))
+            await listener.changed(work.position, None, max(wake, 0.1))
+
+    def _list(self, url: str) -> int:
+        root = Path(self.root)
+        settings, mesh = connections.settings_of(root), connections.mesh_of(root)
+        zone = _zones.setdefault(settings.root, LandingZone(settings.root))
+        return probe(settings, mesh, connections.ledger_at(url), zone, datetime.now(UTC))
+
+    def _plan(self, url: str) -> Work:
+        mesh = connections.mesh_of(Path(self.root))
+        return work_of(mesh, all_facts(connections.ledger_at(url), mesh), datetime.now(UTC))
+
+
+class Reminders:
+    """
+    What was told already, so that a step whose run has yet to begin wakes nobody twice a second.
+
+    New work is told at once; work that stays is told again after a minute, then less and less
+    often. A routine first run gets its minute before it is told at all. Lost with the process:
+    then it is told once more, and the reconciler finds the run alive.
+    """
+
+    def __init__(self) -> None:
+        self._told: dict[
+            str, dict[tuple[str, Partition], tuple[tuple[str, int], float, float]]
+        ] = {}
+
+    def fresh(self, root: str, tasks: Iterable[Task], now: float) -> list[Task]:
+        """The tasks to tell of now."""
+        before, after = self._told.get(root, {}), {}
+        found = []
+        for task in tasks:
+            what = (task.mark, task.tried)
+            known = before.get(task.key)
+            if known is None or known[0] != what:
+                if not task.first:
+                    found.append(task)
+                after[task.key] = (what, now + _PATIENCE, _PATIENCE)
+            elif known[1] <= now:
+                found.append(task)
+                wait = min(known[2] * 2, _LONGEST)
+                after[task.key] = (what, now + wait, wait)
+            else:
+                after[task.key] = known
+        self._told[root] = after
+        return found
+
+    def due(self, root: str) -> float:
+        """When something that was told will be told again."""
+        return min((due for _, due, _ in self._told.get(root, {}).values()), default=float("inf"))
+
+
+_reminders = Reminders()
+_zones: dict[Path, LandingZone] = {}

@@ -1,0 +1,206 @@
+"""
+What a product's worker tasks do: build with the domain's rights, audit and publish as the platform.
+
+`build` stages the pinned inputs as the runner and lets dbt run in a fork that holds nothing but the
+domain's credentials.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from levada.adapters.dbt import run_in_fork
+from levada.adapters.gx import GreatExpectations
+from levada.adapters.landing import LandingZone
+from levada.adapters.warehouses.ducklake import DuckLake
+from levada.build import BuildRequest, BuildResult
+from levada.errors import ClaimLost, LandingMoved, LevadaError
+from levada.flow import stages
+from levada.flow.platform import now
+from levada.flow.stages import Platform, Run, _attempt, _heartbeat
+from levada.ports import Relation, Stage
+from levada.terms import Attempt, Partition, Product, Severity, TableRef, Verdict
+from levada_sensors import connections
+from levada_sensors.judging import CLAIM_LIFETIME, claim_prefix, partition_of
+
+__all__ = ["build", "opened", "publish"]
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def opened(root: Path, *, publishing: bool) -> Iterator[Platform]:
+    """
+    A platform with the rights of one task. Where it does not publish, its publisher is the runner,
+    whom PostgreSQL refuses whatever only a publisher may.
+    """
+    settings = connections.settings_of(root)
+    credentials = connections.AirflowCredentials()
+    lake = DuckLake(settings.lake, settings.home / "stages", credentials.conninfo, settings.domains)
+
+    def build(request: BuildRequest) -> BuildResult:
+        lake.close()  # its threads would not live on in a fork, but their locks would
+        return run_in_fork(request)
+
+    runner = connections.ledger_at(credentials.url(connections.RUNNER))
+    publisher = runner
+    if publishing:
+        publisher = connections.ledger_at(credentials.url(connections.PUBLISHER))
+    try:
+        yield Platform(
+            settings=settings,
+            mesh=connections.mesh_of(root),
+            runner=runner,
+            publisher=publisher,
+            warehouse=lake,
+            builder=build,
+            auditor=GreatExpectations(setup=lake.setup),
+            clock=now,
+            landing=LandingZone(settings.root),
+            claim_lifetime=CLAIM_LIFETIME,
+        )
+    finally:
+        lake.close()
+        runner.close()
+        publisher.close()
+
+
+def build(root: Path, product_id: str, named: str, dag_run: tuple[str, str]) -> dict[str, Any]:
+    """Stage and build what this DAG run's `sense` claimed; where the stage is, for `publish`."""
+    with opened(root, publishing=False) as platform:
+        product, partition = _target(platform, product_id, named)
+        run = _claimed(platform, product, partition, claim_prefix(*dag_run))
+        _log.info("builds %s %s as run %s", product, partition, run.id)
+        with _told(platform, run), _heartbeat(platform, run):
+            built = stages.build(platform, run)
+            # Until `publish` begins, nobody renews the lease.
+            platform.runner.renew(run.id, CLAIM_LIFETIME)
+        return {"run": built.id, "stage": _written(built)}
+
+
+def publish(root: Path, product_id: str, named: str, built: Mapping[str, Any]) -> None:
+    """Audit what was built by the recorded contracts; publish it, or withhold it and say why."""
+    with opened(root, publishing=True) as platform:
+        product, partition = _target(platform, product_id, named)
+        run = _run_of(platform, str(built["run"]), product, partition)
+        run = replace(run, stage=_read(built["stage"], platform))
+        with _told(platform, run), _heartbeat(platform, run):
+            platform.publisher.renew(run.id, platform.settings.lease)
+            run = stages.publish(platform, stages.audit(platform, run))
+        _drop(platform, run)
+        for line in run.lines:
+            _log.info(
+                "published %s %s, generation %d, %s",
+                *(line.table, line.partition, line.generation, line.verdict.value),
+            )
+        for attempt in run.attempts:
+            raise AirflowFailException(_withheld(platform, attempt))
+
+
+def _target(platform: Platform, product_id: str, named: str) -> tuple[Product, Partition]:
+    product = platform.mesh.product(product_id)
+    return product, partition_of(named, product.grain, product.zone)
+
+
+def _claimed(platform: Platform, product: Product, partition: Partition, prefix: str) -> Run:
+    """The run that this DAG run's `sense` claimed; claimed again where that took too long."""
+    claim = platform.runner.facts((), [product.id]).claims.get((product.id, partition))
+    if claim is not None and claim.run.startswith(prefix):
+        return _run_of(platform, claim.run, product, partition)
+    again = Run(f"{prefix}again.{secrets.token_hex(4)}", product, (partition,))
+    run = stages.sense(platform, again)
+    if run.claims:
+        return run
+    waits = run.waiting.get(partition)
+    held = f"run {claim.run} has it" if claim else "another run took it"
+    raise AirflowFailException(
+        f"the claim of {product} {partition} ran out before the build began, and cannot be had "
+        f"again: {waits.because if waits else held}"
+    )
+
+
+def _run_of(platform: Platform, run: str, product: Product, partition: Partition) -> Run:
+    """A claimed run, with the attempts that came before it."""
+    claims = platform.runner.claims(run)
+    if not claims:
+        raise AirflowFailException(
+            f"run {run} no longer holds a claim of {product} {partition}: clear the whole DAG run"
+        )
+    before = platform.runner.facts((), [product.id]).attempts
+    return Run(run, product, (partition,), claims=claims, before=before)
+
+
+@contextmanager
+def _told(platform: Platform, run: Run) -> Iterator[None]:
+    """What goes wrong becomes a line of the ledger and one sentence in Airflow."""
+    try:
+        yield
+    except (ClaimLost, LandingMoved) as error:
+        platform.runner.release(run.id, run.partitions, str(error))
+        _drop(platform, run)
+        raise AirflowFailException(f"{run.product} {run.partitions[0]}: {error}") from error
+    except (LevadaError, OSError) as error:
+        attempts = tuple(_attempt(platform, run, c, None, str(error)) for c in run.claims)
+        platform.runner.withhold(attempts)
+        _drop(platform, run)
+        raise AirflowFailException(f"{run.product} {run.partitions[0]}: {error}") from error
+
+
+def _drop(platform: Platform, run: Run) -> None:
+    stage = run.stage or Stage(run.id, platform.settings.home / "stages" / run.id, {}, {})
+    platform.warehouse.discard(stage)
+
+
+def _withheld(platform: Platform, attempt: Attempt) -> str:
+    """One sentence: which check of which table, and whom to ask."""
+    named = f"{attempt.product} {attempt.partition} is withheld"
+    blocking = [r for r in attempt.results if r.check.severity is Severity.BLOCKING]
+    failing = [r for r in blocking if r.verdict is Verdict.FAIL] or blocking
+    if not failing:
+        return f"{named}: {attempt.because}"
+    first = failing[0]
+    counted = f" ({first.count} {first.check.unit})" if first.count else ""
+    more = f" and {len(failing) - 1} more" if len(failing) > 1 else ""
+    how = "failed" if first.verdict is Verdict.FAIL else "could not be told"
+    return (
+        f"{named}: check {first.check.id} of {first.table} {how}{counted}{more}; "
+        f"ask {platform.mesh.owner(first.table)}"
+    )
+
+
+# A stage between two tasks
+
+
+def _written(run: Run) -> dict[str, Any]:
+    stage = run.stage
+    if stage is None:
+        raise AirflowFailException(f"run {run.id} left no stage")
+
+    def places(relations: Mapping[TableRef, Relation]) -> dict[str, list[str]]:
+        return {str(t): [r.database, r.schema, r.name] for t, r in relations.items()}
+
+    return {
+        "path": str(stage.path),
+        "run": stage.run,
+        "outputs": places(stage.outputs),
+        "inputs": places(stage.inputs),
+    }
+
+
+def _read(written: Mapping[str, Any], platform: Platform) -> Stage:
+    def places(relations: Mapping[str, Sequence[str]]) -> dict[TableRef, Relation]:
+        return {TableRef.parse(table): Relation(*words) for table, words in relations.items()}
+
+    path = Path(written["path"])
+    if not path.is_relative_to(platform.settings.home / "stages"):
+        raise AirflowFailException(f"{path} is no stage of this project")
+    outputs, inputs = places(written["outputs"]), places(written["inputs"])
+    return Stage(str(written["run"]), path, outputs, inputs)
