@@ -10,7 +10,10 @@ __all__ = ["LevadaPlugin"]
 
 
 class LevadaPlugin(AirflowPlugin):
-    """Found through the provider; nothing is to be configured."""
+    """
+    Found by its entry point, `airflow.plugins`: the plugins that a provider names are loaded only
+    where `lazy_discover_providers` is off, and by default it is on.
+    """
 
     name = "levada"
     timetables = [IntervalTimetable]  # noqa: RUF012 - Airflow's own declaration is a plain list

@@ -35,5 +35,4 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["levada_sensors.triggers", "levada_sensors.watching"],
             }
         ],
-        "plugins": [{"name": "levada", "plugin-class": "levada_sensors.plugin.LevadaPlugin"}],
     }

@@ -2,7 +2,7 @@
 Airflow on a laptop: the components that `levada up` starts, and one supervisor that keeps them up.
 
     .levada/airflow            AIRFLOW_HOME
-    .levada/airflow/run        a pid file for each component and for the supervisor; the port
+    .levada/airflow/run        a pid file for each component and for the supervisor; the ports
     .levada/airflow/logs       what each of them says
 
 Imports no Airflow. The supervisor holds the environment, secrets included; what a component does
@@ -21,7 +21,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -35,8 +35,11 @@ COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 _SUPERVISOR = "supervisor"
 _HOST = "127.0.0.1"
 _CONNECTION = "AIRFLOW_CONN_"
-_ANSWERS_CONNECTIONS = "api-server"
-"""Tasks and triggers ask it for a connection by name; no other process knows the addresses."""
+_KNOWS = {
+    "api-server": (_CONNECTION,),
+    "triggerer": (f"{_CONNECTION}LEVADA_RUNNER",),
+}
+"""Tasks ask the API server for a connection by its name; the triggerer asks itself."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +47,7 @@ _log = logging.getLogger(__name__)
 def environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
     """Everything Airflow is to know: its configuration, and Levada's connections."""
     home = _home(settings)
-    port = _port(settings)
+    port, worker_logs, trigger_logs = _ports(settings)
     api = f"http://{_HOST}:{port}"
     fernet = base64.urlsafe_b64encode(bytes.fromhex(credentials.password("airflow fernet key")))
     options = {
@@ -59,7 +62,11 @@ def environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
             "simple_auth_manager_all_admins": "True",
         },
         "database": {"sql_alchemy_conn": credentials.airflow_url},
-        "logging": {"base_log_folder": str(home / "logs" / "tasks")},
+        "logging": {
+            "base_log_folder": str(home / "logs" / "tasks"),
+            "worker_log_server_port": str(worker_logs),
+            "trigger_log_server_port": str(trigger_logs),
+        },
         "api": {
             "host": _HOST,
             "port": str(port),
@@ -117,7 +124,7 @@ def start(settings: Settings, credentials: Credentials) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if _process(settings, _SUPERVISOR) is None:
             stop(settings)  # components whose supervisor was killed
-            _pick_port(settings)
+            _pick_ports(settings)
             env = {**_inherited(), **environment(settings, credentials)}
             _launch(
                 settings,
@@ -141,7 +148,7 @@ def address(settings: Settings) -> str | None:
     """Where the UI answers, or None when Airflow is not up."""
     if _process(settings, _SUPERVISOR) is None:
         return None
-    return f"http://{_HOST}:{_port(settings)}"
+    return f"http://{_HOST}:{_ports(settings)[0]}"
 
 
 def running(settings: Settings) -> dict[str, int]:
@@ -194,10 +201,11 @@ def _keep_up(settings: Settings, ended: _Ended) -> None:
                 _log.error("%s ended (%s); again in %g s", name, code, pauses[name])
                 del children[name]
             if name not in children and now >= due[name]:
+                known = _KNOWS.get(name, ())
                 env = {
                     key: value
                     for key, value in os.environ.items()
-                    if name == _ANSWERS_CONNECTIONS or not key.startswith(_CONNECTION)
+                    if key.startswith(known) or not key.startswith(_CONNECTION)
                 }
                 children[name] = _launch(settings, name, _command(name), env)
                 began[name] = now
@@ -286,7 +294,10 @@ def _await_answer(settings: Settings, seconds: float = 240.0) -> None:
     while time.monotonic() < deadline:
         if _process(settings, _SUPERVISOR) is None:
             break
-        with contextlib.suppress(OSError), socket.create_connection((_HOST, _port(settings)), 1):
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection((_HOST, _ports(settings)[0]), 1),
+        ):
             return
         time.sleep(0.3)
     logs = (_home(settings) / "logs").relative_to(settings.root)
@@ -304,30 +315,40 @@ def _pid_file(settings: Settings, name: str) -> Path:
     return _home(settings) / "run" / f"{name}.pid"
 
 
-def _port(settings: Settings) -> int:
-    """The port of the API server; it stays the same while it can."""
+def _ports(settings: Settings) -> tuple[int, int, int]:
+    """The ports of the API, of the workers' logs and of the triggers'; the same while they can."""
     try:
-        return int((_home(settings) / "run" / "port").read_text())
+        return _kept(settings)
     except (OSError, ValueError):
-        return _pick_port(settings)
+        return _pick_ports(settings)
 
 
-def _pick_port(settings: Settings) -> int:
-    file = _home(settings) / "run" / "port"
-    for wanted in (*_kept(file), 8080, 0):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((_HOST, wanted))
-            port = int(probe.getsockname()[1])
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(f"{port}\n")
-            return port
-    raise ToolError("Airflow", f"no port of {_HOST} is free")
+def _kept(settings: Settings) -> tuple[int, int, int]:
+    api, worker, trigger = map(int, (_home(settings) / "run" / "ports").read_text().split())
+    return api, worker, trigger
 
 
-def _kept(file: Path) -> Iterator[int]:
+def _pick_ports(settings: Settings) -> tuple[int, int, int]:
+    wishes = (8080, 8793, 8794)
     with contextlib.suppress(OSError, ValueError):
-        yield int(file.read_text())
+        wishes = _kept(settings)
+    with contextlib.ExitStack() as held:
+        api, worker, trigger = (_free_port(held, wish) for wish in wishes)
+    file = _home(settings) / "run" / "ports"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"{api} {worker} {trigger}\n")
+    return api, worker, trigger
+
+
+def _free_port(held: contextlib.ExitStack, wish: int) -> int:
+    """The wished port, or any; held until all are chosen, so that none is chosen twice."""
+    for port in (wish, 0):
+        probe = held.enter_context(socket.socket())
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):
+            probe.bind((_HOST, port))
+            return int(probe.getsockname()[1])
+    raise ToolError("Airflow", f"no port of {_HOST} is free")
 
 
 def _path() -> str:

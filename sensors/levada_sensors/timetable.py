@@ -64,23 +64,25 @@ class IntervalTimetable(Timetable):
         self, *, last_automated_data_interval: DataInterval | None, restriction: TimeRestriction
     ) -> DagRunInfo | None:
         """The run after the last one, or None past the end."""
-        since = max(self._start, restriction.earliest or self._start)
+        since = self._start
+        if restriction.earliest is not None:
+            since = max(since, _plain(restriction.earliest))
         if not restriction.catchup:
             # The last partition that is over, as Airflow's own timetables have it.
             since = max(since, self._ended(datetime.now(UTC)).begin)
         if last_automated_data_interval is not None:
-            since = max(since, last_automated_data_interval.start + _TICK)
+            since = max(since, _plain(last_automated_data_interval.start) + _TICK)
         partition = self._at_or_after(since)
         if end(partition) > self._stop:
             return None
-        if restriction.latest is not None and partition.begin > restriction.latest:
+        if restriction.latest is not None and partition.begin > _plain(restriction.latest):
             return None
         interval = _interval(partition)
         return DagRunInfo.interval(interval.start, interval.end)
 
     def infer_manual_data_interval(self, *, run_after: pendulum.DateTime) -> DataInterval:
         """The last partition that was over at `run_after`."""
-        return _interval(self._ended(run_after))
+        return _interval(self._ended(_plain(run_after)))
 
     def _ended(self, instant: datetime) -> Partition:
         now = containing(self._grain, instant, self._zone)
@@ -89,6 +91,11 @@ class IntervalTimetable(Timetable):
     def _at_or_after(self, instant: datetime) -> Partition:
         partition = containing(self._grain, instant, self._zone)
         return partition if partition.begin >= instant else following(partition)
+
+
+def _plain(instant: datetime) -> datetime:
+    """Without pendulum's arithmetic, which loses the zone of an instant in `datetime.UTC`."""
+    return datetime.fromisoformat(instant.isoformat()).astimezone(UTC)
 
 
 def _interval(partition: Partition) -> DataInterval:

@@ -214,7 +214,7 @@ def _decide(judge: Judge, product: Product, partition: Partition) -> Step | Read
         partition,
         f"{because}; {inputs.because}",
         tuple(sorted(required)),
-        first=not any(lines),
+        first=not any(lines) and attempt is None,
     )
 
 

@@ -326,6 +326,22 @@ def test_a_broken_connection_is_unknown(made: Made, tmp_path: Path) -> None:
     assert "absent.duckdb" in result.because
 
 
+def test_an_error_keeps_the_secrets_of_its_connection(made: Made) -> None:
+    attach = "attach 'postgres:host=127.0.0.1 port=1 user=u password=hush' as lake"
+    result = made.one(Check("rule", "nullValues", "origin"), setup=[f"select error($${attach}$$)"])
+    assert result.verdict is U
+    assert "password=***" in result.because
+    assert "hush" not in result.because
+
+
+def test_names_of_columns_may_differ_in_case(made: Made) -> None:
+    made.run("alter table flights_v1 rename origin to Origin")
+    names = tuple(column.name for column in COLUMNS)
+    check = Check("columns", "columnSet", arguments=(("columns", names),), origin=BUILT_IN)
+    assert made.one(check).verdict is P
+    assert made.one(Check("rule", "nullValues", "origin")).verdict is P
+
+
 def test_a_table_that_was_never_built_is_unknown(made: Made) -> None:
     made.stage = replace(made.stage, outputs={})
     assert made.one(Check("rule", "nullValues", "origin")).verdict is U

@@ -564,10 +564,9 @@ def test_a_connection_that_the_server_closed_is_replaced_unseen(ledgers: Any) ->
     assert ledgers.runner.position() == 0
     with psycopg.connect(ledgers.url("postgres"), autocommit=True) as admin:
         admin.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity"
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
             " where datname = current_database() and usename = 'levada_runner'"
         )
-    time.sleep(0.1)
     assert ledgers.runner.position() == 0
 
 

@@ -146,7 +146,8 @@ def test_the_tail_outlives_a_broken_connection_and_a_failing_connect(ledgers: An
         with psycopg.connect(ledgers.url("postgres"), autocommit=True) as admin:
             admin.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity"
-                " where datname = current_database() and usename = 'levada_runner' and application_name <> 'levada'"
+                " where datname = current_database() and usename = 'levada_runner'"
+                " and application_name <> 'levada'"  # the tail's own, not that of `land`
             )
         await asyncio.to_thread(land, ledgers, "b")
         two = await waiting

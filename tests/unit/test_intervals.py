@@ -276,7 +276,7 @@ slicings = st.tuples(st.sampled_from(list(Grain)), st.sampled_from(NAMED))
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.sampled_from(MAPPINGS), slicings, slicings, st.randoms(use_true_random=False))
+@given(st.sampled_from(MAPPINGS), slicings, slicings, st.randoms(use_true_random=True))
 def test_readers_are_the_inversion_of_mapped(
     mapping: PartitionMapping, up: tuple[Grain, str], down: tuple[Grain, str], random: Random
 ) -> None:

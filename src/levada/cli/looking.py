@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -19,7 +19,7 @@ from levada.declare import selected
 from levada.errors import DeclarationError, Fault
 from levada.flow import platform as opening
 from levada.intervals import parse, within
-from levada.readiness import Hop, judge_table, trace
+from levada.readiness import Hop, ancestors, judge_table, trace
 from levada.settings import Settings, find_root, nearest, read_settings
 from levada.terms import Facts, Mesh, Partition, Product, Readiness, Span, State, TableRef
 
@@ -52,7 +52,7 @@ def status(
         products = list(selected(mesh, selection))
     except ValueError as error:
         raise DeclarationError((Fault("SELECTION", 0, str(error)),)) from error
-    facts, _ = _facts(settings, mesh, products)
+    facts = _facts(settings, mesh, sensing.tables_to_read(mesh, products))
     board = [(product, _row(mesh, product, span, facts)) for product in products]
     if as_json:
         output.print_json(
@@ -78,7 +78,7 @@ def why(project: Path | None, table: str, partition: str, *, as_json: bool) -> i
     settings = read_settings(find_root(project))
     mesh = compiled.load(settings)
     ref, slice_ = _named(mesh, table, partition)
-    facts, _ = _facts(settings, mesh, mesh.products)
+    facts = _facts(settings, mesh, ancestors(mesh, ref))
     now = opening.now()
     found = judge_table(mesh, ref, slice_, facts, now)
     hops = trace(mesh, ref, slice_, facts, now)
@@ -92,15 +92,12 @@ def why(project: Path | None, table: str, partition: str, *, as_json: bool) -> i
     return 0
 
 
-def _facts(
-    settings: Settings, mesh: Mesh, products: Sequence[Product]
-) -> tuple[Facts, frozenset[TableRef]]:
-    tables = frozenset(sensing.tables_to_read(mesh, products))
+def _facts(settings: Settings, mesh: Mesh, tables: Collection[TableRef]) -> Facts:
     with (
         opening.services(settings) as credentials,
         opening.ledger(credentials, "levada_runner") as ledger,
     ):
-        return ledger.facts(tables, [p.id for p in mesh.products]), tables
+        return ledger.facts(tables, [p.id for p in mesh.products])
 
 
 def _row(mesh: Mesh, product: Product, span: Span, facts: Facts) -> dict[Partition, Readiness]:

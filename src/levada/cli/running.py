@@ -54,7 +54,9 @@ def run(
                 plan, _ = loop.current_plan(platform, products, span, loop.landed(platform, span))
                 _print_plan(plan, as_json=as_json)
                 return 0
-            new = opening.record(credentials, [m.contract for p in mesh.products for m in p.marts])
+            new = opening.record(
+                settings, credentials, [m.contract for p in mesh.products for m in p.marts]
+            )
             if new and not as_json:
                 output.console.print(f"governance recorded {len(new)} contracts", style="dim")
             bar = _Bar(quiet=as_json)

@@ -44,8 +44,8 @@ def verify(project: Path | None) -> int:
         opening.ledger(credentials, credentials.admin) as owner,
     ):
         differing = owner.verify()
-    for name in differing:
-        output.errors.print(f"[red]{name} differs from what the log says[/]")
+    for sentence in differing:
+        output.errors.print(sentence, style="red", markup=False)
     if not differing:
         output.console.print("the projections are what the log says")
     return 1 if differing else 0

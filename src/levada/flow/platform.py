@@ -64,12 +64,14 @@ def warehouse(settings: Settings, credentials: postgres.Credentials) -> DuckLake
     )
 
 
-def record(credentials: postgres.Credentials, contracts: Sequence[Contract]) -> tuple[str, ...]:
+def record(
+    settings: Settings, credentials: postgres.Credentials, contracts: Sequence[Contract]
+) -> tuple[str, ...]:
     """
     Record contract hashes as governance; the new ones. On a laptop the commands do it, visibly;
     in production governance's own pipeline does.
     """
-    documents = {contract.label: odcs.document(contract) for contract in contracts}
+    documents = {contract.label: odcs.document(contract, settings.root) for contract in contracts}
     with ledger(credentials, "levada_governance") as governance:
         return governance.record_contracts(documents)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from levada.build import Columns
+from levada.declare import ModelFacts, ParsedProject, SourceFacts
 from levada.errors import Fault
-from levada.terms import TableRef
 
 __all__ = [
     "EmptyBuild",
@@ -57,80 +56,6 @@ class EmptyBuild:
     inputs: Mapping[str, Columns]
     """Promised columns of other domains' tables, by dbt id."""
     log_dir: Path
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """One model (or seed, whose `materialized` is `seed`)."""
-
-    node: str
-    name: str
-    major: int | None
-    """Its dbt version, where it has one."""
-    package: str
-    path: str
-    """From the mesh's root, as every path here."""
-    layer: str
-    """The folder that names its layer; empty outside any."""
-    materialized: str
-    models: tuple[str, ...]
-    """Nodes of its own project that it reads."""
-    externals: tuple[TableRef, ...]
-    """Promised tables of other domains that it reads."""
-    sources: tuple[str, ...]
-    """Source nodes that it reads."""
-    meta: Mapping[str, object]
-    """Its `meta.levada`."""
-    yaml: str
-    """The YAML that describes it; empty where none does."""
-    yaml_line: int
-    columns: Columns
-    """Columns listed in the YAML; the type is empty where none is said."""
-    code: str
-    """Checksum of its SQL, configuration, reached macros, vars and env_vars."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFacts:
-    """One table of a dbt source."""
-
-    node: str
-    name: str
-    """The source's name: `landing`."""
-    table: str
-    columns: tuple[str, ...]
-    meta: Mapping[str, object]
-    """Its `meta.levada`."""
-    yaml: str
-    yaml_line: int
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedProject:
-    """A project as dbt read it, or as much of it as could be read, with every fault found."""
-
-    name: str
-    path: str
-    models: tuple[ModelFacts, ...] = ()
-    sources: tuple[SourceFacts, ...] = ()
-    faults: tuple[Fault, ...] = ()
-
-    def model(self, node: str) -> ModelFacts:
-        """The model of this dbt id. Raises KeyError."""
-        for model in self.models:
-            if model.node == node:
-                return model
-        raise KeyError(node)
-
-    def code(self, nodes: Collection[str]) -> str:
-        """
-        One checksum over the code of these nodes, whatever their order.
-
-        >>> ParsedProject("fleet", "models/fleet").code(())[:8]
-        'e3b0c442'
-        """
-        lines = sorted(f"{node} {self.model(node).code}\n" for node in nodes)
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def same_type(one: str, other: str) -> bool:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ T = TypeVar("T")
 _PROGRAM = "from levada.adapters.dbt.worker import main; main()"
 _START = 120.0
 """Seconds for importing dbt, on a machine that is busy."""
+_END = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,14 @@ class _Child:
             return False
 
     def end(self) -> None:
+        """Kill it, and wait until it is gone: its stage stays locked until then."""
         self.connection.close()
+        patience = time.monotonic() + _END
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
+            while time.monotonic() < patience:
+                time.sleep(0.002)
+                os.kill(self.pid, 0)
 
 
 class DbtWorkers:

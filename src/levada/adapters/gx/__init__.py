@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,12 @@ from levada.terms import Check, CheckResult, Contract, Partition, TableRef, Verd
 
 __all__ = ["GreatExpectations", "preload"]
 
+_SECRET = re.compile(r"(password\s*=\s*|://[^:@/\s]*:)('[^']*'|[^\s'\"@]+)", re.IGNORECASE)
+
 _OF_THE_TABLE = ("columnSet", "columnType", "interval")
+
+_ROWS_RETURNED = 200
+"""How many unexpected rows Great Expectations returns at most."""
 
 _ERRORS_TO_PLACE = 64
 """How often a failing query is narrowed, to say in which partitions it fails."""
@@ -46,7 +52,7 @@ def preload() -> Any:
     from levada.adapters import duckdb_dialect
 
     duckdb_dialect.register()
-    logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
+    logging.getLogger("great_expectations").propagate = False  # errors come back as results
     return great_expectations
 
 
@@ -97,16 +103,18 @@ class GreatExpectations:
         statements = self._setup(stage) if callable(self._setup) else self._setup
         connection = duckdb.connect(config={"python_enable_replacements": False})
         try:
-            connection.execute("set TimeZone = 'UTC'")
-            for statement in statements:
-                connection.execute(statement)
-            connection.execute(
-                f"attach if not exists {measures.literal(str(path))}"
-                f" as {measures.quoted(relation.database)} (read_only)"
-            )
-            if not statements:  # the stage is all there is; nothing else may be opened
-                connection.execute("set enable_external_access = false")
             with _Watch(connection, self._timeout) as watch:
+                for statement in (*statements, "set TimeZone = 'UTC'"):
+                    connection.execute(statement)
+                connection.execute(
+                    f"attach if not exists {measures.literal(str(path))}"
+                    f" as {measures.quoted(relation.database)} (read_only)"
+                )
+                found = connection.execute(
+                    "select count(*) from duckdb_databases() where not internal"
+                ).fetchone()
+                if found == (2,):  # memory and the stage: nothing else need be opened
+                    connection.execute("set enable_external_access = false")
                 yield connection, watch
         finally:
             connection.close()
@@ -246,7 +254,7 @@ class _Audit:
         self._judge(viewed, numbers, [_ERRORS_TO_PLACE])
 
     def _judge(self, checks: Sequence[Check], numbers: Sequence[int], budget: list[int]) -> None:
-        """Judge measures; where one names too few partitions, or raises, ask for half of them."""
+        """Judge measures; where one raises, or cannot name all that fail, ask for fewer at once."""
         if not checks:
             return
         suite = {
@@ -255,32 +263,40 @@ class _Audit:
                     "select p.part, m.value, m.n, m.samples from {batch} p"
                     f" left join {self.views[check.id]} m on m.part = p.part"
                     f" where m.value is null or not ({measures.holds(check, 'm.value')})"
-                ),
-                meta={"check": check.id},
+                )
             )
             for check in checks
         }
         told = self._validate("levada_parts", suite, "COMPLETE")
-        again = []
+        raising, cut = [], []
         for check in checks:
             result = told.get(check.id)
-            error = _raised(result) if result is not None else "no result came back"
-            rows = [] if result is None else _rows(result)
-            count = 0 if result is None else int(result.result.get("observed_value", 0))
-            if error and (len(numbers) == 1 or self.watch.expired or budget[0] <= 0):
-                self._all(check, numbers, Verdict.UNKNOWN, self._why(error))
-            elif error or (count > len(rows) and len(numbers) > 1):
-                budget[0] -= bool(error)
-                again.append(check)
+            error = "no result came back" if result is None else _raised(result)
+            if result is not None and not error and self._said(check, result, numbers):
+                continue
+            if len(numbers) == 1 or self.watch.expired or (error and budget[0] <= 0):
+                because = self._why(error or "it failed without saying where")
+                self._all(check, numbers, Verdict.UNKNOWN, because)
+            elif error:
+                budget[0] -= 1
+                raising.append(check)
             else:
-                self._all(check, numbers, Verdict.PASS)
-                for row in rows:
-                    self._fail(check, row)
-        half = len(numbers) // 2
-        for check in again:
-            for some in (numbers[:half], numbers[half:]):
-                self._narrow(some)
-                self._judge([check], some, budget)
+                cut.append(check)
+        half = (len(numbers) + 1) // 2
+        for some, size in ((cut, min(half, _ROWS_RETURNED)), *(([one], half) for one in raising)):
+            for start in range(0, len(numbers) if some else 0, size):
+                self._narrow(numbers[start : start + size])
+                self._judge(some, numbers[start : start + size], budget)
+
+    def _said(self, check: Check, result: Any, numbers: Sequence[int]) -> bool:
+        """Take over a result that names every failing partition; whether it does."""
+        rows = result.result.get("details", {}).get("unexpected_rows", ())
+        if not result.success and not 0 < result.result.get("observed_value", 0) == len(rows):
+            return False
+        self._all(check, numbers, Verdict.PASS)
+        for row in rows:
+            self._fail(check, row)
+        return True
 
     def _reconcile(self, check: Check, *, native_failed: bool) -> None:
         """A failure over the union that no partition shows is only right for uniqueness."""
@@ -355,10 +371,6 @@ class _Audit:
         )
 
 
-def _rows(result: Any) -> list[Mapping[str, Any]]:
-    return list(result.result.get("details", {}).get("unexpected_rows", ()))
-
-
 def _raised(result: Any) -> str:
     """What went wrong inside an expectation; "" when it came to a verdict."""
     info = result.exception_info or {}
@@ -374,4 +386,6 @@ def _because(error: Exception) -> str:
 
 
 def _first_line(text: str) -> str:
-    return (text.strip().splitlines() or ["an unnamed error"])[0][:300]
+    """The first line, without secrets: DuckDB repeats a connection string that fails."""
+    line = (text.strip().splitlines() or ["an unnamed error"])[0]
+    return _SECRET.sub(r"\1***", line)[:300]

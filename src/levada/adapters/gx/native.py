@@ -2,7 +2,7 @@
 Checks for which Great Expectations has an expectation of its own that means the same on DuckDB.
 
 Where the meanings part, there is none here and the check's measure is judged instead: regular
-expressions (it knows none for DuckDB), dates written as strings, values of another type.
+expressions (it knows none for DuckDB), names that differ in case, dates written as strings.
 """
 
 from __future__ import annotations
@@ -22,10 +22,6 @@ def expectation(check: Check, contract: Contract, gxe: Any) -> Any:
     """The expectation that passes exactly when no row of a batch offends, or None."""
     column = contract.column(check.column or "")
     match check.metric:
-        case "columnSet":
-            named = argument(check, "columns")
-            columns = list(named) if isinstance(named, tuple | list) else []
-            return gxe.ExpectTableColumnsToMatchSet(column_set=columns, exact_match=True)
         case "nullValues" if column:
             return gxe.ExpectColumnValuesToNotBeNull(column=column.name)
         case "duplicateValues" if column and argument(check, "properties") is None:

@@ -6,7 +6,6 @@ import csv
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +13,13 @@ import duckdb
 
 from levada.adapters.warehouses._sql import literal, name
 from levada.errors import LandingMoved
-from levada.ports import LandedFile, StagedSource
+from levada.ports import LandedFile, Reject, StagedSource
 
-__all__ = ["REJECTS", "Reject", "load_sources", "read_rejects"]
+__all__ = ["REJECTS", "load_sources", "read_rejects"]
 
 REJECTS = '"up"."rejects"'
 
 _CHUNK = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Reject:
-    """A line of a landed file that is no row of its source: kept out, and failed by the audit."""
-
-    source: str
-    file: str
-    line: int
-    reason: str
-    partition: str
-    """Key of the partition that the file holds."""
 
 
 def load_sources(

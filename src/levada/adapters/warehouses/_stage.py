@@ -13,11 +13,11 @@ from pathlib import Path
 import duckdb
 
 from levada.adapters.warehouses._history import History
-from levada.adapters.warehouses._landing import Reject, load_sources, read_rejects
+from levada.adapters.warehouses._landing import load_sources, read_rejects
 from levada.adapters.warehouses._session import Session, scratch, translated
 from levada.adapters.warehouses._sql import column_type, literal, name, within
 from levada.errors import NotPublishable, ToolError, VersionGone
-from levada.ports import Relation, Stage, StagedSource, StagedTable
+from levada.ports import Reject, Relation, Stage, StagedSource, StagedTable
 from levada.terms import Product
 
 __all__ = ["DATABASE", "Stages", "lakes"]

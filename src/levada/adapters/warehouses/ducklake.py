@@ -13,7 +13,6 @@ import duckdb
 from levada import intervals
 from levada.adapters.warehouses import _swap
 from levada.adapters.warehouses._history import Change, History
-from levada.adapters.warehouses._landing import Reject
 from levada.adapters.warehouses._session import (
     Session,
     attachment,
@@ -33,10 +32,10 @@ from levada.adapters.warehouses._sql import (
 from levada.adapters.warehouses._stage import DATABASE, Stages, lakes
 from levada.adapters.warehouses.extensions import extension_directory, loading
 from levada.errors import LevadaError, NotPublishable, ToolError, Unavailable, VersionGone
-from levada.ports import Stage, StagedSource, StagedTable
+from levada.ports import Reject, Stage, StagedSource, StagedTable
 from levada.terms import Contract, Partition, Product, TableRef
 
-__all__ = ["Change", "DuckLake", "Reject"]
+__all__ = ["Change", "DuckLake"]
 
 _RUNNER, _PUBLISHER = "levada_runner", "levada_publisher"
 _RESERVED = frozenset({DATABASE, "main", "memory", "system", "temp"})
