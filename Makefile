@@ -48,3 +48,9 @@ sql: $(READY)
 clean:           ## stop what runs, remove what was made
 	-@test -x $(BIN)/levada && $(BIN)/levada down
 	rm -rf .levada landing
+
+demo: $(READY)   ## history by `levada run`, two live days in real Airflow; KEEP=1 leaves it up
+	$(BIN)/python demo/demo.py
+
+prove: $(READY)  ## the long suites whole: the crash matrix, histories; seeds and counts
+	$(BIN)/python -m pytest -m "prove or not prove" tests

@@ -102,7 +102,7 @@ async def runner_address(conn_id: str) -> str:
     async with _asking.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
         at, url = _known.get(conn_id, (-_KEPT_FOR, ""))
         if time.monotonic() - at >= _KEPT_FOR:
-            url = address(await BaseHook.aget_connection(conn_id), "levada")
+            url = address(await BaseHook.aget_connection(conn_id))
             _known[conn_id] = (time.monotonic(), url)
         return url
 

@@ -63,7 +63,7 @@ class Workspace:
 
     def start(self) -> None:
         """Start PostgreSQL, so that it outlives single commands."""
-        self.levada("up")
+        self.levada("up", "--no-airflow")
 
     def stop(self) -> None:
         if postgres.running(self.root / ".levada"):

@@ -123,11 +123,16 @@ def why(
 
 
 @app.command()
-def up(project: Project = None) -> None:
-    """Start the embedded PostgreSQL, with roles as in production; it stays up until `down`."""
+def up(
+    project: Project = None,
+    airflow: Annotated[
+        bool, typer.Option("--airflow/--no-airflow", help="Start Airflow's components too.")
+    ] = True,
+) -> None:
+    """Start PostgreSQL, with roles as in production, and Airflow, supervised, until `down`."""
     from levada.cli import services
 
-    raise typer.Exit(services.up(project))
+    raise typer.Exit(services.up(project, airflow=airflow))
 
 
 @app.command()

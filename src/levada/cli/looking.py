@@ -19,11 +19,11 @@ from levada.declare import selected
 from levada.errors import DeclarationError, Fault
 from levada.flow import platform as opening
 from levada.intervals import parse, within
-from levada.readiness import Hop, ancestors, judge_table, trace
+from levada.readiness import Hop, Judge, ancestors, judge_table, trace
 from levada.settings import Settings, find_root, nearest, read_settings
 from levada.terms import Facts, Mesh, Partition, Product, Readiness, Span, State, TableRef
 
-__all__ = ["status", "why"]
+__all__ = ["board", "states", "status", "why"]
 
 _WIDE = 35
 """Signs in a row of the board."""
@@ -53,7 +53,7 @@ def status(
     except ValueError as error:
         raise DeclarationError((Fault("SELECTION", 0, str(error)),)) from error
     facts = _facts(settings, mesh, sensing.tables_to_read(mesh, products))
-    board = [(product, _row(mesh, product, span, facts)) for product in products]
+    rows = [(product, _row(mesh, product, span, facts)) for product in products]
     if as_json:
         output.print_json(
             [
@@ -64,12 +64,12 @@ def status(
                     "because": found.because,
                     "degraded": found.degraded,
                 }
-                for product, row in board
+                for product, row in rows
                 for partition, found in row.items()
             ]
         )
     else:
-        output.console.print(_board(board, span, settings.zone))
+        output.console.print(_drawing(rows, span, settings.zone))
     return 0
 
 
@@ -100,19 +100,27 @@ def _facts(settings: Settings, mesh: Mesh, tables: Collection[TableRef]) -> Fact
         return ledger.facts(tables, [p.id for p in mesh.products])
 
 
+def board(mesh: Mesh, products: Sequence[Product], span: Span, facts: Facts) -> Table:
+    """Products by intervals, as signs and numbers."""
+    rows = [(product, _row(mesh, product, span, facts)) for product in products]
+    return _drawing(rows, span, mesh.zone)
+
+
+def states(mesh: Mesh, product: Product, span: Span, facts: Facts) -> dict[Partition, State]:
+    """The state of each of a product's partitions in a span."""
+    return {p: found.state for p, found in _row(mesh, product, span, facts).items()}
+
+
 def _row(mesh: Mesh, product: Product, span: Span, facts: Facts) -> dict[Partition, Readiness]:
-    now = opening.now()
+    judge = Judge(mesh, facts, opening.now())
     table = product.marts[0].table
-    return {
-        partition: judge_table(mesh, table, partition, facts, now)
-        for partition in within(product.grain, product.zone, span)
-    }
+    return {p: judge.table(table, p) for p in within(product.grain, product.zone, span)}
 
 
-def _board(
-    board: Sequence[tuple[Product, Mapping[Partition, Readiness]]], span: Span, zone: str
+def _drawing(
+    rows: Sequence[tuple[Product, Mapping[Partition, Readiness]]], span: Span, zone: str
 ) -> Table:
-    counts = {p.id: Counter(found.state for found in row.values()) for p, row in board}
+    counts = {p.id: Counter(found.state for found in row.values()) for p, row in rows}
     present = [state for state in State if any(count[state] for count in counts.values())]
     table = Table(box=None, pad_edge=False)
     table.add_column("product", no_wrap=True)
@@ -125,7 +133,7 @@ def _board(
         sign, style = output.STYLES[state]
         header = Text(f"{sign} {state.value.lower()}", style=style)
         table.add_column(header, justify="right", no_wrap=True)
-    for product, row in board:
+    for product, row in rows:
         signs = Text()
         for state in _drawn([found.state for found in row.values()]):
             sign, style = output.STYLES[state]

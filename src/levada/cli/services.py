@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from levada.adapters import postgres
+from levada.adapters.dbt.workers import DbtWorkers
 from levada.cli import output
+from levada.flow import declaring
 from levada.flow import platform as opening
 from levada.ledger.roles import provision
 from levada.settings import find_root, read_settings
+from levada_sensors import service
 
 __all__ = ["down", "rebuild", "up", "verify"]
 
 
-def up(project: Path | None) -> int:
-    """Start and provision the databases; they stay up until `levada down`."""
+def up(project: Path | None, *, airflow: bool) -> int:
+    """Start and provision the databases, compile, and start Airflow; all stay until `down`."""
     settings = read_settings(find_root(project))
     with output.errors.status("starting PostgreSQL"):
         credentials = postgres.start(settings.home)
@@ -22,17 +25,32 @@ def up(project: Path | None) -> int:
     where = f"{credentials.host}:{credentials.port}"
     kind = "embedded" if credentials.embedded else "your own"
     output.console.print(f"PostgreSQL ({kind}) answers at {where}; roles are provisioned")
+    if not airflow:
+        return 0
+    with output.errors.status("compiling the declarations"), DbtWorkers() as workers:
+        mesh = declaring.compiled_mesh(settings, workers)
+    new = opening.record(
+        settings, credentials, [m.contract for p in mesh.products for m in p.marts]
+    )
+    if new:
+        output.console.print(f"governance recorded {len(new)} contracts", style="dim")
+    with output.errors.status("starting Airflow"):
+        service.start(settings, credentials)
+    output.console.print(f"Airflow answers at {service.address(settings)}; end it: levada down")
     return 0
 
 
 def down(project: Path | None) -> int:
     """End what `up` started."""
     settings = read_settings(find_root(project))
-    if postgres.running(settings.home) is None:
-        output.console.print("nothing runs")
-        return 0
-    postgres.stop(settings.home)
-    output.console.print("PostgreSQL stopped")
+    ended = []
+    if service.running(settings):
+        service.stop(settings)
+        ended.append("Airflow")
+    if postgres.running(settings.home) is not None:
+        postgres.stop(settings.home)
+        ended.append("PostgreSQL")
+    output.console.print(f"ended {' and '.join(ended)}" if ended else "nothing runs")
     return 0
 
 

@@ -1,0 +1,313 @@
+#!/usr/bin/env python
+"""
+`make demo`: the main job on real data, from an empty folder to a board.
+
+    1  databases        the embedded PostgreSQL, roles as in production
+    2  history          2013-01-01 .. 2013-03-08, landed and built by `levada run`
+    3  Airflow          scheduler, triggerer, dag-processor, api-server
+    4  two live days    landed hour by hour while Airflow builds; one hour late; one day of 23 hours
+    5  the board        what is ready, how punctual the days were, how long each stage took
+
+A second run lands the same bytes, finds nothing to do, and proves it by counting.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.rule import Rule
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import source_system
+
+from levada import sense as sensing
+from levada.adapters import postgres
+from levada.adapters.dbt.workers import DbtWorkers
+from levada.cli import looking
+from levada.flow import declaring, loop
+from levada.flow import platform as opening
+from levada.intervals import within
+from levada.ledger.roles import provision
+from levada.settings import Settings, read_settings
+from levada.terms import Mesh, Partition, Product, Span, State
+
+ROOT = Path(__file__).resolve().parents[1]
+HISTORY = (date(2013, 1, 1), date(2013, 3, 8))
+LIVE = (date(2013, 3, 9), date(2013, 3, 10))
+LATE = 17
+"""The UTC hour of the first live day whose weather file is late."""
+PATIENCE = 900.0
+
+console = Console(highlight=False)
+
+
+@dataclass
+class Timing:
+    """How long each part took."""
+
+    parts: list[tuple[str, float]] = field(default_factory=list)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Measure one part, under a rule of its own."""
+        console.print(Rule(name, align="left", style="dim"))
+        begun = time.monotonic()
+        yield
+        self.parts.append((name, time.monotonic() - begun))
+
+
+@dataclass(frozen=True)
+class Count:
+    """What a second run must not change."""
+
+    lines: int
+    snapshots: int
+
+
+def main() -> int:
+    """Run the demo; 0 when everything arrived."""
+    settings = read_settings(ROOT)
+    timing = Timing()
+    keep = os.environ.get("KEEP") == "1"
+    from levada_sensors import service
+
+    try:
+        with timing.part("databases"):
+            credentials = _databases(settings)
+        with timing.part("history, landed and built by `levada run`"):
+            mesh = _history(settings, credentials)
+        before = _count(settings, credentials)
+        with timing.part("Airflow starts"):
+            service.start(settings, credentials)
+            console.print(f"scheduler, triggerer, dag-processor and {service.address(settings)}")
+        with timing.part("two live days, in Airflow"):
+            arrived = _live(settings, mesh, credentials)
+        after = _count(settings, credentials)
+        _show(settings, mesh, credentials, timing)
+        _prove(before, after, arrived)
+        address = service.address(settings)
+    finally:
+        if not keep:
+            service.stop(settings)
+            postgres.stop(settings.home)
+    _where_next(address if keep else None)
+    return 0 if arrived.whole else 1
+
+
+def _databases(settings: Settings) -> postgres.Credentials:
+    settings.home.mkdir(parents=True, exist_ok=True)
+    credentials = postgres.start(settings.home)
+    provision(credentials, settings.domains)
+    console.print(
+        f"PostgreSQL answers at {credentials.host}:{credentials.port}: "
+        "the ledger, the lakes' catalogues and Airflow's metadata, a role for each right"
+    )
+    return credentials
+
+
+def _history(settings: Settings, credentials: postgres.Credentials) -> Mesh:
+    first, last = HISTORY
+    landing = settings.root / "landing"
+    changed = source_system.land_span(first, last, landing)
+    console.print(f"the source systems landed {len(changed)} files in {landing.name}/")
+    with DbtWorkers() as workers:
+        with console.status("contracts and dbt projects become a mesh"):
+            mesh = declaring.compiled_mesh(settings, workers)
+            contracts = [mart.contract for product in mesh.products for mart in product.marts]
+            new = opening.record(settings, credentials, contracts)
+        console.print(f"governance recorded {len(new)} contracts")
+        span = Span.days(first, last, settings.zone)
+        with (
+            opening.open_platform(settings, mesh, credentials, workers) as platform,
+            _bars() as bars,
+        ):
+            runs = loop.run_plan(platform, mesh.products, span, _teller(bars))
+    lines = sum(len(run.lines) for run in runs)
+    console.print(f"{lines} lines published in {len(runs)} runs")
+    return mesh
+
+
+def _bars() -> Progress:
+    return Progress(
+        TextColumn("{task.description:<26}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    )
+
+
+def _teller(bars: Progress) -> Callable[[loop.Progress], None]:
+    tasks = {}
+
+    def tell(told: loop.Progress) -> None:
+        name = told.product.id
+        if name not in tasks:
+            tasks[name] = bars.add_task(name, total=told.total)
+        bars.update(tasks[name], completed=told.done, total=told.total)
+
+    return tell
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """How far the live days came."""
+
+    ready: int
+    total: int
+    waiting: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything is ready."""
+        return self.ready == self.total
+
+
+def _live(settings: Settings, mesh: Mesh, credentials: postgres.Credentials) -> Arrived:
+    """Land the live days as they happen, and watch Airflow build them."""
+    landing = settings.root / "landing"
+    source = iter(_arrivals(landing))
+    wanted = _wanted(mesh, settings.span)
+    begun = time.monotonic()
+    with opening.ledger(credentials, "levada_runner") as ledger, _bars() as bars:
+        tasks = {p.id: bars.add_task(p.id, total=len(slices)) for p, slices in wanted}
+        landing_task = bars.add_task("[dim]files landed", total=2 + 24 + 23)
+        tables = sensing.tables_to_read(mesh, mesh.products)
+        while True:
+            if next(source, None) is not None:
+                bars.advance(landing_task)
+            facts = ledger.facts(tables, [p.id for p in mesh.products])
+            found = {p.id: looking.states(mesh, p, settings.span, facts) for p, _ in wanted}
+            judged = {(p.id, s): found[p.id][s] for p, slices in wanted for s in slices}
+            for product, slices in wanted:
+                ready = sum(judged[product.id, s] is State.READY for s in slices)
+                bars.update(tasks[product.id], completed=ready)
+            missing = [key for key, state in judged.items() if state is not State.READY]
+            landed = bars.tasks[-1].finished
+            if (landed and not missing) or time.monotonic() - begun > PATIENCE:
+                names = tuple(f"{product} {slice_}" for product, slice_ in missing)
+                return Arrived(len(judged) - len(missing), len(judged), names)
+            time.sleep(0.5)
+
+
+def _arrivals(landing: Path) -> Iterator[Path]:
+    """The files of the live days in the order in which they arrive, one at a time."""
+    first, second = LIVE
+    for hour in source_system.utc_hours(first):
+        if hour.hour != LATE:
+            yield from _one(source_system.land_weather_hour(hour, landing), landing)
+    yield from _one(source_system.land_flights(first, landing), landing)
+    for hour in source_system.utc_hours(second):  # the next day, while the first is being built
+        yield from _one(source_system.land_weather_hour(hour, landing), landing)
+    late = next(hour for hour in source_system.utc_hours(first) if hour.hour == LATE)
+    yield from _one(source_system.land_weather_hour(late, landing), landing)
+    yield from _one(source_system.land_flights(second, landing), landing)
+
+
+def _one(changed: tuple[Path, ...], landing: Path) -> Iterator[Path]:
+    """One arrival, whether its bytes are new or were there."""
+    yield changed[0] if changed else landing
+
+
+def _wanted(mesh: Mesh, span: Span) -> list[tuple[Product, tuple[Partition, ...]]]:
+    """Every partition that ends inside the live days."""
+    live = Span.days(*LIVE, mesh.zone)
+    found = []
+    for product in mesh.products:
+        slices = within(product.grain, product.zone, span)
+        recent = tuple(s for s in slices if s.start is None or _ends_in(s, live))
+        if recent:
+            found.append((product, recent))
+    return found
+
+
+def _ends_in(slice_: Partition, live: Span) -> bool:
+    from levada.intervals import end
+
+    return live.start < end(slice_) <= live.end
+
+
+def _count(settings: Settings, credentials: postgres.Credentials) -> Count:
+    import psycopg
+
+    with psycopg.connect(credentials.url("levada_runner", "levada")) as connection:
+        row = connection.execute("select count(*) from ledger.publications").fetchone()
+    with psycopg.connect(credentials.url("levada_runner", "lake")) as connection:
+        snapshots = 0
+        for domain in settings.domains:
+            query = f'select count(*) from "{domain}".ducklake_snapshot'
+            found = connection.execute(query.encode()).fetchone()
+            snapshots += int(found[0]) if found else 0
+    return Count(int(row[0]) if row else 0, snapshots)
+
+
+def _show(
+    settings: Settings, mesh: Mesh, credentials: postgres.Credentials, timing: Timing
+) -> None:
+    console.print(Rule("the board", align="left", style="dim"))
+    with opening.ledger(credentials, "levada_runner") as ledger:
+        tables = sensing.tables_to_read(mesh, mesh.products)
+        facts = ledger.facts(tables, [p.id for p in mesh.products])
+    span = Span.days(LIVE[0] - timedelta(days=27), LIVE[1], settings.zone)
+    console.print(looking.board(mesh, mesh.products, span, facts))
+    lake = opening.warehouse(settings, credentials)
+    rows = lake.read(
+        "select flight_date, sum(scheduled) as flights, sum(cancelled) as cancelled,"
+        " round(100.0 * sum(on_time) / sum(scheduled), 1) as on_time,"
+        " round(sum(arr_delay_minutes) / sum(arrived), 1) as delay"
+        " from company.main.route_board_v1 where flight_date >= date '2013-03-06'"
+        " group by flight_date order by flight_date"
+    )
+    lake.close()
+    table = Table(title="punctuality out of New York, from company.route_board", box=None)
+    for name in ("day", "flights", "cancelled", "on time %", "mean delay, min"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    console.print(table)
+    times = Table(title="how long it took", box=None)
+    times.add_column("part")
+    times.add_column("s", justify="right")
+    for name, seconds in [*timing.parts, ("in all", sum(s for _, s in timing.parts))]:
+        times.add_row(name, f"{seconds:.0f}")
+    console.print(times)
+
+
+def _prove(before: Count, after: Count, arrived: Arrived) -> None:
+    lines, snapshots = after.lines - before.lines, after.snapshots - before.snapshots
+    console.print(
+        f"live days: {arrived.ready} of {arrived.total} intervals ready, "
+        f"{lines} new publication lines, {snapshots} new lake snapshots"
+    )
+    if not lines and not snapshots:
+        console.print("[green]nothing was left to do, and nothing was done[/]")
+    for name in arrived.waiting[:10]:
+        console.print(f"[red]not ready[/] {name}")
+
+
+def _where_next(address: str | None) -> None:
+    console.print(Rule("where to look next", align="left", style="dim"))
+    if address:
+        console.print(f"Airflow's UI         {address}   (end it: levada down)")
+    else:
+        console.print("Airflow's UI         make demo KEEP=1")
+    console.print(
+        "why is it (not) ready  .venv/bin/levada why company.daily_punctuality 2013-03-10"
+    )
+    console.print("the board            .venv/bin/levada status")
+    console.print("the documentation    docs/index.md, docs/tutorials/add-a-mart.md")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
