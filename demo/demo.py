@@ -178,7 +178,8 @@ def _live(settings: Settings, mesh: Mesh, credentials: postgres.Credentials) -> 
     """Land the live days as they happen, and watch Airflow build them."""
     landing = settings.root / "landing"
     source = iter(_arrivals(landing))
-    wanted = _wanted(mesh, settings.span)
+    recent = Span.days(LIVE[0] - timedelta(days=8), LIVE[1], mesh.zone)
+    wanted = _wanted(mesh, recent)
     begun = time.monotonic()
     with opening.ledger(credentials, "levada_runner") as ledger, _bars() as bars:
         tasks = {p.id: bars.add_task(p.id, total=len(slices)) for p, slices in wanted}
@@ -187,8 +188,8 @@ def _live(settings: Settings, mesh: Mesh, credentials: postgres.Credentials) -> 
         while True:
             if next(source, None) is not None:
                 bars.advance(landing_task)
-            facts = ledger.facts(tables, [p.id for p in mesh.products])
-            found = {p.id: looking.states(mesh, p, settings.span, facts) for p, _ in wanted}
+            facts = ledger.facts(tables, [p.id for p in mesh.products], recent)
+            found = {p.id: looking.states(mesh, p, recent, facts) for p, _ in wanted}
             judged = {(p.id, s): found[p.id][s] for p, slices in wanted for s in slices}
             for product, slices in wanted:
                 ready = sum(judged[product.id, s] is State.READY for s in slices)
@@ -198,7 +199,7 @@ def _live(settings: Settings, mesh: Mesh, credentials: postgres.Credentials) -> 
             if (landed and not missing) or time.monotonic() - begun > PATIENCE:
                 names = tuple(f"{product} {slice_}" for product, slice_ in missing)
                 return Arrived(len(judged) - len(missing), len(judged), names)
-            time.sleep(0.5)
+            time.sleep(1.0)
 
 
 def _arrivals(landing: Path) -> Iterator[Path]:

@@ -12,6 +12,7 @@ from typing import Any
 from airflow.sdk import DAG, Asset
 
 from levada import compiled
+from levada.intervals import containing
 from levada.settings import Settings
 from levada.terms import Grain, Product
 from levada_sensors import connections
@@ -55,8 +56,9 @@ def product_dag(settings: Settings, product: Product) -> DAG:
     whole = product.grain is Grain.WHOLE
     timetable = None
     if not whole:
+        begin = containing(product.grain, settings.live_from, product.zone).begin
         timetable = IntervalTimetable(
-            product.grain.value, product.zone, settings.live_from, settings.span.end
+            product.grain.value, product.zone, max(begin, settings.span.start), settings.span.end
         )
     with DAG(
         dag_id=product.id,

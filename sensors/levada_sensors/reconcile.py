@@ -16,7 +16,7 @@ from airflow.sdk import DAG, BaseOperator, BaseSensorOperator
 from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.triggers.base import StartTriggerArgs
 
-from levada.intervals import end
+from levada.intervals import end, is_live
 from levada.terms import Grain
 from levada_sensors import connections
 from levada_sensors.connections import RUNNER
@@ -169,7 +169,7 @@ def ensure_run(task: Task, live_from: datetime) -> str:
             return f"run {run.run_id} is alive"
         _trigger(dag_id, run.run_id, partition.begin, end(partition))
         return f"run {run.run_id} was cleared"
-    if partition.begin >= live_from:
+    if is_live(partition, live_from):
         return "its timetable has yet to create the run"
     _trigger(dag_id, f"step__{partition.key}", partition.begin, end(partition))
     return "a run was created"

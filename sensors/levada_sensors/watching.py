@@ -18,7 +18,7 @@ from typing import Any
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from levada.adapters.landing import LandingZone
-from levada.intervals import within
+from levada.intervals import is_live, within
 from levada.plan import plan
 from levada.ports import Ledger
 from levada.readiness import Judge, fingerprint
@@ -79,7 +79,7 @@ def work_of(mesh: Mesh, facts: Facts, now: datetime) -> Work:
     steps = tuple(
         step
         for step in plan(mesh, facts, now).steps
-        if not (step.first and step.partition.start and step.partition.start < mesh.live_from)
+        if not step.first or is_live(step.partition, mesh.live_from)
     )
     tasks = []
     for step in steps:

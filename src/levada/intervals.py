@@ -36,6 +36,7 @@ __all__ = [
     "end",
     "following",
     "inside",
+    "is_live",
     "mapped",
     "parse",
     "preceding",
@@ -174,6 +175,19 @@ def preceding(partition: Partition) -> Partition:
     '2012-10-01'
     """
     return containing(partition.grain, partition.begin - _TICK, partition.zone)
+
+
+def is_live(partition: Partition, live_from: datetime) -> bool:
+    """
+    Whether a timetable starts the partition: it is not wholly over when live days begin.
+
+    >>> saturday = datetime(2013, 3, 9, tzinfo=UTC)
+    >>> is_live(containing(Grain.WEEK, saturday, "UTC"), saturday)
+    True
+    >>> is_live(containing(Grain.DAY, saturday - timedelta(days=1), "UTC"), saturday)
+    False
+    """
+    return partition.start is None or end(partition) > live_from
 
 
 def parse(grain: Grain, key: str, zone: str = "UTC") -> Partition:

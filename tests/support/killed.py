@@ -1,55 +1,69 @@
-"""Runs `levada` and kills its own process, with SIGKILL, at a named point of a run."""
+"""Named points of a run, at which a test kills (SIGKILL) or stops (SIGSTOP) its process."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
 from levada.adapters.dbt.workers import DbtWorkers
 from levada.adapters.gx import GreatExpectations
 from levada.adapters.warehouses.ducklake import DuckLake
-from levada.cli import main
 from levada.ledger import PostgresLedger
 
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+__all__ = ["POINTS", "arm"]
 
 
-def before(owner: type, name: str) -> None:
-    def dying(*_: Any, **__: Any) -> None:
-        die()
-
-    setattr(owner, name, dying)
-
-
-def after(owner: type, name: str) -> None:
+def before(owner: type, name: str, act: Callable[[], None]) -> None:
     real: Callable[..., Any] = getattr(owner, name)
 
-    def dying(*args: Any, **kwargs: Any) -> None:
-        real(*args, **kwargs)
-        die()
+    def acting(*args: Any, **kwargs: Any) -> Any:
+        act()
+        return real(*args, **kwargs)
 
-    setattr(owner, name, dying)
+    setattr(owner, name, acting)
 
 
-POINTS: dict[str, Callable[[], None]] = {
-    "before build": lambda: before(DbtWorkers, "build"),
-    "after build": lambda: after(DbtWorkers, "build"),
-    "before audit": lambda: before(GreatExpectations, "audit"),
-    "after audit": lambda: after(DuckLake, "contents"),
-    "before intent": lambda: before(PostgresLedger, "intend"),
-    "after intent": lambda: after(PostgresLedger, "intend"),
-    "before swap": lambda: before(DuckLake, "swap"),
-    "after swap": lambda: after(DuckLake, "swap"),
-    "before lines": lambda: before(PostgresLedger, "publish"),
-    "after lines": lambda: after(PostgresLedger, "publish"),
+def after(owner: type, name: str, act: Callable[[], None]) -> None:
+    real: Callable[..., Any] = getattr(owner, name)
+
+    def acting(*args: Any, **kwargs: Any) -> Any:
+        answer = real(*args, **kwargs)
+        act()
+        return answer
+
+    setattr(owner, name, acting)
+
+
+def during(owner: type, name: str, act: Callable[[], None], seconds: float) -> None:
+    """In the middle of a call that takes longer than that."""
+    before(owner, name, lambda: threading.Timer(seconds, act).start())
+
+
+POINTS: dict[str, Callable[[Callable[[], None]], None]] = {
+    "before build": lambda act: before(DbtWorkers, "build", act),
+    "in build": lambda act: during(DbtWorkers, "build", act, 0.2),
+    "after build": lambda act: after(DbtWorkers, "build", act),
+    "before audit": lambda act: before(GreatExpectations, "audit", act),
+    "in audit": lambda act: during(GreatExpectations, "audit", act, 0.1),
+    "after audit": lambda act: after(DuckLake, "contents", act),
+    "before intent": lambda act: before(PostgresLedger, "intend", act),
+    "after intent": lambda act: after(PostgresLedger, "intend", act),
+    "before swap": lambda act: before(DuckLake, "swap", act),
+    "after swap": lambda act: after(DuckLake, "swap", act),
+    "before lines": lambda act: before(PostgresLedger, "publish", act),
+    "after lines": lambda act: after(PostgresLedger, "publish", act),
 }
 
-if __name__ == "__main__":
-    POINTS[sys.argv[1]]()
-    sys.argv = ["levada", *sys.argv[2:]]
-    main()
+
+def arm(point: str, number: int) -> None:
+    """Send this process a signal, once, when it first comes to `point`."""
+    left = [number]
+
+    def act() -> None:
+        if left:
+            os.kill(os.getpid(), signal.Signals(left.pop()))
+
+    POINTS[point](act)

@@ -8,16 +8,21 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import yaml
+from warm import Running, begin
 
 from levada.adapters import postgres
 from levada.adapters.postgres import Credentials
+from levada.adapters.warehouses.ducklake import DuckLake
+from levada.flow import platform
+from levada.settings import read_settings
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "demo"))
@@ -71,6 +76,21 @@ class Workspace:
 
     def levada(self, *words: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run the real command in the workspace; `code` is the exit code that it must have."""
+        return _ended_with(code, self.begin(*words).wait())
+
+    def begin(
+        self, *words: str, point: str = "", number: int = 0, **environment: str
+    ) -> Running:
+        """Start a command; at a named point of `killed.POINTS` it sends itself a signal."""
+        variables = self.environment() | environment
+        return begin(
+            words, cwd=self.root, environment=variables, point=point, number=number
+        )
+
+    def fresh(
+        self, *words: str, code: int | None = 0, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command in a new interpreter, as from a shell: nothing is imported before."""
         done = subprocess.run(
             [sys.executable, "-m", "levada.cli", *words],
             cwd=self.root,
@@ -78,13 +98,9 @@ class Workspace:
             capture_output=True,
             text=True,
             timeout=300,
-            env=self.environment(),
+            env=self.environment() | environment,
         )
-        if code is not None:
-            assert done.returncode == code, (
-                f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
-            )
-        return done
+        return _ended_with(code, done)
 
     def json(self, *words: str, code: int | None = 0) -> Any:
         """The JSON document that a command prints."""
@@ -92,20 +108,25 @@ class Workspace:
 
     def killed_at(self, point: str, *words: str) -> None:
         """Run a command in a process that kills itself with SIGKILL at this point."""
-        script = REPOSITORY / "tests" / "support" / "killed.py"
-        done = subprocess.run(
-            [sys.executable, str(script), point, *words],
-            cwd=self.root,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env=self.environment(),
-        )
+        done = self.begin(*words, point=point, number=signal.SIGKILL).wait()
         assert done.returncode == -signal.SIGKILL, f"{point}: {done.stdout}{done.stderr}"
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "LEVADA_PROJECT": str(self.root)}
+
+    def landed(self, source: str, day: str) -> Path:
+        """The landed file of one local day."""
+        (path,) = (self.landing / source).glob(f"{day}*")
+        return path
+
+    def landed_rows(self, source: str, day: str) -> int:
+        return len(self.landed(source, day).read_text().splitlines()) - 1
+
+    @contextmanager
+    def lake(self) -> Iterator[DuckLake]:
+        """The lakes, as the platform sees them."""
+        with closing(platform.warehouse(read_settings(self.root), self.credentials)) as lake:
+            yield lake
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """What the ledger's database answers to its owner."""
@@ -119,3 +140,13 @@ class Workspace:
             "select table_name, part, generation, run, data_version"
             " from ledger.publications order by 1, 2, 3"
         )
+
+
+def _ended_with(
+    code: int | None, done: subprocess.CompletedProcess[str]
+) -> subprocess.CompletedProcess[str]:
+    if code is not None:
+        assert done.returncode == code, (
+            f"{done.args}: {done.returncode}\n{done.stdout}{done.stderr}"
+        )
+    return done

@@ -123,6 +123,26 @@ def why(
 
 
 @app.command()
+def catalog(
+    sink: Annotated[
+        Path | None,
+        typer.Option("--sink", help="A file for DataHub; default .levada/catalog/datahub.json."),
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option("--server", help="A DataHub server, like http://datahub:8080.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until interrupted.")] = False,
+    project: Project = None,
+    json: Json = False,
+) -> None:
+    """Tell DataHub what was published since it was last told."""
+    from levada.cli import cataloguing
+
+    code = cataloguing.catalog(project, sink=sink, server=server, follow=follow, as_json=json)
+    raise typer.Exit(code)
+
+
+@app.command()
 def up(
     project: Project = None,
     airflow: Annotated[

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -121,6 +122,15 @@ class PostgresLedger:
         named = {"table": str(table), "part": encode_partition(partition)}
         with self._take() as connection:
             return tuple(line_of(row) for row in connection.execute(HISTORY, named))
+
+    def published(self, after: int, limit: int) -> tuple[Publication, ...]:
+        """The next publications after a position, oldest first; read from the log itself."""
+        rows = self._rows(
+            "select pos, body from ledger.entries where kind = 'publication' and pos > %s"
+            " order by pos limit %s",
+            *(after, limit),
+        )
+        return tuple(replace(decode_line(body), position=pos) for pos, body in rows)
 
     def position(self) -> int:
         """The position of the newest line of any kind."""

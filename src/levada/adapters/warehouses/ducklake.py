@@ -128,7 +128,7 @@ class DuckLake:
                     "alias": lake,
                     "options": options(lake, self.root, write=False),
                 }
-                for lake in self.domains
+                for lake in sorted({domain, *lakes(stage)})
             ],
         }
 

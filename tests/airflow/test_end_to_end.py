@@ -1,0 +1,217 @@
+"""
+A mesh on real Airflow: nothing holds a worker while it waits, everything arrives exactly once.
+
+One story, because starting Airflow is what costs: wait, land, kill the triggerer, restart
+PostgreSQL, land the late hour, restate an hour. Most hours are published by `levada run` before.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import source_system
+import yaml
+from tests.support.workspace import REPOSITORY, Workspace
+
+from levada.adapters import postgres
+from levada.settings import read_settings
+from levada_sensors import service
+
+pytestmark = [pytest.mark.airflow, pytest.mark.integration]
+
+DAY = date(2013, 3, 10)  # the day of 23 hours
+DAYS, OBSERVATIONS = "weather.days@1", "weather.observations@1"
+LATE = datetime(2013, 3, 11, 3, tzinfo=UTC)
+HOURS = [LATE - timedelta(hours=back) for back in reversed(range(23))]
+BEFORE, SOON = HOURS[:20], HOURS[20:22]
+
+MODEL = """\
+select
+    origin,
+    cast(timezone('America/New_York', observed_at) as date) as weather_date,
+    cast(count(*) as integer) as hours,
+    max(temp) as warmest
+from {{ ref('observations') }}
+group by all
+"""
+CONTRACT = """\
+apiVersion: v3.1.0
+kind: DataContract
+id: weather.days
+name: days
+version: 1.0.0
+status: active
+domain: weather
+dataProduct: days
+description: {purpose: How many hours of a local day were observed at each airport.}
+team: {name: weather-data, members: [{username: weather-data@flights.example, role: owner}]}
+schema:
+  - name: days
+    physicalType: table
+    logicalType: object
+    customProperties:
+      - {property: grain, value: day}
+      - {property: zone, value: America/New_York}
+      - {property: intervalColumn, value: weather_date}
+    properties:
+      - {name: origin, logicalType: string, physicalType: VARCHAR, required: true,
+         primaryKey: true, primaryKeyPosition: 1, description: The airport.}
+      - {name: weather_date, logicalType: date, physicalType: DATE, required: true,
+         primaryKey: true, primaryKeyPosition: 2, description: The local day.}
+      - {name: hours, logicalType: integer, physicalType: INTEGER, required: true,
+         description: Hours observed.}
+      - {name: warmest, logicalType: number, physicalType: DOUBLE, description: Fahrenheit.}
+"""
+
+
+class Mesh(Workspace):
+    """The workspace, and what Airflow's database says."""
+
+    @property
+    def settings(self) -> Any:
+        return read_settings(self.root)
+
+    def airflow(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        url = self.credentials.url("airflow", "airflow")
+        with psycopg.connect(url) as connection:
+            return connection.execute(sql.encode(), values).fetchall()
+
+    def tasks(self, task: str) -> list[tuple[Any, ...]]:
+        return self.airflow(
+            "select dag_id, state, pid, coalesce(hostname, '') from task_instance"
+            " where task_id = %s and dag_id <> 'levada.reconcile' order by 1",
+            task,
+        )
+
+    def lines(self) -> dict[str, list[tuple[str, int]]]:
+        """Partitions and generations that each table published, in the order of the ledger."""
+        found: dict[str, list[tuple[str, int]]] = {}
+        rows = self.rows(
+            "select table_name, split_part(part, '|', 2), generation from ledger.publications"
+            " order by pos"
+        )
+        for table, start, generation in rows:
+            found.setdefault(table, []).append((start, generation))
+        return found
+
+    def counts(self) -> dict[str, int]:
+        return {table: len(found) for table, found in self.lines().items()}
+
+    def faults(self) -> list[tuple[Any, ...]]:
+        return self.airflow("select filename, stacktrace from import_error")
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator[Mesh]:
+    made = Mesh.make(
+        tmp_path,
+        domains=("operations", "weather"),
+        first=str(DAY),
+        last=str(DAY),
+        lease="10s",
+    )
+    mesh = Mesh(made.root)
+    (mesh.root / "contracts/weather/days.v1.odcs.yaml").write_text(CONTRACT)
+    (mesh.root / "models/weather/base").mkdir(exist_ok=True)
+    (mesh.root / "models/weather/base/days.sql").write_text(MODEL)
+    words = yaml.safe_load((mesh.root / "levada.yaml").read_text())
+    words["probe"] = {"every": "2s", "horizon": "40d"}
+    (mesh.root / "levada.yaml").write_text(yaml.safe_dump(words))
+    (mesh.root / "dags").mkdir()
+    for name in ("operations", "weather", "reconcile"):
+        shutil.copy(REPOSITORY / "dags" / f"{name}.py", mesh.root / "dags")
+    try:
+        yield mesh
+    finally:
+        service.stop(mesh.settings)
+        mesh.stop()
+
+
+def until(true: Callable[[], bool], what: Callable[[], object], seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if true():
+                return
+        except psycopg.OperationalError:
+            pass  # it is being restarted
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds} s: {what()}")
+        time.sleep(0.25)
+
+
+def test_late_data_kills_and_restarts_lose_nothing_and_double_nothing(mesh: Mesh) -> None:
+    for hour in BEFORE:
+        source_system.land_weather_hour(hour, mesh.landing)
+    mesh.start()
+    mesh.levada("run", "weather.observations")
+    assert mesh.counts() == {OBSERVATIONS: 20}
+    mesh.levada("up")
+
+    # What is published already is skipped; the rest waits, and no worker is held by it.
+    def states() -> Counter[str]:
+        return Counter(state for _, state, _, _ in mesh.tasks("sense"))
+
+    until(lambda: states() == {"deferred": 6, "skipped": 20}, lambda: (states(), mesh.faults()))
+    assert {(pid, host) for _, _, pid, host in mesh.tasks("sense")} == {(None, "")}
+
+    # All but one hour lands: what can be published is, the day waits for its last hour.
+    source_system.land(DAY, mesh.landing)
+    for hour in SOON:
+        source_system.land_weather_hour(hour, mesh.landing)
+    counts = {"operations.flights@1": 1, "operations.delays@1": 1, OBSERVATIONS: 22}
+    until(lambda: mesh.counts() == counts, mesh.lines)
+    assert ("weather.days", "deferred", None, "") in mesh.tasks("sense")
+
+    # The triggerer is killed and PostgreSQL restarted while the day and its last hour wait.
+    before = service.running(mesh.settings)["triggerer"]
+    os.kill(before, signal.SIGKILL)
+    postgres.stop(mesh.root / ".levada")
+    postgres.start(mesh.root / ".levada")
+    source_system.land_weather_hour(LATE, mesh.landing)
+    counts |= {DAYS: 1, OBSERVATIONS: 23}
+    until(lambda: mesh.counts() == counts, mesh.lines)
+    assert service.running(mesh.settings)["triggerer"] != before
+    every = [(table, *line) for table, found in mesh.lines().items() for line in found]
+    assert len(every) == len(set(every))
+    assert {generation for _, _, generation in every} == {1}
+
+    # The day's build began after the last line that it reads.
+    ((began,),) = mesh.airflow(
+        "select start_date from task_instance where dag_id = 'weather.days' and task_id = 'build'"
+    )
+    ((last,),) = mesh.rows(
+        "select max(at) from ledger.publications where table_name = %s", OBSERVATIONS
+    )
+    assert last < began
+
+    # An hour is restated: the reconciler runs it again, and the day that reads it; nothing else.
+    file = next((mesh.landing / "weather").glob("2013-03-10T10Z*"))
+    beside = file.with_suffix(".new")
+    beside.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+    beside.rename(file)
+    until(lambda: len(mesh.lines()[DAYS]) == 2, mesh.lines)
+    again = [(table, *line) for table, found in mesh.lines().items() for line in found]
+    assert sorted(set(again) - set(every)) == [
+        (DAYS, "2013-03-10T05:00:00+00:00", 2),
+        (OBSERVATIONS, "2013-03-10T10:00:00+00:00", 2),
+    ]
+    assert len(again) == len(every) + 2
+    assert mesh.airflow("select dag_id, run_id from dag_run where state = 'failed'") == []
+
+    # What was started is ended, by `levada down`, and nothing else.
+    alive = service.running(mesh.settings)
+    assert set(alive) == {"supervisor", *service.COMPONENTS}
+    mesh.levada("down")
+    assert service.running(mesh.settings) == {}
+    assert service.address(mesh.settings) is None

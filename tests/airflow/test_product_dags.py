@@ -1,0 +1,154 @@
+"""DAGs follow from compiled declarations, cheaply, stably, and one domain at a time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import distribution, entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG
+from airflow.serialization.serialized_objects import DagSerialization
+
+from levada.errors import DeclarationError
+from levada.settings import Settings
+from levada_sensors import TableSensor, product_dags, reconcile_dag
+from levada_sensors.provider import get_provider_info
+
+pytestmark = pytest.mark.airflow
+
+DAGS = Path(__file__).parents[2] / "dags"
+HEAVY = ("dbt", "great_expectations", "datahub", "duckdb")
+
+
+@pytest.fixture
+def bundle(project: Settings, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The reference mesh's own DAG files, over the little mesh."""
+    monkeypatch.setenv("LEVADA_PROJECT", str(project.root))
+    shutil.copytree(DAGS, project.root / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+    return project.root / "dags"
+
+
+def parsed(bundle: Path) -> DagBag:
+    return DagBag(dag_folder=str(bundle), bundle_name="test")
+
+
+def test_every_product_has_one_dag_and_parsing_finds_no_fault(bundle: Path) -> None:
+    bag = parsed(bundle)
+    assert bag.import_errors == {}
+    assert sorted(bag.dags) == [
+        *("company.daily", "company.weekly", "fleet.planes", "levada.reconcile"),
+        *("operations.flights", "weather.observations"),
+    ]
+
+
+def test_a_product_dag_senses_once_then_builds_and_publishes(bundle: Path) -> None:
+    dag = parsed(bundle).dags["company.daily"]
+    assert [task.task_id for task in dag.topological_sort()] == ["sense", "build", "publish"]
+    sense = dag.get_task("sense")
+    assert isinstance(sense, TableSensor)
+    assert sense.start_from_trigger
+    assert dag.tags == {"company", "base"}
+    assert dag.catchup
+    assert {task.owner for task in dag.tasks} == {"company"}
+    assert {task.retries for task in dag.tasks} == {0}
+    assert [asset.uri for asset in dag.get_task("publish").outlets] == ["levada://company/daily_v1"]
+
+
+def test_a_whole_product_has_no_schedule_and_one_run_at_a_time(bundle: Path) -> None:
+    dag = parsed(bundle).dags["fleet.planes"]
+    assert dag.schedule is None
+    assert dag.max_active_runs == 1
+    assert dag.get_task("sense").partition == "whole"
+
+
+def test_nothing_is_stored_that_could_reach_a_database(bundle: Path) -> None:
+    stored = str(DagSerialization.to_dict(parsed(bundle).dags["company.daily"]))
+    assert "levada_runner" in stored
+    assert "postgresql" not in stored
+
+
+def test_two_parses_serialize_alike(bundle: Path, project: Settings) -> None:
+    def stored(dags: dict[str, DAG]) -> dict[str, Any]:
+        return {name: DagSerialization.to_dict(dag) for name, dag in dags.items()}
+
+    assert stored(product_dags("company")) == stored(product_dags("company", project.root))
+    once, again = (
+        DagSerialization.to_dict(reconcile_dag()),
+        DagSerialization.to_dict(reconcile_dag()),
+    )
+    assert once == again
+
+
+def test_a_stored_dag_reads_back_with_its_timetable(bundle: Path) -> None:
+    dag = product_dags("operations")["operations_flights"]
+    read = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+    assert read.timetable.serialize() == {
+        "grain": "day",
+        "zone": "America/New_York",
+        "start": "2013-03-09T05:00:00+00:00",
+        "stop": "2013-03-18T04:00:00+00:00",
+    }
+
+
+def test_a_broken_domain_is_one_import_error_and_leaves_the_others(
+    bundle: Path, project: Settings
+) -> None:
+    (project.home / "weather.json").unlink()
+    (project.root / "contracts" / "fleet").mkdir(parents=True)
+    (project.root / "contracts" / "fleet" / "new.v1.odcs.yaml").write_text("domain: fleet\n")
+    bag = parsed(bundle)
+    wrong = {Path(path).name: said for path, said in bag.import_errors.items()}
+    assert sorted(wrong) == ["fleet.py", "weather.py"]
+    assert "domain weather is not compiled; run `levada compile`" in wrong["weather.py"]
+    assert "changed since they were compiled; run `levada compile`" in wrong["fleet.py"]
+    assert "operations.flights" in bag.dags
+    assert "company.daily" in bag.dags
+
+
+def test_parsing_imports_no_heavy_tool(bundle: Path) -> None:
+    script = (
+        "import runpy, sys, pathlib\n"
+        f"for file in pathlib.Path({str(bundle)!r}).glob('*.py'): runpy.run_path(str(file))\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LEVADA_PROJECT": str(bundle.parent)},
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_domain_that_is_not_compiled_says_which_command_mends_it(project: Settings) -> None:
+    (project.home / "company.json").unlink()
+    with pytest.raises(DeclarationError, match="run `levada compile`"):
+        product_dags("company", project.root)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ({}, "one of them"),
+        ({"table": "a.b", "product": "a.b"}, "one of them"),
+        ({"table": "a.b", "generations": {"a.c": 2}}, "no table of this sensor"),
+    ],
+)
+def test_a_senseless_sensor_is_refused_when_it_is_made(words: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        TableSensor(task_id="wait", root="/mesh", **words)
+
+
+def test_the_provider_is_the_distribution_and_its_plugin_is_found() -> None:
+    info = get_provider_info()
+    assert info["package-name"] == distribution("levada").name
+    assert info["versions"] == [distribution("levada").version]
+    plugins = {e.name: e.value for e in entry_points(group="airflow.plugins")}
+    assert plugins["levada"] == "levada_sensors.plugin:LevadaPlugin"

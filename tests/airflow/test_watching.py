@@ -1,0 +1,224 @@
+"""The reconciler wakes for its own work, tells it once, and leaves timetables alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from tests.unit.strategies import NOW, World, little_mesh
+
+from levada.adapters.landing import LandingZone
+from levada.settings import Settings
+from levada.terms import Grain, Mesh, Source, TableRef, Verdict
+from levada_sensors import reconcile, watching
+from levada_sensors.watching import Reminders, Task, probe, work_of
+
+pytestmark = pytest.mark.airflow
+
+LIVE = datetime(2013, 3, 9, 5, tzinfo=UTC)
+FLIGHTS, FILES = "operations.flights", "operations.landing.flights"
+
+
+@pytest.fixture
+def world() -> World:
+    return World(replace(little_mesh(), live_from=LIVE))
+
+
+def tasks(world: World) -> dict[tuple[str, str], Task]:
+    found = work_of(world.mesh, world.facts, world.now).tasks
+    return {(task.step.product, task.step.partition.key): task for task in found}
+
+
+def test_a_routine_first_run_is_marked_as_the_timetables(world: World) -> None:
+    world.land(FILES, "2013-03-10")
+    (task,) = tasks(world).values()
+    assert task.first
+
+
+def test_a_first_run_before_live_from_is_nobodys_here(world: World) -> None:
+    world.land(FILES, "2013-03-08")
+    assert tasks(world) == {}
+
+
+def test_a_restatement_is_work_even_of_history(world: World) -> None:
+    world.land(FILES, "2013-03-08")
+    world.publish(FLIGHTS, "2013-03-08")
+    assert tasks(world) == {}
+    world.land(FILES, "2013-03-08", "b")
+    task = tasks(world)[FLIGHTS, "2013-03-08"]
+    assert not task.first
+    assert [generation for _, _, generation in task.step.required] == [2]
+
+
+def test_a_whole_table_that_landed_is_work(world: World) -> None:
+    assert tasks(world) == {}
+    world.land("fleet.landing.planes", "whole")
+    assert not tasks(world)["fleet.planes", "whole"].first
+
+
+def test_what_somebody_has_claimed_is_no_work(world: World) -> None:
+    world.land("fleet.landing.planes", "whole")
+    world.claim("fleet.planes", "whole")
+    assert tasks(world) == {}
+
+
+def test_a_retry_is_work_when_it_is_due_and_not_before(world: World) -> None:
+    world.land(FILES, "2013-03-10")
+    due = world.now + timedelta(minutes=1)
+    attempt = world.attempt(FLIGHTS, "2013-03-10", Verdict.UNKNOWN, not_before=due)
+    found = work_of(world.mesh, world.facts, world.now)
+    assert (found.tasks, found.next) == ((), due)
+    world.now = due
+    task = tasks(world)[FLIGHTS, "2013-03-10"]
+    assert not task.first
+    assert task.tried == attempt.position
+
+
+def test_a_failed_audit_is_parked_until_its_input_is_mended(world: World) -> None:
+    world.land(FILES, "2013-03-10")
+    world.attempt(FLIGHTS, "2013-03-10", Verdict.FAIL)
+    assert tasks(world) == {}
+    world.land(FILES, "2013-03-10", "mended")
+    assert not tasks(world)[FLIGHTS, "2013-03-10"].first
+
+
+def test_a_step_whose_inputs_are_not_ready_waits_without_a_run(world: World) -> None:
+    world.land(FILES, "2013-03-09")
+    assert ("company.daily", "2013-03-09") not in tasks(world)
+
+
+# What was told
+
+
+def restated(world: World) -> Task:
+    world.land("fleet.landing.planes", "whole", f"{world.position}")
+    return tasks(world)["fleet.planes", "whole"]
+
+
+def test_new_work_is_told_at_once_and_then_not_again_for_a_minute(world: World) -> None:
+    reminders, task = Reminders(), restated(world)
+    assert reminders.fresh("m", [task], 0.0) == [task]
+    assert reminders.fresh("m", [task], 59.0) == []
+    assert reminders.fresh("m", [task], 60.0) == [task]
+    assert reminders.due("m") == 180.0
+
+
+def test_work_that_changed_is_new_work(world: World) -> None:
+    reminders, task = Reminders(), restated(world)
+    assert reminders.fresh("m", [task], 0.0) == [task]
+    changed = restated(world)
+    assert reminders.fresh("m", [changed], 1.0) == [changed]
+
+
+def test_work_that_was_done_and_comes_again_is_new_work(world: World) -> None:
+    reminders, task = Reminders(), restated(world)
+    reminders.fresh("m", [task], 0.0)
+    reminders.fresh("m", [], 1.0)
+    assert reminders.due("m") == float("inf")
+    assert reminders.fresh("m", [task], 2.0) == [task]
+
+
+def test_a_first_run_has_a_minute_before_it_is_looked_after(world: World) -> None:
+    world.land(FILES, "2013-03-10")
+    (task,) = tasks(world).values()
+    reminders = Reminders()
+    assert reminders.fresh("m", [task], 0.0) == []
+    assert reminders.fresh("m", [task], 61.0) == [task]
+
+
+# Probing
+
+
+class Lines:
+    """A ledger that takes landings."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    def land(self, landings: list[watching.Facts]) -> list[watching.Facts]:
+        self.keys += [landing.partition.key for landing in landings]  # type: ignore[attr-defined]
+        return landings
+
+
+def test_the_landing_zones_of_a_past_mesh_are_listed_from_its_end(
+    project: Settings, mesh: Mesh
+) -> None:
+    source = Source(
+        TableRef("operations", "landing.flights", 0),
+        *(Grain.DAY, mesh.zone, "landing/{start:%Y-%m-%dT%H}Z.csv", ("a",), "s"),
+    )
+    folder = project.root / "landing"
+    folder.mkdir()
+    for name in ("2013-03-04T05Z", "2013-03-16T04Z", "2013-03-17T04Z"):
+        Path(folder, f"{name}.csv").write_text("a\n")
+    near = replace(project, probe_horizon=timedelta(days=2))
+    lines = Lines()
+    probed = replace(mesh, products=(), sources=(source,))
+    count = probe(near, probed, lines, LandingZone(project.root), NOW)  # type: ignore[arg-type]
+    assert (count, lines.keys) == (2, ["2013-03-16", "2013-03-17"])
+
+
+# Starting runs
+
+
+class Airflow:
+    """What the Task SDK would answer."""
+
+    def __init__(self, state: str | None = None, alive: int = 0) -> None:
+        self.state, self.alive = state, alive
+        self.triggered: list[dict[str, object]] = []
+
+    def __call__(self, message: object) -> object:
+        kind = type(message).__name__
+        if kind == "GetDRCount":
+            return type("Count", (), {"count": self.alive})
+        if kind == "GetPreviousDagRun":
+            at = message.logical_date - timedelta(microseconds=1)  # type: ignore[attr-defined]
+            words = {"logical_date": at, "run_id": "scheduled__x", "state": self.state}
+            run = type("Run", (), words) if self.state else None
+            return type("Answer", (), {"dag_run": run})
+        self.triggered.append(message.model_dump())  # type: ignore[attr-defined]
+        return None
+
+
+@pytest.mark.parametrize(
+    ("state", "key", "run_id"),
+    [
+        ("success", "2013-03-10", "scheduled__x"),
+        ("failed", "2013-03-10", "scheduled__x"),
+        ("running", "2013-03-10", None),
+        ("queued", "2013-03-10", None),
+        (None, "2013-03-10", None),
+        (None, "2013-03-08", "step__2013-03-08"),
+    ],
+)
+def test_an_ended_run_is_cleared_an_absent_one_made_and_a_living_one_left_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch, state: str | None, key: str, run_id: str | None
+) -> None:
+    airflow = Airflow(state)
+    monkeypatch.setattr(reconcile, "_ask", airflow)
+    world.land(FILES, key)
+    world.publish(FLIGHTS, key)
+    world.land(FILES, key, "b")
+    reconcile.ensure_run(tasks(world)[FLIGHTS, key], LIVE)
+    assert [run["run_id"] for run in airflow.triggered] == ([run_id] if run_id else [])
+    for run in airflow.triggered:
+        assert run["reset_dag_run"]
+        # Due when its interval ended, or Airflow would reckon the interval from now.
+        assert run["logical_date"] < run["run_after"] < NOW  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("alive", [0, 1])
+def test_a_whole_table_runs_once_at_a_time_without_a_logical_date(
+    world: World, monkeypatch: pytest.MonkeyPatch, alive: int
+) -> None:
+    airflow = Airflow(alive=alive)
+    monkeypatch.setattr(reconcile, "_ask", airflow)
+    task = restated(world)
+    reconcile.ensure_run(task, LIVE)
+    assert len(airflow.triggered) == 1 - alive
+    for run in airflow.triggered:
+        assert run["logical_date"] is None
+        assert run["run_id"] == f"step__{task.mark[:16]}"
