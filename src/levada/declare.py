@@ -220,6 +220,8 @@ class _Joining:
             project = self.projects.get(table.domain)
             if project is None:
                 continue  # the missing project is a fault of its own
+            if project.faults and not project.models:
+                continue  # so is what kept dbt from reading it
             kept = [
                 m for m in project.models if m.name == table.name and (m.major or 1) == table.major
             ]

@@ -166,7 +166,7 @@ def test_late_data_kills_and_restarts_lose_nothing_and_double_nothing(mesh: Mesh
     assert {(pid, host) for _, _, pid, host in mesh.tasks("sense")} == {(None, "")}
 
     # All but one hour lands: what can be published is, the day waits for its last hour.
-    source_system.land(DAY, mesh.landing)
+    source_system.land_flights(DAY, mesh.landing)
     for hour in SOON:
         source_system.land_weather_hour(hour, mesh.landing)
     counts = {"operations.flights@1": 1, "operations.delays@1": 1, OBSERVATIONS: 22}

@@ -11,8 +11,8 @@ from tests.unit.strategies import NOW, World, little_mesh
 
 from levada.adapters.landing import LandingZone
 from levada.settings import Settings
-from levada.terms import Grain, Mesh, Source, TableRef, Verdict
-from levada_sensors import reconcile, watching
+from levada.terms import Grain, Landing, Mesh, Source, TableRef, Verdict
+from levada_sensors import reconcile
 from levada_sensors.watching import Reminders, Task, probe, work_of
 
 pytestmark = pytest.mark.airflow
@@ -137,8 +137,8 @@ class Lines:
     def __init__(self) -> None:
         self.keys: list[str] = []
 
-    def land(self, landings: list[watching.Facts]) -> list[watching.Facts]:
-        self.keys += [landing.partition.key for landing in landings]  # type: ignore[attr-defined]
+    def land(self, landings: list[Landing]) -> list[Landing]:
+        self.keys += [landing.partition.key for landing in landings]
         return landings
 
 

@@ -1,6 +1,4 @@
-"""
-How far a catalogue was told, in a file beside it; and files that are replaced whole or not at all.
-"""
+"""How far a catalogue was told, in a file beside it; and files that are replaced whole."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from levada.catalog import Mark
-from levada.errors import TerminalError
+from levada.errors import TerminalError, ToolError
 
 __all__ = ["CursorFile", "replacing"]
 
@@ -27,8 +25,10 @@ class CursorFile:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Keep others out for the block; the kernel lets them in again, however it ends."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_name(f"{self.path.name}.lock").open("wb") as lock:
+        with _said(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock = self.path.with_name(f"{self.path.name}.lock").open("wb")
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -56,13 +56,24 @@ class CursorFile:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` when it is whole and on the disk, and never before."""
     beside = path.with_name(f".{path.name}.new")
-    with beside.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    with _said(path):
+        with beside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """Raise what a disk refuses (full, read-only, no such folder) as an error of ours."""
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ToolError("the catalogue's file", f"{path}: {why}") from error

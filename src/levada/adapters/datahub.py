@@ -105,7 +105,8 @@ class RestCatalog:
     """
     A DataHub server. A line counts as told when the server's database holds its facts.
 
-    The token of a server that wants one stands in DATAHUB_GMS_TOKEN.
+    The token of a server that wants one stands in DATAHUB_GMS_TOKEN. A new server at an old address
+    is told everything once its cursor, a file in `cursors`, is removed.
     """
 
     def __init__(self, server: str, cursors: Path) -> None:
@@ -182,7 +183,8 @@ class RestCatalog:
                 raise TerminalError(f"{self.server} is no DataHub GMS: {_said(error)}") from error
             if not later:
                 raise ToolError("DataHub", f"{self.server} refused: {_said(error)}") from error
-            raise Unavailable("DataHub", self.server, _why(cause or error)) from error
+            why = f"it answers {status}" if status else _why(cause or error)
+            raise Unavailable("DataHub", self.server, why) from error
 
 
 def _status(message: str) -> int | None:
@@ -222,8 +224,8 @@ def _why(error: BaseException) -> str:
     ):
         if known in said:
             return word
-    found = re.search(r"too many (\d{3}) error responses|status_code: (\d{3})", said)
-    return f"it answers {found[1] or found[2]}" if found else said[:200]
+    found = re.search(r"too many (\d{3}) error responses", said)
+    return f"it answers {found[1]}" if found else said[:200]
 
 
 # --- facts as DataHub's proposals -----------------------------------------------------------------

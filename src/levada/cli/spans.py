@@ -18,9 +18,9 @@ def span_of(settings: Settings, days: tuple[str | None, str | None]) -> Span:
     whole = settings.span
     first = _day("--from", days[0]) or whole.start.astimezone(zone).date()
     last = _day("--to", days[1]) or (whole.end.astimezone(zone).date() - timedelta(days=1))
-    if last < first:
+    if last < first and days[1] is not None:
         raise DeclarationError((Fault("--to", 0, f"{last} lies before --from {first}"),))
-    span = Span.days(first, last, settings.zone)
+    span = Span.days(first, max(first, last), settings.zone)
     if span.start >= whole.end or span.end <= whole.start:
         wrong = f"{first} .. {last} lies outside the mesh's span"
         raise DeclarationError((Fault("--from", 0, wrong, "see `span` in levada.yaml"),))

@@ -33,6 +33,7 @@ _HEADER = re.compile(r"^(\w+ Error|Encountered an error)\b.*$")
 _FILE = re.compile(r"(?<![\w/.])([\w./-]*?[\w-]+\.(?:sql|ya?ml|py|csv|md))\b")
 _LINE = re.compile(r"\bline (\d+)\b", re.IGNORECASE)
 _ECHO = re.compile(r"LINE (\d+): (.*)")
+_SECRET = re.compile(r"(password\s*=\s*|://[^:@/\s]*:)('[^']*'|[^\s'\"@]+)", re.IGNORECASE)
 _LONGEST = 700
 
 
@@ -127,6 +128,8 @@ def sentence(message: object) -> str:
     >>> sentence("Runtime Error in model a (models/a.sql)\n  Binder Error: no column x\n\n  "
     ...          "LINE 3: select x\n                 ^")
     'Binder Error: no column x'
+    >>> sentence("IO Error: unable to connect to Postgres at host=a user=b password=c dbname=d")
+    'IO Error: unable to connect to Postgres at host=a user=b password=*** dbname=d'
     """
     lines = [line.strip() for line in _ANSI.sub("", str(message)).splitlines()]
     lines = [line for line in lines if line and not set(line) <= set("^~ -")]
@@ -134,7 +137,9 @@ def sentence(message: object) -> str:
         del lines[0]
     told = [line for line in lines if not _ECHO.match(line) and not line.startswith("> in macro")]
     text = " ".join(told or lines)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+    text = _SECRET.sub(r"\1***", text)  # what is said here is recorded, and read by every domain
+    half = _LONGEST // 2  # a statement may stand between dbt's words and the database's
+    return text if len(text) <= _LONGEST else f"{text[: half - 3]} ... {text[-half + 2 :]}"
 
 
 def place(message: object, project_dir: Path, path: str = "") -> tuple[str, int]:
