@@ -27,10 +27,10 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 test: $(READY) lint types layers sql  ## the gate: lint, types, layers, SQL, tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not prove" --durations=15
 
 unit: $(READY)   ## the tests that need no service, in seconds
-	$(BIN)/python -m pytest tests/unit src
+	$(BIN)/python -m pytest -m "not prove" tests/unit src
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -53,4 +53,4 @@ demo: $(READY)   ## history by `levada run`, two live days in real Airflow; KEEP
 	$(BIN)/python demo/demo.py
 
 prove: $(READY)  ## the long suites whole: the crash matrix, histories; seeds and counts
-	$(BIN)/python -m pytest -m "prove or not prove" tests
+	$(BIN)/python -m pytest -s -m "prove or not prove" tests

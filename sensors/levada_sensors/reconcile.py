@@ -16,10 +16,12 @@ from airflow.sdk import DAG, BaseOperator, BaseSensorOperator
 from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.triggers.base import StartTriggerArgs
 
+from levada.errors import LevadaError
 from levada.intervals import end, is_live
-from levada.terms import Grain
+from levada.terms import Claim, Grain
 from levada_sensors import connections
 from levada_sensors.connections import RUNNER
+from levada_sensors.judging import claim_prefix
 from levada_sensors.watching import ReconcileTrigger, Task, all_facts, work_of
 
 if TYPE_CHECKING:
@@ -109,11 +111,11 @@ class ReconcileOperator(BaseOperator):
             work = work_of(platform.mesh, self._swept(platform), platform.clock())
             opened_now = platform.runner.open_steps([s for s in work.steps if not s.first])
             self._close(platform, {(s.product, s.partition) for s in work.steps})
-            self.log.info("%d steps are new, %d can be built", opened_now, len(work.tasks))
+            self.log.info("%d steps are new, %d to look after", opened_now, len(work.tasks))
             for task in work.tasks:
                 try:
-                    said = ensure_run(task, platform.mesh.live_from)
-                except AirflowRuntimeError as error:
+                    said = look_after(task, platform)
+                except (AirflowRuntimeError, LevadaError) as error:
                     said = f"cannot be started: {error}"  # its DAG is away; the others' are not
                 self.log.info("%s %s: %s", *task.key, said)
 
@@ -148,6 +150,39 @@ class ReconcileOperator(BaseOperator):
         done = [step for step in asked if (step.product, step.partition) in current]
         if done:
             platform.runner.close_steps(done, "current again")
+
+
+def look_after(task: Task, platform: Platform) -> str:
+    """
+    See to it that a step is built by somebody who lives; what was done, in words.
+
+    A claim whose DAG run has ended is a dead build's: its attempt is recorded, with its back-off.
+    Should that build live after all, its token is void, and it publishes nothing.
+    """
+    if task.claim is None:
+        return ensure_run(task, platform.mesh.live_from)
+    if not _is_dead(task, task.claim):
+        return f"run {task.claim.run} is about it"
+    from levada.flow.stages import Run, _attempt
+
+    before = platform.runner.facts((), [task.product.id]).attempts
+    run = Run(task.claim.run, task.product, (task.step.partition,), (task.claim,), before=before)
+    died = _attempt(platform, run, task.claim, None, "its process ended and said nothing")
+    platform.runner.withhold([died])
+    return f"run {task.claim.run} has died; it is tried again at {died.not_before:%H:%M:%S}Z"
+
+
+def _is_dead(task: Task, claim: Claim) -> bool:
+    """Whether the claim is that of a DAG run which has ended. Others' claims are their own."""
+    dag_id, partition = task.product.id, task.step.partition
+    if not claim.run.startswith(f"{dag_id}@"):
+        return False
+    if partition.grain is Grain.WHOLE:
+        return not _count_alive(dag_id)
+    run = _run_at(dag_id, partition.begin)
+    if run is None or run.state in _ALIVE:
+        return False
+    return claim.run.startswith(claim_prefix(dag_id, str(run.run_id)))
 
 
 def ensure_run(task: Task, live_from: datetime) -> str:

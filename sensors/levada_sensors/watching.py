@@ -23,7 +23,7 @@ from levada.plan import plan
 from levada.ports import Ledger
 from levada.readiness import Judge, fingerprint
 from levada.settings import Settings
-from levada.terms import Facts, Grain, Mesh, Partition, Product, Span, State, Step
+from levada.terms import Claim, Facts, Grain, Mesh, Partition, Product, Span, State, Step
 from levada_sensors import connections
 from levada_sensors.triggers import LedgerTrigger, Listener
 
@@ -36,7 +36,7 @@ _LONGEST = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A step that could be built now and that nobody has claimed."""
+    """A step that could be built now, or is claimed: a claim may outlive its run."""
 
     step: Step
     product: Product
@@ -44,8 +44,9 @@ class Task:
     """The fingerprint of the run that it needs."""
     tried: int
     """Position of the attempt that failed, 0 where there is none: each is retried once."""
-    first: bool
-    """A routine first run: the timetable's, unless its run came to nothing."""
+    patient: bool
+    """Somebody is about it: its timetable, or who has claimed it. Looked after when that lasts."""
+    claim: Claim | None = None
 
     @property
     def key(self) -> tuple[str, Partition]:
@@ -84,14 +85,16 @@ def work_of(mesh: Mesh, facts: Facts, now: datetime) -> Work:
     tasks = []
     for step in steps:
         product = mesh.product(step.product)
-        if (step.product, step.partition) in facts.claims:
+        if claim := facts.claims.get((step.product, step.partition)):
+            tasks.append(Task(step, product, claim.run, 0, patient=True, claim=claim))
             continue
         if judge.inputs(product, step.partition).state is not State.READY:
             continue
         attempt = judge.attempt(product, step.partition)
         routine = step.first and attempt is None and step.partition.grain is not Grain.WHOLE
         mark = fingerprint(product, step.partition, judge.pins(product, step.partition))
-        tasks.append(Task(step, product, mark, attempt.position if attempt else 0, routine))
+        tried = attempt.position if attempt else 0
+        tasks.append(Task(step, product, mark, tried, patient=routine))
     later = [a.not_before for a in facts.attempts.values() if a.not_before and a.not_before > now]
     return Work(tuple(tasks), steps, facts.position, min(later, default=None))
 
@@ -189,7 +192,7 @@ class Reminders:
     What was told already, so that a step whose run has yet to begin wakes nobody twice a second.
 
     New work is told at once; work that stays is told again after a minute, then less and less
-    often. A routine first run gets its minute before it is told at all. Lost with the process:
+    often. What somebody is about gets its minute before it is told at all. Lost with the process:
     then it is told once more, and the reconciler finds the run alive.
     """
 
@@ -206,7 +209,7 @@ class Reminders:
             what = (task.mark, task.tried)
             known = before.get(task.key)
             if known is None or known[0] != what:
-                if not task.first:
+                if not task.patient:
                     found.append(task)
                 after[task.key] = (what, now + _PATIENCE, _PATIENCE)
             elif known[1] <= now:

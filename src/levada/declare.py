@@ -265,7 +265,7 @@ class _Joining:
                     model = self.models[node]
                     wrong = f"private model {model.name} is reached from {other} and {product.id}"
                     right = "give it a contract, or a copy to each product"
-                    self.fault(product.domain, model.path, 0, wrong, right)
+                    self.fault(product.domain, model.path, 1, wrong, right)
 
     def _mart(self, model: ModelFacts, contract: Contract) -> tuple[Mart, set[str], bool] | None:
         domain = contract.table.domain
@@ -274,11 +274,11 @@ class _Joining:
             layer = Layer(model.layer)
         except ValueError:
             right = f"put it under one of {', '.join(each.value for each in Layer)}"
-            self.fault(domain, model.path, 0, f"{model.layer!r} is no layer", right)
+            self.fault(domain, model.path, 1, f"{model.layer!r} is no layer", right)
             return None
         if model.materialized in ("view", "ephemeral"):
             wrong = f"mart {model.name} is a {model.materialized}"
-            self.fault(domain, model.path, 0, wrong, "a published table is materialized: table")
+            self.fault(domain, model.path, 1, wrong, "a published table is materialized: table")
         private = self._private(model)
         reads = self._reads(model, private)
         reads.discard(contract.table)
@@ -324,7 +324,7 @@ class _Joining:
                     reads.add(table)
                 else:  # an edge that is not seen would be a wait that is not kept
                     wrong = f"reads {table}, whose contract cannot be read"
-                    self.fault(found.package, found.path, 0, wrong, "mend the contract first")
+                    self.fault(found.package, found.path, 1, wrong, "mend the contract first")
             reads |= {self.marts[parent].table for parent in found.models if parent in self.marts}
             reads |= {self.sources[name].table for name in found.sources if name in self.sources}
         return reads
@@ -395,7 +395,7 @@ class _Joining:
             if TableRef.parse(named) not in reads:
                 wrong = f"check {check.id} compares with {named}, which the model does not read"
                 right = nearest(named, {str(t) for t in reads} or {"(it reads nothing)"})
-                self.fault(contract.table.domain, contract.path, 0, wrong, right)
+                self.fault(contract.table.domain, contract.path, 1, wrong, right)
 
     def acyclic(self, products: list[Product]) -> list[Product]:
         """Refuse cycles between products, naming their way."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.strategies import NOW, World, little_mesh
 
 from levada.adapters.landing import LandingZone
 from levada.settings import Settings
-from levada.terms import Grain, Landing, Mesh, Source, TableRef, Verdict
+from levada.terms import Attempt, Grain, Landing, Mesh, Source, TableRef, Verdict
 from levada_sensors import reconcile
 from levada_sensors.watching import Reminders, Task, probe, work_of
 
@@ -34,7 +35,7 @@ def tasks(world: World) -> dict[tuple[str, str], Task]:
 def test_a_routine_first_run_is_marked_as_the_timetables(world: World) -> None:
     world.land(FILES, "2013-03-10")
     (task,) = tasks(world).values()
-    assert task.first
+    assert task.patient
 
 
 def test_a_first_run_before_live_from_is_nobodys_here(world: World) -> None:
@@ -48,20 +49,22 @@ def test_a_restatement_is_work_even_of_history(world: World) -> None:
     assert tasks(world) == {}
     world.land(FILES, "2013-03-08", "b")
     task = tasks(world)[FLIGHTS, "2013-03-08"]
-    assert not task.first
+    assert not task.patient
     assert [generation for _, _, generation in task.step.required] == [2]
 
 
 def test_a_whole_table_that_landed_is_work(world: World) -> None:
     assert tasks(world) == {}
     world.land("fleet.landing.planes", "whole")
-    assert not tasks(world)["fleet.planes", "whole"].first
+    assert not tasks(world)["fleet.planes", "whole"].patient
 
 
-def test_what_somebody_has_claimed_is_no_work(world: World) -> None:
+def test_what_somebody_has_claimed_is_looked_after_when_that_lasts(world: World) -> None:
     world.land("fleet.landing.planes", "whole")
     world.claim("fleet.planes", "whole")
-    assert tasks(world) == {}
+    (task,) = tasks(world).values()
+    assert task.patient
+    assert task.claim is not None
 
 
 def test_a_retry_is_work_when_it_is_due_and_not_before(world: World) -> None:
@@ -72,7 +75,7 @@ def test_a_retry_is_work_when_it_is_due_and_not_before(world: World) -> None:
     assert (found.tasks, found.next) == ((), due)
     world.now = due
     task = tasks(world)[FLIGHTS, "2013-03-10"]
-    assert not task.first
+    assert not task.patient
     assert task.tried == attempt.position
 
 
@@ -81,7 +84,7 @@ def test_a_failed_audit_is_parked_until_its_input_is_mended(world: World) -> Non
     world.attempt(FLIGHTS, "2013-03-10", Verdict.FAIL)
     assert tasks(world) == {}
     world.land(FILES, "2013-03-10", "mended")
-    assert not tasks(world)[FLIGHTS, "2013-03-10"].first
+    assert not tasks(world)[FLIGHTS, "2013-03-10"].patient
 
 
 def test_a_step_whose_inputs_are_not_ready_waits_without_a_run(world: World) -> None:
@@ -222,3 +225,34 @@ def test_a_whole_table_runs_once_at_a_time_without_a_logical_date(
     for run in airflow.triggered:
         assert run["logical_date"] is None
         assert run["run_id"] == f"step__{task.mark[:16]}"
+
+
+@pytest.mark.parametrize(
+    ("holder", "state", "dead"),
+    [
+        ("operations.flights@scheduled__x@abc.1", "failed", True),
+        ("operations.flights@scheduled__x@abc.1", "success", True),
+        ("operations.flights@scheduled__x@abc.1", "running", False),
+        ("operations.flights@another@abc.1", "failed", False),
+        ("run-of-a-command", "failed", False),
+        ("operations.flights@scheduled__x@abc.1", None, False),
+    ],
+)
+def test_a_claim_is_dead_when_its_own_dag_run_has_ended(
+    world: World, monkeypatch: pytest.MonkeyPatch, holder: str, state: str | None, dead: bool
+) -> None:
+    monkeypatch.setattr(reconcile, "_ask", Airflow(state))
+    recorded: list[Attempt] = []
+    runner = type(
+        "Runner", (), {"facts": lambda *_: world.facts, "withhold": lambda _, x: recorded.extend(x)}
+    )()
+    platform: Any = type(
+        "P", (), {"runner": runner, "mesh": world.mesh, "clock": lambda _: world.now}
+    )()
+    world.land(FILES, "2013-03-10")
+    world.claim(FLIGHTS, "2013-03-10")
+    (task,) = tasks(world).values()
+    assert task.claim is not None
+    claim = replace(task.claim, run=holder)
+    reconcile.look_after(replace(task, claim=claim), platform)
+    assert [(a.run, a.verdict) for a in recorded] == ([(holder, Verdict.UNKNOWN)] if dead else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -75,7 +76,7 @@ def test_why_of_the_last_table_names_the_root_that_a_plain_search_finds(mesh: Wo
     way = [step.split()[0] for step in cause["path"]]
     numbers = [int(step.partition("hop_")[2].removesuffix("@1")) for step in way]
     assert (numbers[0], numbers[-1]) == (LAST, 0)
-    assert all(above in READS[below] for below, above in zip(numbers, numbers[1:], strict=False))
+    assert all(above in READS[below] for below, above in itertools.pairwise(numbers))
     failed = [check for check in cause["checks"] if check["verdict"] == "FAIL"]
     assert [check["rows"] for check in failed], "the row that is none is shown"
     assert "amount" in str(failed)
@@ -101,5 +102,5 @@ def test_the_mended_file_flows_through_all_six_hops(mesh: Workspace) -> None:
     with mesh.lake() as lake:
         domain, name = table(LAST)
         rows = lake.read(f"select amount from {domain}.main.{name}_v1 order by id")
-    assert [row["amount"] for row in rows] == [15, 25, 35], "one added at each hop that adds"
+    assert [row["amount"] for row in rows] == [16, 26, 36], "one more at each hop"
     assert mesh.json("why", ".".join(table(LAST)), DAY)["causes"] == []

@@ -121,6 +121,7 @@ def program() -> None:
     import select
 
     import killed  # noqa: F401 - imported here, so that no fork has to
+
     from levada.adapters import gx
     from levada.adapters.dbt import worker
     from levada.cli import checking, looking, running, services  # noqa: F401
@@ -180,6 +181,7 @@ def _watch(connection: socket.socket, order: Mapping[str, Any]) -> None:
 def _command(order: Mapping[str, Any]) -> None:
     """Be `levada`."""
     from killed import arm
+
     from levada.adapters.dbt.workers import DbtWorkers
     from levada.cli import main
 
@@ -220,7 +222,7 @@ class _Forked:
     def poll(self) -> None:
         return None
 
-    def wait(self, timeout: float = 0) -> int:
+    def wait(self, timeout: float = 0) -> int:  # noqa: ARG002 - as subprocess has it
         return 0
 
     def kill(self) -> None:

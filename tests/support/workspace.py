@@ -78,14 +78,10 @@ class Workspace:
         """Run the real command in the workspace; `code` is the exit code that it must have."""
         return _ended_with(code, self.begin(*words).wait())
 
-    def begin(
-        self, *words: str, point: str = "", number: int = 0, **environment: str
-    ) -> Running:
+    def begin(self, *words: str, point: str = "", number: int = 0, **environment: str) -> Running:
         """Start a command; at a named point of `killed.POINTS` it sends itself a signal."""
         variables = self.environment() | environment
-        return begin(
-            words, cwd=self.root, environment=variables, point=point, number=number
-        )
+        return begin(words, cwd=self.root, environment=variables, point=point, number=number)
 
     def fresh(
         self, *words: str, code: int | None = 0, **environment: str

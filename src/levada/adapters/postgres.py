@@ -264,20 +264,37 @@ def _launch(home: Path, port: int | None, owner: _Owner) -> None:
 
 def _drop_foreign_pid_file(data: Path) -> None:
     """
-    Remove a stale postmaster.pid whose process id now belongs to another program.
+    Remove a stale postmaster.pid whose process id is taken: by another program, or by a killed
+    server that nobody has reaped yet (in a container without an init, nobody ever does).
 
     PostgreSQL itself clears one whose process is gone, and must: it then checks that no orphan of
-    the killed server still uses the data.
+    the killed server still uses the data. For one that waits to be reaped we check that here.
     """
     import psutil
 
     pid_file = data / "postmaster.pid"
     try:
         process = psutil.Process(int(pid_file.read_text().splitlines()[0]))
-        if Path(process.cwd()) != data.resolve() and process.name() != "postgres":
+        if process.status() == psutil.STATUS_ZOMBIE:
+            stale = not any(_works_in(data, other) for other in psutil.process_iter())
+        else:
+            stale = not _works_in(data, process) and process.name() != "postgres"
+        if stale:
             pid_file.unlink()
     except (OSError, ValueError, IndexError, psutil.Error):
         return
+
+
+def _works_in(data: Path, process: Any) -> bool:
+    """Whether a process works inside the data directory, as the server and its children do."""
+    import psutil
+
+    try:
+        return Path(process.cwd()) == data.resolve()
+    except (OSError, psutil.ZombieProcess, psutil.NoSuchProcess):
+        return False
+    except psutil.AccessDenied:
+        return False  # somebody else's: ours run as we do, or we are root
 
 
 def _binaries() -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from levada import compiled
 from levada.adapters import odcs
 from levada.adapters.dbt.facts import EmptyBuild, ParseRequest, column_faults
+from levada.adapters.dbt.invoke import line_of
 from levada.adapters.dbt.workers import DbtWorkers
 from levada.build import columns_of
 from levada.declare import Declared, ParsedProject, declare
@@ -92,7 +93,8 @@ def _projects(settings: Settings, workers: DbtWorkers) -> tuple[list[ParsedProje
         if not (folder / "dbt_project.yml").is_file():
             wrong = f"domain {domain} has no dbt project"
             right = f"make models/{domain}/dbt_project.yml, or leave {domain} out of `domains`"
-            faults.append(Fault("levada.yaml", 0, wrong, right))
+            line = line_of(settings.root / "levada.yaml", r"(?m)^domains\b", pattern=True)
+            faults.append(Fault("levada.yaml", line, wrong, right))
             continue
         request = ParseRequest(settings.root, folder, manifest_path(settings, domain))
         project = workers.parse(domain, request)

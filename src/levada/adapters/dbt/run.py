@@ -8,6 +8,7 @@ profile, which is the warehouse's.
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from levada.adapters.dbt.facts import EmptyBuild
-from levada.adapters.dbt.invoke import close_connections, inside, invoke, place, reads, sentence
+from levada.adapters.dbt.invoke import (
+    close_connections,
+    inside,
+    invoke,
+    line_of,
+    place,
+    reads,
+    sentence,
+)
 from levada.build import BuildRequest, BuildResult, ModelTiming
 from levada.errors import Fault
 from levada.ports import Relation
@@ -90,7 +99,7 @@ def _move(manifest: Any, request: BuildRequest) -> Iterator[Fault]:
         for read in reads(node):
             if read not in built and read not in request.inputs:
                 what = f"{node.resource_type} {node.name} reads {read}, which this build lacks"
-                yield Fault(_file(request, node), 0, what, "it must be an input of the product")
+                yield Fault(_file(request, node), 1, what, "it must be an input of the product")
 
     for name, node in built.items():
         if name in request.columns and not _is_table(node):
@@ -112,7 +121,7 @@ def _is_table(node: Any) -> bool:
 
 def _no_table(node: Any, request: BuildRequest | EmptyBuild) -> Fault:
     what = f"mart {node.name} is materialized as {node.config.materialized}"
-    return Fault(_file(request, node), 0, what, f"say {' or '.join(_MART_KINDS)}")
+    return Fault(_file(request, node), 1, what, f"say {' or '.join(_MART_KINDS)}")
 
 
 def _file(request: BuildRequest | EmptyBuild, node: Any) -> str:
@@ -185,7 +194,8 @@ def _told(
             message = errors.get(each.node.unique_id, str(each.message))
             path, line = place(message, request.project_dir, known)
             where = inside(request.root, request.project_dir / path)
-            failures += _mismatches(where, message) or [Fault(where, line, sentence(message))]
+            mismatches = _mismatches(request, path, message)
+            failures += mismatches or [Fault(where, line, sentence(message))]
     if result.exception is not None and not failures:
         path, line = place(result.exception, request.project_dir)
         where = inside(request.root, request.project_dir / path)
@@ -257,7 +267,7 @@ def _leave_out_blocked(
             node = nodes.pop(name)
             for read in sorted(set(reads(node)) - {*given, *places}):
                 what = f"model {node.name} reads {read}, whose columns no contract tells"
-                yield Fault(_file(request, node), 0, what, "mend that contract first")
+                yield Fault(_file(request, node), 1, what, "mend that contract first")
 
 
 def _landed(source: Any) -> tuple[tuple[str, str], ...]:
@@ -294,12 +304,15 @@ _REASONS: Mapping[str, Callable[[str, str, str], str]] = {
 }
 
 
-def _mismatches(path: str, message: str) -> list[Fault]:
+def _mismatches(request: BuildRequest, path: str, message: str) -> list[Fault]:
     """One fault a column, from the table that dbt draws when a contract is not kept."""
-    found = []
+    file, found = request.project_dir / path, []
     for row in message.splitlines():
         cells = [cell.strip() for cell in row.strip().strip("|").split("|")]
         if len(cells) == 4 and cells[3] in _REASONS:
             wrong = _REASONS[cells[3]](*cells[:3])
-            found.append(Fault(path, 0, wrong, "change the model or the contract"))
+            # Where the column is spoken of first; one that is not made may stand nowhere.
+            line = line_of(file, rf"(?i)\b{re.escape(cells[0])}\b", pattern=True) or 1
+            where = inside(request.root, file)
+            found.append(Fault(where, line, wrong, "change the model or the contract"))
     return found

@@ -1,0 +1,264 @@
+"""Declarations that are wrong: `levada check` names every fault at once, and spares the others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from workspace import Workspace
+
+from levada import compiled
+from levada.errors import DeclarationError
+from levada.settings import read_settings
+
+pytestmark = pytest.mark.integration
+
+SOUND = "select id, day, amount from {{ ref('harbour', 'ships') }}"
+DOMAINS = ("harbour", "customs", "east", "west", "reader", "ghost", "doubles", "shapes")
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A fault that `check` must name: where, told by the text that stands there, and how."""
+
+    path: str
+    text: str
+    says: str
+
+    def line(self, root: Path) -> int:
+        lines = (root / self.path).read_text().splitlines()
+        return next(n for n, line in enumerate(lines, 1) if self.text in line)
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Eight domains, of which one is sound, and every other has faults of its own kind."""
+    workspace = tiny.mesh(tmp_path_factory.mktemp("wrong") / "mesh", DOMAINS)
+    for domain in DOMAINS:
+        if domain != "ghost":
+            tiny.project(workspace, domain, lands=domain == "harbour")
+    tiny.contract(workspace, "harbour", "ships")
+    landing = "{{ source('landing', 'numbers') }}"
+    tiny.model(workspace, "harbour", "ships", f"select {tiny.NUMBERS} from {landing}")
+    for write in (contracts, cycle, reading, doubles, shapes):
+        write(workspace)
+    return workspace
+
+
+def contracts(mesh: Workspace) -> None:
+    """Customs: a fault in each of four contracts."""
+    checks = {
+        "column": "{id: once, metric: duplicateValues, mustBe: 0,"
+        " arguments: {properties: [id, tonnage]}}",
+        "key": "{id: rows_present, metric: rowCount, mustBeGreaterThan: 0, severty: error}",
+        "check": "{id: odd, type: sql, query: 'select oddity(amount) from {object}', mustBe: 0}",
+        "owner": "{id: rows_present, metric: rowCount, mustBeGreaterThan: 0}",
+    }
+    for name, quality in checks.items():
+        path = tiny.contract(mesh, "customs", f"wrong_{name}", quality=quality)
+        tiny.model(mesh, "customs", f"wrong_{name}", SOUND)
+        if name == "owner":
+            path.write_text(re.sub(r"team:\n.*\n.*\n", "", path.read_text()))
+
+
+def cycle(mesh: Workspace) -> None:
+    """East and west read each other."""
+    for domain, other in (("east", "west"), ("west", "east")):
+        tiny.contract(mesh, domain, "tide")
+        tiny.model(
+            mesh, domain, "tide", f"select id, day, amount from {{{{ ref('{other}', 'tide') }}}}"
+        )
+
+
+def reading(mesh: Workspace) -> None:
+    """The reader reads what nobody promises, and another domain's table as if it were its own."""
+    for name, reference in (("unpromised", "ref('harbour', 'boats')"), ("stray", "ref('ships')")):
+        tiny.contract(mesh, "reader", name)
+        tiny.model(mesh, "reader", name, f"select id, day, amount\nfrom {{{{ {reference} }}}}")
+
+
+def doubles(mesh: Workspace) -> None:
+    """A private model in two products, and a mart that is a view."""
+    tiny.model(mesh, "doubles", "private", SOUND)
+    for name in ("one", "two"):
+        tiny.contract(mesh, "doubles", name)
+        tiny.model(mesh, "doubles", name, "select id, day, amount from {{ ref('private') }}")
+    tiny.contract(mesh, "doubles", "seen")
+    view = "{{ config(materialized='view') }}\n"
+    tiny.model(mesh, "doubles", "seen", view + SOUND)
+
+
+def shapes(mesh: Workspace) -> None:
+    """Models that parse, and cannot make what is promised."""
+    for name in ("unpromised_column", "lacking", "mistyped"):
+        tiny.contract(mesh, "shapes", name)
+    harbour = "from {{ ref('harbour', 'ships') }}"
+    tiny.model(
+        mesh, "shapes", "unpromised_column", f"select id, day, amount\n, captain as crew\n{harbour}"
+    )
+    tiny.model(mesh, "shapes", "lacking", f"select id, day\n{harbour}")
+    tiny.model(
+        mesh,
+        "shapes",
+        "mistyped",
+        f"select id, day\n, cast(amount as varchar) as amount\n{harbour}",
+    )
+
+
+WRONGS = {
+    "a check of an unknown column": Wrong(
+        "contracts/customs/wrong_column.v1.odcs.yaml", "tonnage", "tonnage"
+    ),
+    "an unknown key": Wrong(
+        "contracts/customs/wrong_key.v1.odcs.yaml",
+        "severty",
+        "unknown key 'severty'.*did you mean 'severity'",
+    ),
+    "a check that cannot be executed": Wrong(
+        "contracts/customs/wrong_check.v1.odcs.yaml", "oddity", "oddity"
+    ),
+    "a missing owner": Wrong(
+        "contracts/customs/wrong_owner.v1.odcs.yaml", "apiVersion", "owner is missing"
+    ),
+    "a cycle": Wrong(
+        "contracts/east/tide.v1.odcs.yaml",
+        "apiVersion",
+        "the mesh has a cycle: .*east.tide.*west.tide|the mesh has a cycle: .*west.tide.*east.tide",
+    ),
+    "a table that nobody promises": Wrong(
+        "models/reader/base/unpromised.sql", "boats", "reads harbour.boats, which nobody promises"
+    ),
+    "a ref of one argument that lands in another domain": Wrong(
+        "models/reader/base/stray.sql", "ref('ships')", "write ref.'harbour', 'ships'."
+    ),
+    "a missing dbt project": Wrong("levada.yaml", "domains", "domain ghost has no dbt project"),
+    "a private model of two products": Wrong(
+        "models/doubles/base/private.sql",
+        "select",
+        "private model private is reached from doubles.one and doubles.two",
+    ),
+    "a view as a mart": Wrong("models/doubles/base/seen.sql", "config", "mart seen is a view"),
+    "an unpromised column": Wrong(
+        "models/shapes/base/unpromised_column.sql", "captain", '"captain" not found'
+    ),
+    "a promised column that is not made": Wrong(
+        "models/shapes/base/lacking.sql", "select", "column amount .INTEGER. is promised but not"
+    ),
+    "a wrong type": Wrong(
+        "models/shapes/base/mistyped.sql",
+        "amount",
+        "column amount is promised as INTEGER but made as VARCHAR",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def said(mesh: Workspace) -> list[dict[str, Any]]:
+    """What one check of the whole mesh says."""
+    answer = mesh.json("check", code=2)
+    assert not answer["ok"]
+    return list(answer["faults"])
+
+
+def sentence(fault: dict[str, Any]) -> str:
+    return f"{fault['wrong']}; {fault['right']}"
+
+
+@pytest.mark.parametrize("kind", WRONGS)
+def test_check_names_file_and_line_of(
+    mesh: Workspace, said: list[dict[str, Any]], kind: str
+) -> None:
+    wrong = WRONGS[kind]
+
+    there = [fault for fault in said if fault["path"] == wrong.path]
+
+    (fault,) = [fault for fault in there if re.search(wrong.says, sentence(fault))]
+    assert fault["line"] == wrong.line(mesh.root)
+    assert len(there) == 1, "one message a fault"
+
+
+def test_check_says_nothing_else(said: list[dict[str, Any]]) -> None:
+    expected = {wrong.path for wrong in WRONGS.values()}
+
+    others = [fault for fault in said if fault["path"] not in expected]
+
+    # The other half of the cycle is told in the other domain's contract.
+    assert [fault["path"] for fault in others] == ["contracts/west/tide.v1.odcs.yaml"]
+
+
+def test_a_person_reads_a_line_for_each_fault_and_no_traceback(
+    mesh: Workspace, said: list[dict[str, Any]]
+) -> None:
+    done = mesh.levada("check", code=2)
+
+    lines = done.stderr.splitlines()
+    assert lines[-1] == f"{len(said)} faults"
+    for fault in said:
+        assert any(line.startswith(f"{fault['path']}:{fault['line']}: ") for line in lines)
+    assert "Traceback" not in done.stderr
+
+
+def test_only_the_sound_domain_is_compiled(mesh: Workspace, said: list[dict[str, Any]]) -> None:
+    done = mesh.json("compile", code=2)
+
+    assert "harbour" in done["compiled"]
+    assert not {"customs", "east", "west", "reader", "ghost", "doubles"} & set(done["compiled"])
+    settings = read_settings(mesh.root)
+    assert compiled.load_domain(settings, "harbour").products[0].id == "harbour.ships"
+    assert [p.id for p in compiled.load(settings).products if p.domain == "harbour"]
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Workspace]:
+    """Two sound domains, compiled."""
+    workspace = tiny.mesh(tmp_path / "mesh", ("harbour", "shapes"))
+    for domain in ("harbour", "shapes"):
+        tiny.project(workspace, domain, lands=domain == "harbour")
+    tiny.contract(workspace, "harbour", "ships")
+    landing = "{{ source('landing', 'numbers') }}"
+    tiny.model(workspace, "harbour", "ships", f"select {tiny.NUMBERS} from {landing}")
+    tiny.contract(workspace, "shapes", "docked")
+    tiny.model(workspace, "shapes", "docked", SOUND)
+    workspace.levada("compile")
+    return workspace
+
+
+def test_a_domain_that_breaks_keeps_its_old_file_and_is_refused_alone(two: Workspace) -> None:
+    settings = read_settings(two.root)
+    files = {d: settings.home / f"{d}.json" for d in settings.domains}
+    before = {domain: path.read_bytes() for domain, path in files.items()}
+    tiny.model(two, "shapes", "docked", "select id, day, amount from {{ ref('harbour', 'boats') }}")
+    tiny.model(
+        two, "harbour", "ships", (two.root / "models/harbour/base/ships.sql").read_text() + "--\n"
+    )
+
+    done = two.json("compile", code=2)
+
+    assert done["compiled"] == ["harbour"]
+    assert files["shapes"].read_bytes() == before["shapes"]
+    assert files["harbour"].read_bytes() != before["harbour"]
+    assert compiled.load_domain(settings, "harbour", fresh=True).products
+    with pytest.raises(DeclarationError) as refused:
+        compiled.load_domain(settings, "shapes", fresh=True)
+    (fault,) = refused.value.faults
+    assert (fault.path, fault.right) == (".levada/shapes.json", "run `levada compile`")
+    assert fault.wrong == "the declarations of shapes changed since they were compiled"
+    assert two.levada("run", code=2).stderr.splitlines()[-1] == "1 fault"
+
+
+def test_an_unknown_key_in_levada_yaml_is_named_with_the_nearest_right_one(two: Workspace) -> None:
+    path = two.root / "levada.yaml"
+    path.write_text(path.read_text() + "landings: {numbers: landing}\nprobe: {evry: 5s}\n")
+
+    faults = two.json("check", code=2)["faults"]
+
+    lines = path.read_text().splitlines()
+    assert [(f["path"], f["line"], sentence(f)) for f in faults] == [
+        ("levada.yaml", len(lines) - 1, "unknown key 'landings'; did you mean 'landing'?"),
+        ("levada.yaml", len(lines), "unknown key 'evry'; did you mean 'every'?"),
+    ]

@@ -1,0 +1,84 @@
+"""A published table that was changed by hand: the lake's own record gives it away."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import date
+
+import duckdb
+import pytest
+from source_system import land_span
+from workspace import Workspace
+
+from levada.adapters.warehouses.ducklake import DuckLake
+from levada.ledger.roles import PUBLISHER
+from levada.terms import TableRef
+
+pytestmark = pytest.mark.integration
+
+DAY = "2013-03-08"
+FLIGHTS = TableRef("operations", "flights", 1)
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """One domain, one published day."""
+    workspace = Workspace.make(
+        tmp_path_factory.mktemp("tampering"), domains=["operations"], first=DAY, last=DAY
+    )
+    land_span(date(2013, 3, 8), date(2013, 3, 8), workspace.landing)
+    workspace.start()
+    workspace.levada("run")
+    yield workspace
+    workspace.stop()
+
+
+def by_hand(lake: DuckLake, *statements: str) -> None:
+    """What somebody with the publisher's credentials does past Levada, in one transaction."""
+
+    def work(connection: duckdb.DuckDBPyConnection) -> None:
+        for statement in ("begin", *statements, "commit"):
+            connection.execute(statement)
+
+    assert lake._writer.role == PUBLISHER
+    lake._writer.run(["operations"], work)
+
+
+def known(mesh: Workspace) -> set[str]:
+    return {run for *_, run, _ in mesh.publications()}
+
+
+def test_what_levada_published_is_accounted_for(mesh: Workspace) -> None:
+    with mesh.lake() as lake:
+        assert lake.unaccounted("operations", known(mesh)) == ()
+
+
+def test_a_change_without_a_publication_id_is_reported_with_table_and_version(
+    mesh: Workspace,
+) -> None:
+    with mesh.lake() as lake:
+        newest = max(lake.heads("operations").values(), key=int)
+        by_hand(lake, "update operations.main.flights_v1 set dep_delay = 0 where source_line = 2")
+
+        (change,) = lake.unaccounted("operations", known(mesh))
+
+        assert (change.domain, change.tables, change.run) == ("operations", (FLIGHTS,), None)
+        assert int(change.version) > int(newest)
+        assert lake.unaccounted("operations", known(mesh), after=change.version) == ()
+
+
+def test_a_change_under_a_name_that_no_publication_has_is_reported(mesh: Workspace) -> None:
+    forged = json.dumps({"run": "run-of-nobody"})
+    with mesh.lake() as lake:
+        newest = max(lake.heads("operations").values(), key=int)
+        by_hand(
+            lake,
+            "delete from operations.main.flights_v1 where source_line = 3",
+            "call ducklake_set_commit_message('operations', 'levada', 'publish',"
+            f" extra_info => '{forged}')",
+        )
+
+        (change,) = lake.unaccounted("operations", known(mesh), after=newest)
+
+    assert (change.tables, change.run) == ((FLIGHTS,), "run-of-nobody")
