@@ -21,7 +21,7 @@ import psycopg
 import pytest
 import source_system
 import yaml
-from tests.support.workspace import REPOSITORY, Workspace
+from workspace import REPOSITORY, Workspace
 
 from levada.adapters import postgres
 from levada.settings import read_settings

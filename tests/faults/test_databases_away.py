@@ -83,6 +83,12 @@ def test_a_database_of_ones_own_that_does_not_answer_is_one_sentence(
     assert time.monotonic() - begun < 30
 
 
+def test_a_new_interpreter_says_the_same(mesh: Workspace) -> None:
+    done = mesh.fresh("status", code=2, LEVADA_DATABASE_URL=NOBODY)
+
+    assert_one_sentence(done, "does not answer at 127.0.0.1:1")
+
+
 def test_what_needs_no_database_works_without_one(mesh: Workspace) -> None:
     for words in (("check",), ("compile",)):
         done = mesh.begin(*words, LEVADA_DATABASE_URL=NOBODY).wait()

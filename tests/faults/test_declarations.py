@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -214,7 +213,7 @@ def test_only_the_sound_domain_is_compiled(mesh: Workspace, said: list[dict[str,
 
 
 @pytest.fixture
-def two(tmp_path: Path) -> Iterator[Workspace]:
+def two(tmp_path: Path) -> Workspace:
     """Two sound domains, compiled."""
     workspace = tiny.mesh(tmp_path / "mesh", ("harbour", "shapes"))
     for domain in ("harbour", "shapes"):

@@ -26,7 +26,7 @@ WRITERS, TRANSACTIONS = 4, 150
 
 def write(url: str, number: int) -> None:
     """Commit many small transactions: some slow between insert and commit, some aborted."""
-    dice = random.Random(number)  # noqa: S311
+    dice = random.Random(number)
     insert = "insert into ledger.entry (kind, name, key, body) values ('approval', %s, %s, %s)"
     with psycopg.connect(url, autocommit=True) as connection:
         for n in range(TRANSACTIONS):

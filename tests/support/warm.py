@@ -74,8 +74,15 @@ def begin(
     output = Path(tempfile.mkdtemp(dir=_home()))
     door = _home() / "socket"
     connection = _connect(door)
-    order = {"words": list(words), "cwd": str(cwd), "environment": dict(environment)}
-    order |= {"output": str(output), "point": point, "number": int(number), "door": str(door)}
+    order = {
+        "words": list(words),
+        "cwd": str(cwd),
+        "environment": dict(environment),
+        "output": str(output),
+        "door": str(door),
+        "point": point,
+        "number": int(number),
+    }
     connection.send(json.dumps(order).encode())
     pid = int(connection.recv(64))
     return Running(tuple(words), pid, connection, output)
