@@ -199,6 +199,7 @@ def _keep_up(settings: Settings, ended: _Ended) -> None:
                 pauses[name] = 1.0 if lived > 60 else min(pauses[name] * 2, 30.0)
                 due[name] = now + pauses[name]
                 _log.error("%s ended (%s); again in %g s", name, code, pauses[name])
+                _end_group(child.pid)
                 del children[name]
             if name not in children and now >= due[name]:
                 known = _KNOWS.get(name, ())
@@ -269,6 +270,12 @@ def _process(settings: Settings, name: str) -> _Process | None:
     return found
 
 
+def _end_group(leader: int) -> None:
+    """End what a component left behind: a killed one leaves its log server, and that its port."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGTERM)
+
+
 def _end(process: _Process, patience: float = 20.0) -> None:
     """End a process and all it started: politely, then not."""
     import psutil
@@ -287,6 +294,7 @@ def _end(process: _Process, patience: float = 20.0) -> None:
             with contextlib.suppress(psutil.Error):
                 member.kill()
         psutil.wait_procs(stubborn, timeout=3)
+        _end_group(process.pid)
 
 
 def _await_answer(settings: Settings, seconds: float = 240.0) -> None:

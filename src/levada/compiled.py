@@ -116,16 +116,30 @@ def load(settings: Settings, *, fresh: bool = False) -> Mesh:
             shares.append(load_domain(settings, domain, fresh=fresh))
         except DeclarationError as error:
             faults += error.faults
-    if faults and (fresh or not shares):
+    if not shares and not fresh:
+        raise DeclarationError((Fault("levada.yaml", 0, "nothing is compiled yet", _COMMAND),))
+    if faults and fresh:
         raise DeclarationError(faults)
+    sources = tuple(s for share in shares for s in share.sources)
+    products = _closed([p for share in shares for p in share.products], sources)
     return Mesh(
         name=settings.name,
         span=settings.span,
         zone=settings.zone,
         live_from=settings.live_from,
-        products=tuple(p for share in shares for p in share.products),
-        sources=tuple(s for share in shares for s in share.sources),
+        products=products,
+        sources=sources,
     )
+
+
+def _closed(products: list[Product], sources: Sequence[Source]) -> tuple[Product, ...]:
+    """Those products all of whose inputs are declared: the rest cannot be judged."""
+    while True:
+        known = {s.table for s in sources} | {m.table for p in products for m in p.marts}
+        kept = [p for p in products if all(d.upstream in known for d in p.dependencies)]
+        if len(kept) == len(products):
+            return tuple(kept)
+        products = kept
 
 
 @functools.lru_cache(maxsize=64)

@@ -17,6 +17,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 import source_system
@@ -150,6 +151,10 @@ def until(true: Callable[[], bool], what: Callable[[], object], seconds: float =
         time.sleep(0.25)
 
 
+def _inside(process: psutil.Process, mesh: Mesh) -> bool:
+    return str(process.info["cwd"] or "").startswith(str(mesh.root))
+
+
 def test_late_data_kills_and_restarts_lose_nothing_and_double_nothing(mesh: Mesh) -> None:
     for hour in BEFORE:
         source_system.land_weather_hour(hour, mesh.landing)
@@ -215,3 +220,4 @@ def test_late_data_kills_and_restarts_lose_nothing_and_double_nothing(mesh: Mesh
     mesh.levada("down")
     assert service.running(mesh.settings) == {}
     assert service.address(mesh.settings) is None
+    assert [p.info for p in psutil.process_iter(["pid", "name", "cwd"]) if _inside(p, mesh)] == []

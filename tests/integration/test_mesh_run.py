@@ -75,9 +75,13 @@ def test_why_names_the_failing_check_its_rows_and_its_owner_and_the_late_hour(
 def test_a_second_run_finds_nothing_to_do(mesh: Workspace) -> None:
     before = mesh.publications()
 
-    said = mesh.json("run", code=0)
+    said = mesh.json("run", code=1)  # the broken day is still parked, and told
 
     assert said["published"] == []
+    parked = [each for each in said["left"] if each["state"] == "FAILED"]
+    assert [(p["product"], p["partition"]) for p in parked] == [
+        ("operations.flights", "2013-03-10")
+    ]
     assert mesh.publications() == before
 
 

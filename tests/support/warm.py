@@ -169,9 +169,14 @@ def _dbt(file: int) -> None:
 
 def _watch(connection: socket.socket, order: Mapping[str, Any]) -> None:
     """Fork the command, and tell its pid, each time it stops, and how it ended."""
+    from levada.adapters.dbt.worker import _die_with
+
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _die_with(os.getppid())  # what a failing test left standing ends with it
+    me = os.getpid()
     pid = os.fork()
     if pid == 0:
+        _die_with(me)
         connection.close()
         _command(order)
     connection.send(str(pid).encode())

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from levada import compiled
 from levada import sense as sensing
+from levada.adapters.landing import location
 from levada.cli import output
 from levada.cli.spans import span_of
 from levada.declare import selected
@@ -25,8 +26,6 @@ from levada.terms import Facts, Mesh, Partition, Product, Readiness, Span, State
 
 __all__ = ["board", "states", "status", "why"]
 
-_WIDE = 35
-"""Signs in a row of the board."""
 _WORSE = (
     State.READY,
     State.WAITING,
@@ -88,7 +87,7 @@ def why(project: Path | None, table: str, partition: str, *, as_json: bool) -> i
     head = Text.assemble((f"{ref} {slice_.key} ", "bold"), output.state_text(found.state))
     output.console.print(head, Text(found.because))
     for alike in _alike(hops):
-        _print_hops(alike)
+        _print_hops(settings, mesh, alike)
     return 0
 
 
@@ -122,20 +121,24 @@ def _drawing(
 ) -> Table:
     counts = {p.id: Counter(found.state for found in row.values()) for p, row in rows}
     present = [state for state in State if any(count[state] for count in counts.values())]
-    table = Table(box=None, pad_edge=False)
-    table.add_column("product", no_wrap=True)
-    table.add_column("grain", style="dim", no_wrap=True)
+    heads = [f"{output.STYLES[state][0]} {state.value.lower()}" for state in present]
+    named = max((len(product.id) for product, _ in rows), default=8)
+    taken = named + len("whole") + sum(len(head) for head in heads) + 2 * (len(heads) + 3)
+    wide = max(8, output.console.width - taken)
     first, last = (
         each.astimezone(ZoneInfo(zone)) for each in (span.start, span.end - timedelta(seconds=1))
     )
-    table.add_column(f"{first:%Y-%m-%d} .. {last:%Y-%m-%d}", no_wrap=True)
-    for state in present:
-        sign, style = output.STYLES[state]
-        header = Text(f"{sign} {state.value.lower()}", style=style)
-        table.add_column(header, justify="right", no_wrap=True)
+    period = f"{first:%Y-%m-%d} .. {last:%Y-%m-%d}"
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("product", no_wrap=True, min_width=named)
+    table.add_column("grain", style="dim", no_wrap=True, min_width=5)
+    table.add_column(period if len(period) <= wide else f".. {last:%m-%d}", no_wrap=True)
+    for state, head in zip(present, heads, strict=True):
+        header = Text(head, style=output.STYLES[state][1])
+        table.add_column(header, justify="right", no_wrap=True, min_width=len(head))
     for product, row in rows:
         signs = Text()
-        for state in _drawn([found.state for found in row.values()]):
+        for state in _drawn([found.state for found in row.values()], wide):
             sign, style = output.STYLES[state]
             signs.append(sign, style=style)
         numbers = [str(counts[product.id][state] or "") for state in present]
@@ -143,14 +146,14 @@ def _drawing(
     return table
 
 
-def _drawn(states: Sequence[State]) -> list[State]:
+def _drawn(states: Sequence[State], wide: int) -> list[State]:
     """
     At most so many signs: where there are more partitions, each stands for the worst of a few.
 
-    >>> [s.value for s in _drawn([State.READY, State.WAITING])]
+    >>> [s.value for s in _drawn([State.READY, State.READY, State.WAITING, State.READY], 2)]
     ['READY', 'WAITING']
     """
-    size = -(-len(states) // _WIDE) or 1
+    size = -(-len(states) // wide) or 1
     groups = (states[n : n + size] for n in range(0, len(states), size))
     return [max(group, key=_WORSE.index) for group in groups]
 
@@ -181,7 +184,7 @@ def _alike(hops: Sequence[Hop]) -> list[list[Hop]]:
     return list(groups.values())
 
 
-def _print_hops(alike: Sequence[Hop]) -> None:
+def _print_hops(settings: Settings, mesh: Mesh, alike: Sequence[Hop]) -> None:
     console, hop = output.console, alike[0]
     last = alike[-1].partition
     slices = hop.partition.key + (f" .. {last.key} ({len(alike)})" if len(alike) > 1 else "")
@@ -189,6 +192,8 @@ def _print_hops(alike: Sequence[Hop]) -> None:
     console.print(Text.assemble("\n", (f"{hop.table} {slices} ", "bold"), (way, "dim")))
     state, because = hop.readiness.state, hop.readiness.because
     console.print(Text.assemble("  ", output.state_text(state), " ", because))
+    if awaited := _awaited(settings, mesh, hop):
+        console.print(Text(f"  {awaited}"))
     for result in hop.results:
         verdict = Text(f"    {result.verdict.value} ", style="red")
         console.print(verdict.append(f"{result.check.id}: {result.because}", style="default"))
@@ -196,6 +201,16 @@ def _print_hops(alike: Sequence[Hop]) -> None:
             console.print(Text(f"      {row}", style="dim"))
     since = f", since {hop.since:%Y-%m-%d %H:%M:%S} UTC" if hop.since else ""
     console.print(Text(f"  owner {hop.owner}{since}"))
+
+
+def _awaited(settings: Settings, mesh: Mesh, hop: Hop) -> str:
+    """Where the file of a source is waited for; the ledger does not know what nobody listed."""
+    if not hop.table.is_source:
+        return ""
+    path = location(settings.root, mesh.source(hop.table), hop.partition)
+    if path.exists():
+        return f"{path.relative_to(settings.root)} is there: the next run or probe lists it"
+    return f"waits for {path.relative_to(settings.root)}"
 
 
 def _why_json(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,15 +15,17 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.text import Text
 
+from levada.adapters.dbt.workers import DbtWorkers
 from levada.cli import output
 from levada.cli.spans import span_of
 from levada.declare import selected
 from levada.errors import DeclarationError, Fault
 from levada.flow import loop
 from levada.flow.stages import Run
-from levada.settings import find_root, read_settings
-from levada.terms import Mesh, Plan, Product, Verdict
+from levada.settings import Settings, find_root, read_settings
+from levada.terms import Attempt, Mesh, Plan, Product, Publication, State
 
 __all__ = ["run"]
 
@@ -36,15 +39,13 @@ def run(
     as_json: bool,
 ) -> int:
     """Plan and work; 1 if an attempt failed."""
-    from levada.adapters.dbt.workers import DbtWorkers
-    from levada.flow import declaring
     from levada.flow import platform as opening
 
     begun = time.monotonic()
     settings = read_settings(find_root(project))
     span = span_of(settings, days)
     with DbtWorkers() as workers:
-        mesh = declaring.compiled_mesh(settings, workers)
+        mesh = _mesh(settings, workers, selection)
         products = tuple(_selected(mesh, selection))
         with (
             opening.services(settings) as credentials,
@@ -62,7 +63,29 @@ def run(
             bar = _Bar(quiet=as_json)
             with bar.progress:
                 made = loop.run_plan(platform, products, span, bar.tell)
-    return _sum_up(made, time.monotonic() - begun, as_json=as_json)
+            left = loop.left_over(platform, products, span)
+    return _sum_up(made, left, time.monotonic() - begun, as_json=as_json)
+
+
+def _mesh(settings: Settings, workers: DbtWorkers, selection: Sequence[str]) -> Mesh:
+    """The compiled mesh. A fault of one domain stops no selection of others, which are sound."""
+    from levada import compiled
+    from levada.flow import declaring
+
+    try:
+        return declaring.compiled_mesh(settings, workers)
+    except DeclarationError as error:
+        if not selection:
+            raise
+        mesh = compiled.load(settings)
+        for domain in {product.domain for product in _selected(mesh, selection)}:
+            try:
+                compiled.load_domain(settings, domain)
+            except DeclarationError:
+                raise error from None
+        count = len(error.faults)
+        output.errors.print(f"{count} faults in other domains; see `levada check`", style="yellow")
+        return mesh
 
 
 def _selected(mesh: Mesh, selection: Sequence[str]) -> list[Product]:
@@ -119,43 +142,70 @@ def _print_plan(plan: Plan, *, as_json: bool) -> None:
     output.console.print(f"{len(plan.steps)} steps; nothing was changed", style="dim")
 
 
-def _sum_up(made: Sequence[Run], seconds: float, *, as_json: bool) -> int:
+def _sum_up(
+    made: Sequence[Run], left: Sequence[loop.Left], seconds: float, *, as_json: bool
+) -> int:
     lines = [line for run in made for line in run.lines]
-    attempts = [attempt for run in made for attempt in run.attempts]
-    failed = [a for a in attempts if a.verdict in (Verdict.FAIL, Verdict.UNKNOWN)]
+    failed = [attempt for run in made for attempt in run.attempts]
     if as_json:
-        output.print_json(
-            {
-                "published": [
-                    {
-                        "table": str(line.table),
-                        "partition": line.partition.key,
-                        "generation": line.generation,
-                        "verdict": line.verdict.value,
-                    }
-                    for line in lines
-                ],
-                "withheld": [
-                    {
-                        "product": a.product,
-                        "partition": a.partition.key,
-                        "verdict": a.verdict.value,
-                        "because": a.because,
-                    }
-                    for a in failed
-                ],
-                "seconds": round(seconds, 2),
-            }
-        )
+        output.print_json(_summary(lines, failed, left, seconds))
     else:
         for attempt in failed[:20]:
-            output.console.print(
-                f"[red]{attempt.verdict.value}[/] {attempt.product} {attempt.partition.key}: "
-                f"{attempt.because}"
-            )
+            verdict = Text(f"{attempt.verdict.value} ", style="red")
+            named = f"{attempt.product} {attempt.partition.key}: {attempt.because}"
+            output.console.print(verdict.append(named, style="default"))
         tables = len({line.table for line in lines})
         output.console.print(
             f"{len(lines)} lines published for {tables} tables in {len(made)} runs, "
             f"{len(failed)} attempts withheld, {seconds:.1f} s"
         )
-    return 1 if failed else 0
+        for state, group in itertools.groupby(left, key=lambda each: each.state):
+            some = list(group)
+            first = some[0]
+            output.console.print(
+                Text.assemble(
+                    output.state_text(state),
+                    f" {len(some)}, the first {first.product} {first.partition.key}: ",
+                    f"{first.because}",
+                )
+            )
+    parked = any(each.state is State.FAILED for each in left)
+    return 1 if failed or parked else 0
+
+
+def _summary(
+    lines: Sequence[Publication],
+    failed: Sequence[Attempt],
+    left: Sequence[loop.Left],
+    seconds: float,
+) -> dict[str, object]:
+    return {
+        "published": [
+            {
+                "table": str(line.table),
+                "partition": line.partition.key,
+                "generation": line.generation,
+                "verdict": line.verdict.value,
+            }
+            for line in lines
+        ],
+        "withheld": [
+            {
+                "product": attempt.product,
+                "partition": attempt.partition.key,
+                "verdict": attempt.verdict.value,
+                "because": attempt.because,
+            }
+            for attempt in failed
+        ],
+        "left": [
+            {
+                "product": each.product,
+                "partition": each.partition.key,
+                "state": each.state.value,
+                "because": each.because,
+            }
+            for each in left
+        ],
+        "seconds": round(seconds, 2),
+    }

@@ -17,7 +17,7 @@ from levada.errors import DeclarationError, Fault
 from levada.settings import Settings
 from levada.terms import Contract, Mesh
 
-__all__ = ["compiled_mesh", "declared", "manifest_path", "static_faults"]
+__all__ = ["compiled_mesh", "declared", "manifest_path", "static_faults", "up_to_date"]
 
 
 def manifest_path(settings: Settings, domain: str) -> Path:
@@ -49,12 +49,21 @@ def declared(settings: Settings, workers: DbtWorkers) -> Declared:
 def compiled_mesh(settings: Settings, workers: DbtWorkers) -> Mesh:
     """The mesh from its compiled declarations; compiled first where they are stale."""
     try:
-        return compiled.load(settings, fresh=True)
+        return up_to_date(settings)
     except DeclarationError:
         found = declared(settings, workers)
         if found.faults:
             raise DeclarationError(found.faults) from None
         return compiled.load(settings, fresh=True)
+
+
+def up_to_date(settings: Settings) -> Mesh:
+    """The compiled mesh, where all of it is there and fresh. Raises DeclarationError."""
+    for domain in settings.domains:
+        if not manifest_path(settings, domain).is_file():
+            fault = Fault(f".levada/{domain}.msgpack", 0, "is missing", "run `levada compile`")
+            raise DeclarationError((fault,))
+    return compiled.load(settings, fresh=True)
 
 
 def static_faults(settings: Settings, workers: DbtWorkers, mesh: Mesh) -> tuple[Fault, ...]:
@@ -63,10 +72,14 @@ def static_faults(settings: Settings, workers: DbtWorkers, mesh: Mesh) -> tuple[
     as a column that nobody promises or a type that the contract does not say.
     """
     faults: list[Fault] = []
+    known = set(mesh.tables())
     for domain, products in itertools.groupby(mesh.products, key=lambda p: p.domain):
         own = [mart for product in products for mart in product.marts]
         read = {edge.upstream for mart in own for edge in mart.dependencies}
-        outside = [mesh.mart(t) for t in read if not t.is_source and t.domain != domain]
+        abroad = [t for t in read if not t.is_source and t.domain != domain]
+        if not set(abroad) <= known:
+            continue  # what it reads is broken, and told: nothing can be said of this domain yet
+        outside = [mesh.mart(t) for t in abroad]
         request = EmptyBuild(
             root=settings.root,
             project_dir=settings.root / "models" / domain,

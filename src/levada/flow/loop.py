@@ -17,9 +17,9 @@ from levada import publish as publishing
 from levada import sense as sensing
 from levada.flow.stages import Platform, Run, execute
 from levada.intervals import runs, within
-from levada.terms import Facts, Landing, Partition, Plan, Product, Span, Verdict
+from levada.terms import Facts, Landing, Partition, Plan, Product, Span, State, Verdict
 
-__all__ = ["Progress", "current_plan", "landed", "probe", "run_plan"]
+__all__ = ["Left", "Progress", "current_plan", "landed", "left_over", "probe", "run_plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,31 @@ def current_plan(
 def _known(facts: Facts, landing: Landing) -> bool:
     line = facts.line(landing.table, landing.partition)
     return line is not None and line.content == landing.content
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What could not be done, and why: it waits, is parked after a failed audit, or is held."""
+
+    product: str
+    partition: Partition
+    state: State
+    because: str
+
+
+def left_over(platform: Platform, products: Sequence[Product], span: Span) -> tuple[Left, ...]:
+    """What is not ready now, failed first."""
+    plan, facts = current_plan(platform, products, span)
+    now = platform.clock()
+    rests = planning.explain(platform.mesh, facts, now, products=products, span=span)
+    left = [Left(s.product, s.partition, State.WAITING, s.because) for s in plan.steps]
+    left += [
+        Left(rest.product, rest.partition, rest.readiness.state, rest.readiness.because)
+        for rest in rests
+        if rest.readiness.state is not State.READY
+    ]
+    order = (State.FAILED, State.HELD, State.IMPOSSIBLE, State.STALE, State.WAITING)
+    return tuple(sorted(left, key=lambda each: order.index(each.state)))
 
 
 def run_plan(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from levada import publish as publishing
 from levada import sense as sensing
@@ -159,7 +160,11 @@ def audit(platform: Platform, run: Run) -> Run:
         contents[mart.table] = platform.warehouse.contents(stage, contract, partitions)
     judged = reports(run.product, partitions, results, contents)
     rejected = platform.warehouse.rejects(stage)
-    return replace(run, stage=stage, reports=_with_rejects(run.product, judged, rejected))
+    return replace(
+        run,
+        stage=stage,
+        reports=_with_rejects(platform.settings.root, run.product, judged, rejected),
+    )
 
 
 def publish(platform: Platform, run: Run) -> Run:
@@ -224,7 +229,10 @@ def new_run_id() -> str:
 
 
 def _with_rejects(
-    product: Product, judged: Mapping[Partition, AuditReport], rejected: Sequence[Reject]
+    root: Path,
+    product: Product,
+    judged: Mapping[Partition, AuditReport],
+    rejected: Sequence[Reject],
 ) -> Mapping[Partition, AuditReport]:
     """A landed line that is no row at all never reaches the models; it fails the audit by name."""
     check = Check("landed_rows", "landed_rows", origin="built in", dimension="conformity")
@@ -232,13 +240,17 @@ def _with_rejects(
     found = dict(judged)
     for key, group in itertools.groupby(sorted(rejected, key=_slice_of), key=_slice_of):
         lines = list(group)
-        rows = tuple(f"{x.file}:{x.line}: {x.reason}" for x in lines[:5])
-        because = f"{len(lines)} landed line(s) are no rows: {rows[0]}"
+        rows = tuple(f"{_short(x.file, root)}:{x.line}: {x.reason}" for x in lines[:5])
+        because = f"{len(lines)} landed lines are no rows"
         result = CheckResult(check, table, Verdict.FAIL, str(len(lines)), because, len(lines), rows)
         for partition, report in judged.items():
             if key in ("", partition.key):
                 found[partition] = replace(found[partition], results=(*report.results, result))
     return found
+
+
+def _short(file: str, root: Path) -> str:
+    return file.removeprefix(f"{root}/")
 
 
 def _slice_of(reject: Reject) -> str:

@@ -223,6 +223,6 @@ def _connected(url: str) -> Iterator[Connection[Any]]:
     except psycopg.OperationalError as error:
         place = psycopg.conninfo.conninfo_to_dict(url)
         where = f"{place.get('host')}:{place.get('port', 5432)}"
-        raise Unavailable("PostgreSQL", where, str(error).strip().splitlines()[-1]) from None
+        raise Unavailable("PostgreSQL", where, str(error).strip().splitlines()[0]) from None
     with connection:
         yield connection
