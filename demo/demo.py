@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from rich.console import Console
@@ -180,7 +180,7 @@ def _live(settings: Settings, mesh: Mesh, credentials: postgres.Credentials) -> 
     source = iter(_arrivals(landing))
     recent = Span.days(LIVE[0] - timedelta(days=8), LIVE[1], mesh.zone)
     wanted = _wanted(mesh, recent)
-    begun = time.monotonic()
+    begun, started = time.monotonic(), opening.now()
     with opening.ledger(credentials, "levada_runner") as ledger, _bars() as bars:
         tasks = {p.id: bars.add_task(p.id, total=len(slices)) for p, slices in wanted}
         landing_task = bars.add_task("[dim]files landed", total=2 + 24 + 23)
@@ -196,10 +196,29 @@ def _live(settings: Settings, mesh: Mesh, credentials: postgres.Credentials) -> 
                 bars.update(tasks[product.id], completed=ready)
             missing = [key for key, state in judged.items() if state is not State.READY]
             landed = bars.tasks[-1].finished
-            if (landed and not missing) or time.monotonic() - begun > PATIENCE:
+            at_rest = landed and not missing and _at_rest(credentials, started)
+            if at_rest or time.monotonic() - begun > PATIENCE:
                 names = tuple(f"{product} {slice_}" for product, slice_ in missing)
                 return Arrived(len(judged) - len(missing), len(judged), names)
             time.sleep(1.0)
+
+
+def _at_rest(credentials: postgres.Credentials, started: datetime) -> bool:
+    """
+    Whether Airflow has looked and found nothing: no product's run is alive, and the reconciler
+    waits in a triggerer of this start.
+    """
+    import psycopg
+
+    with psycopg.connect(credentials.url("airflow", "airflow")) as connection:
+        row = connection.execute(
+            "select (select count(*) from dag_run where state in ('queued', 'running')"
+            " and dag_id <> 'levada.reconcile'),"
+            " (select count(*) from trigger t join job j on j.id = t.triggerer_id"
+            " where j.latest_heartbeat > %s and t.classpath like '%%ReconcileTrigger')",
+            (started,),
+        ).fetchone()
+    return row is not None and row[0] == 0 and row[1] > 0
 
 
 def _arrivals(landing: Path) -> Iterator[Path]:
@@ -307,7 +326,7 @@ def _where_next(address: str | None) -> None:
         "why is it (not) ready  .venv/bin/levada why company.daily_punctuality 2013-03-10"
     )
     console.print("the board            .venv/bin/levada status")
-    console.print("the documentation    docs/index.md, docs/tutorials/add-a-mart.md")
+    console.print("the documentation    docs/README.md, docs/tutorials/add-a-mart.md")
 
 
 if __name__ == "__main__":

@@ -163,11 +163,11 @@ def look_after(task: Task, platform: Platform) -> str:
         return ensure_run(task, platform.mesh.live_from)
     if not _is_dead(task, task.claim):
         return f"run {task.claim.run} is about it"
-    from levada.flow.stages import Run, _attempt
+    from levada.flow.stages import Run, failed_attempt
 
     before = platform.runner.facts((), [task.product.id]).attempts
     run = Run(task.claim.run, task.product, (task.step.partition,), (task.claim,), before=before)
-    died = _attempt(platform, run, task.claim, None, "its process ended and said nothing")
+    died = failed_attempt(platform, run, task.claim, None, "its process ended and said nothing")
     platform.runner.withhold([died])
     return f"run {task.claim.run} has died; it is tried again at {died.not_before:%H:%M:%S}Z"
 

@@ -84,7 +84,7 @@ def environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
             "task_instance_heartbeat_timeout": "60",
         },
         "triggerer": {"capacity": "4000", "max_trigger_to_select_per_loop": "500"},
-        "dag_processor": {"refresh_interval": "10", "min_file_process_interval": "15"},
+        "dag_processor": {"refresh_interval": "10", "min_file_process_interval": "30"},
         "usage_data_collection": {"enabled": "False"},
     }
     named = {

@@ -25,7 +25,7 @@ from levada.build import BuildRequest, BuildResult
 from levada.errors import ClaimLost, LandingMoved, LevadaError
 from levada.flow import stages
 from levada.flow.platform import now
-from levada.flow.stages import Platform, Run, _attempt, _heartbeat
+from levada.flow.stages import Platform, Run, failed_attempt, heartbeat
 from levada.ports import Relation, Stage
 from levada.terms import Attempt, Partition, Product, Severity, TableRef, Verdict
 from levada_sensors import connections
@@ -79,7 +79,7 @@ def build(root: Path, product_id: str, named: str, dag_run: tuple[str, str]) -> 
         product, partition = _target(platform, product_id, named)
         run = _claimed(platform, product, partition, claim_prefix(*dag_run))
         _log.info("builds %s %s as run %s", product, partition, run.id)
-        with _told(platform, run), _heartbeat(platform, run):
+        with _told(platform, run), heartbeat(platform, run):
             built = stages.build(platform, run)
             # Until `publish` begins, nobody renews the lease.
             platform.runner.renew(run.id, CLAIM_LIFETIME)
@@ -92,7 +92,7 @@ def publish(root: Path, product_id: str, named: str, built: Mapping[str, Any]) -
         product, partition = _target(platform, product_id, named)
         run = _run_of(platform, str(built["run"]), product, partition)
         run = replace(run, stage=_read(built["stage"], platform))
-        with _told(platform, run), _heartbeat(platform, run):
+        with _told(platform, run), heartbeat(platform, run):
             platform.publisher.renew(run.id, platform.settings.lease)
             run = stages.publish(platform, stages.audit(platform, run))
         _drop(platform, run)
@@ -148,7 +148,7 @@ def _told(platform: Platform, run: Run) -> Iterator[None]:
         _drop(platform, run)
         raise AirflowFailException(f"{run.product} {run.partitions[0]}: {error}") from error
     except (LevadaError, OSError) as error:
-        attempts = tuple(_attempt(platform, run, c, None, str(error)) for c in run.claims)
+        attempts = tuple(failed_attempt(platform, run, c, None, str(error)) for c in run.claims)
         platform.runner.withhold(attempts)
         _drop(platform, run)
         raise AirflowFailException(f"{run.product} {run.partitions[0]}: {error}") from error

@@ -645,7 +645,7 @@ def test_the_empty_build_finds_unpromised_columns_and_shapes_of_every_model(
     )
     faults = workers.empty_build("company", asked)
     assert [(f.path, f.line) for f in faults] == [
-        (carriers, 0),
+        (carriers, 2),
         ("models/company/models/aggregate/tails.sql", 2),
     ]
     assert faults[0].wrong == "column flights is promised as INTEGER but made as BIGINT"

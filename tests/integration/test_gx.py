@@ -147,6 +147,8 @@ def sql(
     return Check("rule", "sql", column, operator, threshold or (0.0,), arguments=arguments)
 
 
+COUNTING = "select count(*) from {object} where miles < 0"
+
 REFERENCE = (
     ("columns", ("tail",)),
     ("to", "fleet.planes@1"),
@@ -217,7 +219,11 @@ CASES: dict[str, tuple[Check, dict[str, Any], str]] = {
         "flight=0 (2 times)",
     ),
     "row count": (Check("rule", "rowCount", None, "mustBeLessThan", (6,)), {}, ""),
-    "a query": (sql("select count(*) from {object} where miles < 0"), {"miles": -1}, ""),
+    "a query": (
+        sql("select count(*) from {object} where miles < 0"),
+        {"miles": -1},
+        "flight=77, miles=-1.00",
+    ),
     "a query of a column": (
         sql("select max({property}) from {object} o", "mustBeLessOrEqualTo", 10, column="miles"),
         {"miles": 11},
@@ -226,7 +232,7 @@ CASES: dict[str, tuple[Check, dict[str, Any], str]] = {
     "a query with braces, colons and signs": (
         sql("select count(*) from {object} where tail like '{%:x$1' or {object}.tail = ':y'"),
         {"tail": ":y"},
-        "",
+        "tail=:y",
     ),
     "a query that says yes or no": (
         sql("select bool_and(miles > 0) from {object}", "mustBe", 1),
@@ -434,6 +440,121 @@ def test_no_partition_is_no_result(made: Made) -> None:
     assert GreatExpectations().audit(made.stage, contract(), []) == {}
 
 
+# The rows that a SQL rule counts
+
+COUNTED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "the rows themselves": (f"{COUNTING} and origin <> 'X'", ("miles=-1.00, origin=JFK",)),
+    "by another name": ("select count(*) as n from {object} o where o.miles < 0", ("miles=-1.00",)),
+    "by a number": ("select count(1) from {object} where miles < 0", ("miles=-1.00",)),
+    "of a self-join": (
+        (
+            "select count(*) from {object} a join {object} b using (flight)"
+            " where a.miles < 0 and b.tail = 'N1'"
+        ),
+        ("miles=-1.00, tail=N1",),
+    ),
+    "with a table that it joins": (
+        (
+            "select count(*) from {object} o left join fleet.planes p on p.tail = o.tail"
+            " where p.tail is null"
+        ),
+        ("tail=N9",),
+    ),
+    "without a partner": (
+        (
+            "select count(*) from {object} o where not exists"
+            " (select 1 from fleet.planes p where p.tail = o.tail)"
+        ),
+        ("tail=N9",),
+    ),
+    "of a table that it joins": (
+        "select count(*) from fleet.planes p join {object} o on o.tail = p.tail where o.miles < 0",
+        ("tail=N1, miles=-1.00",),
+    ),
+    "and a subquery": (
+        "select count(*) from {object} where miles < (select min(0) from {object} x)",
+        ("miles=-1.00",),
+    ),
+    "of a condition with or": (
+        "select count(*) from {object} where miles < 0 or origin is null",
+        ("miles=-1.00, origin=JFK",),
+    ),
+    "where the table has no row": (
+        (
+            "select count(*) from fleet.planes p left join (select 1 as one) x on false"
+            " left join {object} o on o.tail = p.tail and o.miles > 99 where o.tail is null"
+        ),
+        (),
+    ),
+    "in groups": ("select count(*) from {object} where miles < 0 group by origin", ()),
+    "that differ": ("select count(distinct flight) from {object} where miles < 0", ()),
+    "by a filter": ("select count(*) filter (miles < 0) from {object}", ()),
+    "in a subquery": ("select count(*) from (select * from {object} where miles < 0) x", ()),
+    "by a sum": ("select sum((miles < 0)::int) from {object}", ()),
+    "by a common table": (
+        "with a as (select * from {object}) select count(*) from {object} where miles < 0",
+        (),
+    ),
+    "under other names": ("select count(*) from {object} o(a, b, c, d, e) where e < 0", ()),
+}
+
+
+@pytest.mark.parametrize("case", COUNTED, ids=str)
+def test_a_failing_count_names_the_rows_that_it_counted(case: str, made: Made) -> None:
+    query, shown = COUNTED[case]
+    reads = (("reads", ("fleet.planes@1",)),)
+    check = Check("rule", "sql", arguments=(("query", query), *reads))
+    made.row(flight=70, miles=-1)
+    made.row(flight=71, tail="N9")
+    result = made.one(check)
+    assert result.verdict is F, result
+    assert len(result.rows) == len(shown)
+    for row, part in zip(result.rows, shown, strict=True):
+        assert row in (f"flight=70, {part}", f"flight=71, {part}")
+    assert result.count == (int(result.observed) if shown or "planes" in query else 0)
+
+
+def test_at_most_five_counted_rows_are_shown_and_all_are_counted(made: Made) -> None:
+    made.rows({"flight": 80 + n, "miles": -n} for n in range(1, 9))
+    result = made.one(sql(COUNTING))
+    assert (result.verdict, result.observed, result.count) == (F, "8", 8)
+    assert result.rows == tuple(f"flight={80 + n}, miles=-{n}.00" for n in range(1, 6))
+
+
+def test_a_count_that_is_too_low_shows_no_row_for_none_offends(made: Made) -> None:
+    rare = sql("select count(*) from {object} where miles > 0", "mustBeGreaterThan", 9)
+    assert (made.one(rare).verdict, made.one(rare).rows) == (F, ())
+    exact = sql("select count(*) from {object} where miles > 0", "mustBeBetween", 1, 4)
+    assert len(made.one(exact).rows) == 5
+
+
+def test_a_counted_row_is_found_by_its_key_and_its_line_before_all_else(tmp_path: Path) -> None:
+    named = ("carrier", "day", "source_file", "source_line", "a", "b", "c", "d", "e", "f")
+    table = replace(
+        contract(sql("select count(*) from {object} where f + e + d + c + b + a > 0")),
+        grain=Grain.WHOLE,
+        interval_column=None,
+        columns=tuple(
+            Column(name, "INTEGER", key_position=n if n < 2 else None)
+            for n, name in enumerate(named)
+        ),
+    )
+    made = Made(tmp_path / "stage.duckdb", fresh=False)
+    columns = ", ".join(f"{n} as {name}" for n, name in enumerate(named))
+    made.run(f"create table flights_v1 as select {columns}")
+    (result,) = GreatExpectations().audit(made.stage, table, [WHOLE])[WHOLE]
+    assert result.rows == ("carrier=0, day=1, source_file=2, source_line=3, f=9, e=8, d=7, c=6",)
+
+
+def test_rows_that_cannot_be_shown_leave_the_verdict_as_it_is(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.row(miles=-1)
+    monkeypatch.setattr("levada.adapters.gx.measures._text", lambda *_: "error('no text')")
+    result = made.one(sql(COUNTING))
+    assert (result.verdict, result.observed, result.count, result.rows) == (F, "1", 1, ())
+
+
 # Many partitions at once
 
 
@@ -465,6 +586,7 @@ def test_exactly_the_bad_partitions_of_a_batch_fail(
     assert set(failing) == {DAYS[7], DAYS[31]}
     assert {result.verdict for result in found.values()} == {P, F}
     assert all(result.count == (1 if shown else 0) for result in failing.values())
+    assert all(len(result.rows) == (1 if shown else 0) for result in failing.values())
 
 
 BATCH: dict[str, Callable[[], Check]] = {

@@ -26,6 +26,8 @@ _PLACEHOLDER = re.compile(r"\$?\{(\w+)\}")
 _TYPE = re.compile(r"[\w\s(),\[\]'\"]+")
 _OUTSIDE = frozenset({"getenv", "current_setting", "getvariable"})
 _WRITES = (exp.Insert, exp.Update, exp.Delete, exp.Create, exp.Drop, exp.Command, exp.Copy)
+_OF_A_COUNT = frozenset({"expressions", "from", "from_", "joins", "where"})
+"""The clauses of a query that counts rows and does nothing else with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Rule:
             if not isinstance(node, exp.Table):
                 return node
             alias = node.args.get("alias") or exp.TableAlias(this=exp.to_identifier(node.name))
-            if node.name == _OBJECT and not node.db:
+            if _is_object(node):
                 inner = sqlglot.parse_one(rows, dialect="duckdb")
                 return exp.Subquery(this=inner, alias=alias, joins=node.args.get("joins"))
             if node.db:
@@ -59,6 +61,67 @@ class Rule:
             return node
 
         return self.query.copy().transform(placed).sql(dialect="duckdb")
+
+    @property
+    def counted(self) -> str | None:
+        """
+        The name of `{object}` in a rule that counts its rows and does nothing else, or None.
+
+        >>> parse("select count(*) from {object} o where o.delay < 0").counted
+        'o'
+        >>> parse("select count(distinct carrier) from {object}").counted
+        """
+        said = {clause for clause, value in self.query.args.items() if value}
+        count = self.query.selects[0].unalias()
+        if said - _OF_A_COUNT or not isinstance(count, exp.Count):
+            return None
+        if not isinstance(count.this, exp.Star | exp.Literal | None):
+            return None
+        for table in self.query.find_all(exp.Table):
+            own = isinstance(table.parent, exp.From | exp.Join)
+            if own and table.parent_select is self.query and _is_object(table):
+                # Names of its own for the columns would hide which of them are shown.
+                return None if table.alias_column_names else table.alias_or_name
+        return None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """
+        The names that may be columns of `{object}`, in the order of the query.
+
+        >>> parse("select count(*) from {object} o join fleet.planes p using (tail)"
+        ...       " where o.seats <> p.seats and p.year > 2000 and miles > 0").columns
+        ('tail', 'seats', 'miles')
+        """
+        own = {""}
+        own |= {
+            table.alias_or_name for table in self.query.find_all(exp.Table) if _is_object(table)
+        }
+        found = [
+            name.name
+            for join in self.query.find_all(exp.Join)
+            for name in join.args.get("using") or ()
+        ]
+        found += [
+            column.name
+            for column in self.query.find_all(exp.Column, bfs=False)
+            if column.table in own
+        ]
+        return tuple(dict.fromkeys(found))
+
+    def listed(self, shown: str, where: str, rows: str, relation: Callable[[TableRef], str]) -> str:
+        """
+        The rows that a counting rule counts, each `shown` by an expression, where also this holds.
+
+        >>> rule = parse("select count(*) from {object} where delay < 0 or delay is null")
+        >>> rule.listed("flight", "here", "select * from staged", str).partition(" WHERE ")[2]
+        '(delay < 0 OR delay IS NULL) AND here'
+        """
+        query = self.query.copy()
+        query.set("expressions", [])
+        query = query.select(f"{shown} AS shown", dialect="duckdb", copy=False)
+        query = query.where(where, dialect="duckdb", copy=False)
+        return Rule(query, self.reads).sql(rows, relation)
 
 
 def parse(query: str, column: str | None = None) -> Rule:
@@ -106,6 +169,10 @@ def _filled(query: str, column: str | None) -> str:
     return _PLACEHOLDER.sub(fill, query)
 
 
+def _is_object(table: exp.Table) -> bool:
+    return table.name == _OBJECT and not table.db
+
+
 def _tables(select: exp.Select) -> tuple[TableRef, ...]:
     local = {cte.alias_or_name.lower() for cte in select.find_all(exp.CTE)}
     seen = False
@@ -115,7 +182,7 @@ def _tables(select: exp.Select) -> tuple[TableRef, ...]:
             if not isinstance(table.this, exp.GenerateSeries):
                 shown = table.this.sql(dialect="duckdb")
                 raise ValueError(f"the query reads {shown}: a rule reads {{object}} and inputs")
-        elif table.name == _OBJECT and not table.db:
+        elif _is_object(table):
             seen = True
         elif not table.db and table.name.lower() in local:
             continue

@@ -56,7 +56,19 @@ from levada.terms import (
     Verdict,
 )
 
-__all__ = ["STAGES", "Platform", "Run", "audit", "build", "execute", "publish", "sense"]
+__all__ = [
+    "STAGES",
+    "Platform",
+    "Run",
+    "audit",
+    "build",
+    "execute",
+    "failed_attempt",
+    "heartbeat",
+    "new_run_id",
+    "publish",
+    "sense",
+]
 
 _FIRST_WAIT, _LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=5)
 """After an attempt that could not be told: how long until the next, doubling."""
@@ -173,7 +185,7 @@ def publish(platform: Platform, run: Run) -> Run:
         raise ValueError("publish needs a stage")
     now = platform.clock()
     failing = [c for c in run.claims if not run.reports[c.partition].verdict.publishes]
-    attempts = tuple(_attempt(platform, run, c, run.reports[c.partition]) for c in failing)
+    attempts = tuple(failed_attempt(platform, run, c, run.reports[c.partition]) for c in failing)
     if attempts:
         platform.publisher.withhold(attempts)
     lines = tuple(
@@ -203,7 +215,7 @@ def execute(platform: Platform, product: Product, partitions: Sequence[Partition
     run = Run(new_run_id(), product, tuple(partitions))
     try:
         run = sense(platform, run)
-        with _heartbeat(platform, run):
+        with heartbeat(platform, run):
             for stage in STAGES[1:]:
                 if run.over:
                     break
@@ -214,7 +226,7 @@ def execute(platform: Platform, product: Product, partitions: Sequence[Partition
         if len(run.claims) > 1:
             platform.runner.release(run.id, [c.partition for c in run.claims], str(error))
             return replace(run, over=True, split=True)
-        attempts = tuple(_attempt(platform, run, c, None, str(error)) for c in run.claims)
+        attempts = tuple(failed_attempt(platform, run, c, None, str(error)) for c in run.claims)
         platform.runner.withhold(attempts)
         run = replace(run, attempts=attempts, over=True)
     finally:
@@ -317,7 +329,7 @@ def _lines(run: Run, claim: Claim, report: AuditReport, now: datetime) -> Iterat
         )
 
 
-def _attempt(
+def failed_attempt(
     platform: Platform, run: Run, claim: Claim, report: AuditReport | None, error: str = ""
 ) -> Attempt:
     """What is recorded of a claim that does not publish: its audit failed, or was never told."""
@@ -345,7 +357,7 @@ def _attempt(
 
 
 @contextmanager
-def _heartbeat(platform: Platform, run: Run) -> Iterator[None]:
+def heartbeat(platform: Platform, run: Run) -> Iterator[None]:
     """Keep the run's lease alive while its process lives."""
     stop = threading.Event()
     lease = platform.settings.lease
@@ -354,8 +366,10 @@ def _heartbeat(platform: Platform, run: Run) -> Iterator[None]:
         while not stop.wait(lease.total_seconds() / 3):
             try:
                 platform.runner.renew(run.id, lease)
+            except ClaimLost:
+                return  # publish finds out under the locks
             except LevadaError:
-                return  # the claim is lost, or the ledger away: publish finds out under the locks
+                continue  # the ledger is away: the lease may outlive that
 
     thread = threading.Thread(target=beat, name=f"lease {run.id}", daemon=True)
     if run.claims:

@@ -15,8 +15,8 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from levada.adapters.gx import measures
@@ -192,6 +192,8 @@ class _Audit:
         self._measure([check for check in measured if check not in shape], everything)
         for check in measured:
             self._reconcile(check, native_failed=failed.get(check.id, False))
+        for check in measured:
+            self._sample(check)
         missing = unknown(self.contract, "the check did not run")
         return {
             partition: tuple(self.found.get((m.check.id, number), m) for m in missing)
@@ -305,6 +307,29 @@ class _Audit:
         if native_failed and not shown and check.metric != "duplicateValues":
             because = "it fails over all partitions and passes in each of them"
             self._all(check, numbers, Verdict.UNKNOWN, because)
+
+    def _sample(self, check: Check) -> None:
+        """
+        Name rows that a failing SQL rule counted. The verdict stands, whatever becomes of this.
+
+        It runs after every verdict was told. A rule that fails because too few rows were counted
+        has none that offends.
+        """
+        failing = {
+            number: result
+            for number in range(len(self.partitions))
+            if check.metric == "sql"
+            and (result := self.found[check.id, number]).verdict is Verdict.FAIL
+            and measures.too_many(check, result.count)
+        }
+        if not failing:
+            return
+        with suppress(Exception):
+            sql = measures.samples(check, self.contract, self._related)
+            self._narrow(list(failing))
+            for number, shown in self.connection.execute(sql).fetchall():
+                result = failing[number]
+                self.found[check.id, number] = replace(result, rows=tuple(shown or ()))
 
     def _validate(self, view: str, suite: Mapping[str, Any], result_format: str) -> dict[str, Any]:
         """Run expectations over a view; the results by the keys of the suite."""

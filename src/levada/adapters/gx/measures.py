@@ -19,11 +19,15 @@ from levada.intervals import bounds, windows
 from levada.ports import Relation
 from levada.terms import Check, Contract, Grain, Partition, TableRef
 
-__all__ = ["PART", "holds", "inside", "measure", "parts", "rows", "sentence"]
+__all__ = ["PART", "holds", "inside", "measure", "parts", "rows", "samples", "sentence", "too_many"]
 
 PART = "levada_part"
 _SAMPLES = 5
 _SHOWN = 6
+_SHOWN_OF_A_RULE = 8
+_KEY_OF_A_RULE = 4
+_ORIGIN = ("source_file", "source_line")
+"""Columns by which a landed row is found in its file, where a table has them."""
 
 
 def holds(check: Check, value: str) -> str:
@@ -204,9 +208,48 @@ def _repeated(check: Check, columns: Sequence[str], *, or_null: bool = False) ->
 def _query(check: Check, related: Callable[[TableRef], str]) -> str:
     rule = sqlrule.parse(str(argument(check, "query")), check.column)
     own = f"select * exclude ({PART}) from levada_rows where {PART} = levada_p.part"
+    number = f"nullif(cast(({rule.sql(own, related)}) as double), 'nan')"
+    counted = "cast(value as bigint)" if rule.counted is not None else "0"
     return (
-        f"select levada_p.part, nullif(cast(({rule.sql(own, related)}) as double), 'nan') as value,"
-        " 0 as n, NULL::varchar[] as samples from levada_parts levada_p"
+        f"select part, value, {counted} as n, NULL::varchar[] as samples"
+        f" from (select levada_p.part, {number} as value from levada_parts levada_p) q"
+    )
+
+
+def too_many(check: Check, count: int) -> bool:
+    """
+    Whether a count that breaks its check is over its limit; of too few rows none offends.
+
+    >>> check = Check("a", "sql", operator="mustBeBetween", threshold=(2, 5))
+    >>> too_many(check, 6), too_many(check, 1)
+    (True, False)
+    """
+    return count > 0 and check.operator != "mustBeGreaterThan" and count >= check.threshold[0]
+
+
+def samples(check: Check, contract: Contract, related: Callable[[TableRef], str]) -> str:
+    """
+    The SQL that gives, for each partition, some of the rows that a SQL rule counts, as text.
+
+    Raises ValueError for a rule that does not simply count rows of its table.
+    """
+    rule = sqlrule.parse(str(argument(check, "query")), check.column)
+    if rule.counted is None:
+        raise ValueError(f"{check.id} does not count rows")
+    row = quoted(rule.counted)
+    names = {column.name.lower(): column.name for column in contract.columns}
+    first = [*contract.key[:_KEY_OF_A_RULE], *(name for name in _ORIGIN if name in names)]
+    named = [names[name.lower()] for name in rule.columns if name.lower() in names]
+    wanted = list(dict.fromkeys((*first, *named))) or list(names.values())
+    listed = rule.listed(
+        _text(wanted[:_SHOWN_OF_A_RULE], row),
+        f"{row}.{PART} is not null",  # of an outer join there may be no row of the table to show
+        f"select * from levada_rows where {PART} = levada_p.part",
+        related,
+    )
+    return (
+        f"select levada_p.part, (select min(shown, {_SAMPLES}) from (select distinct shown from"
+        f" ({listed}) l) d) from levada_parts levada_p"
     )
 
 
