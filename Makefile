@@ -53,4 +53,8 @@ demo: $(READY)   ## history by `levada run`, two live days in real Airflow; KEEP
 	$(BIN)/python demo/demo.py
 
 prove: $(READY)  ## the long suites whole: the crash matrix, histories; seeds and counts
-	$(BIN)/python -m pytest -s -m "prove or not prove" tests
+	@git log -1 --format="commit %h of %cs"
+	$(BIN)/python -m pytest -v -s -m "prove or not prove" tests/unit/test_histories.py \
+		tests/faults/test_killed_runs.py tests/faults/test_races.py \
+		tests/faults/test_databases_away.py \
+		tests/integration/test_ledger_tail.py

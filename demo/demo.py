@@ -302,6 +302,25 @@ def _show(
     for name, seconds in [*timing.parts, ("in all", sum(s for _, s in timing.parts))]:
         times.add_row(name, f"{seconds:.0f}")
     console.print(times)
+    tasks = Table(title="Airflow's tasks, on average", box=None)
+    for name in ("task", "runs", "s"):
+        tasks.add_column(name, justify="left" if name == "task" else "right")
+    for task, runs, seconds in _tasks(credentials):
+        tasks.add_row(task, str(runs), f"{seconds:.1f}")
+    console.print(tasks)
+
+
+def _tasks(credentials: postgres.Credentials) -> list[tuple[str, int, float]]:
+    """How long the worker tasks of product DAGs took; a waiting sensor has no worker."""
+    import psycopg
+
+    with psycopg.connect(credentials.url("airflow", "airflow")) as connection:
+        rows = connection.execute(
+            "select task_id, count(*), avg(duration) from task_instance"
+            " where dag_id <> 'levada.reconcile' and task_id <> 'sense' and state = 'success'"
+            " group by task_id order by task_id"
+        ).fetchall()
+    return [(str(task), int(runs), float(seconds)) for task, runs, seconds in rows]
 
 
 def _prove(before: Count, after: Count, arrived: Arrived) -> None:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from levada.errors import DeclarationError, Fault
 from levada.terms import Span
 
-__all__ = ["Settings", "duration", "find_root", "nearest", "read_settings"]
+__all__ = ["Settings", "duration", "find_root", "look", "nearest", "read_settings"]
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _KEYS = {
@@ -87,6 +87,14 @@ def find_root(start: Path | None = None) -> Path:
 
 def read_settings(root: Path) -> Settings:
     """Read `levada.yaml` of this folder. Raises DeclarationError with every fault at once."""
+    settings, faults = look(root)
+    if faults or settings is None:
+        raise DeclarationError(faults)
+    return settings
+
+
+def look(root: Path) -> tuple[Settings | None, tuple[Fault, ...]]:
+    """The settings, as far as they can be read, and every fault of `levada.yaml`."""
     import yaml
 
     path = root / "levada.yaml"
@@ -95,19 +103,16 @@ def read_settings(root: Path) -> Settings:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data: Any = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - keeps dates as strings
     except OSError as error:
-        raise DeclarationError((Fault("levada.yaml", 0, f"cannot be read: {error}"),)) from error
+        return None, (Fault("levada.yaml", 0, f"cannot be read: {error}"),)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 0
-        raise DeclarationError((Fault("levada.yaml", line, f"is no YAML: {error}"),)) from error
+        return None, (Fault("levada.yaml", line, f"is no YAML: {error}"),)
     if not isinstance(data, dict):
-        raise DeclarationError((Fault("levada.yaml", 1, "is empty", "see reference/declarations"),))
+        return None, (Fault("levada.yaml", 1, "is empty", "see docs/reference/declarations.md"),)
     reading = _Reading(dict(_lines(node)))
     reading.keys(data)
-    settings = reading.settings(root, data)
-    if reading.faults or settings is None:
-        raise DeclarationError(reading.faults)
-    return settings
+    return reading.settings(root, data), tuple(reading.faults)
 
 
 class _Reading:

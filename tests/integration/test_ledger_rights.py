@@ -114,7 +114,7 @@ def test_every_role_reads_every_view(ledgers: Any, role: str) -> None:
     views = "positions changes entries landings publications attempts claims intents steps"
     with psycopg.connect(ledgers.url(role)) as connection:
         for view in f"{views} contracts approvals".split():
-            connection.execute(f"select * from ledger.{view}")
+            assert connection.execute(f"select * from ledger.{view}").description
 
 
 def test_an_entry_names_the_role_that_wrote_it(ledgers: Any) -> None:

@@ -92,7 +92,8 @@ def begin(
 def _home() -> Path:
     """The folder of the program, which is started on first use and ends with us."""
     home = Path(tempfile.mkdtemp(prefix="levada-warm-"))
-    environment = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "PYTHONPATH": str(_HERE)}
+    places = os.pathsep.join(filter(None, (str(_HERE), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "PYTHONPATH": places}
     with (home / "log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", "import warm; warm.program()", str(home / "socket")],

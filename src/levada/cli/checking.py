@@ -8,18 +8,21 @@ from pathlib import Path
 from levada.cli import output
 from levada.declare import Declared
 from levada.errors import DeclarationError, Fault
-from levada.settings import Settings, find_root, read_settings
+from levada.settings import Settings, find_root, look, read_settings
 
 __all__ = ["check", "compile_"]
 
 
 def check(project: Path | None, *, domains: Sequence[str], as_json: bool) -> int:
     """Every fault of every file; 2 if there is one."""
+    found: Declared | None = None
     try:
-        settings = read_settings(find_root(project))
-        found, faults = _look(settings, deep=True)
+        settings, faults = look(find_root(project))
+        if settings is not None:
+            found, others = _look(settings, deep=True)
+            faults = tuple(sorted({*faults, *others}))
     except DeclarationError as error:
-        faults, found = error.faults, None
+        faults = error.faults
     if domains:
         prefixes = tuple(f"{kind}/{d}/" for kind in ("contracts", "models") for d in domains)
         faults = tuple(f for f in faults if f.path.startswith((*prefixes, "levada.yaml")))

@@ -107,6 +107,7 @@ def run_plan(
 
     What another run holds is waited for: it publishes, or its lease runs out and is taken over.
     """
+    _sweep(platform)
     made: list[Run] = []
     tried: set[tuple[str, Partition, str]] = set()
     while True:
@@ -124,6 +125,13 @@ def run_plan(
             return tuple(made)
         wait = (min(until) - platform.clock()).total_seconds()
         time.sleep(min(max(wait, 0.1), 1.0))
+
+
+def _sweep(platform: Platform) -> None:
+    """Remove what runs that died have left in the stages."""
+    claims = platform.runner.facts((), [p.id for p in platform.mesh.products]).claims.values()
+    intents = platform.runner.intents()
+    platform.warehouse.sweep({c.run for c in claims} | {i.run for i in intents})
 
 
 def _round(

@@ -341,6 +341,9 @@ def failed_attempt(
     results = report.offending if report else ()
     blocking = [r for r in results if r.check.severity is Severity.BLOCKING]
     named = ", ".join(f"{r.check.id} of {r.table}" for r in blocking)
+    causes = {r.because for r in blocking}
+    if verdict is Verdict.UNKNOWN and len(causes) == 1:
+        named = causes.pop()  # one cause, however many checks it stopped
     wait = min(_FIRST_WAIT * 2 ** min(tries, 10), _LONGEST_WAIT)
     return Attempt(
         product=run.product.id,
