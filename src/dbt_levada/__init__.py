@@ -35,7 +35,13 @@ class Promise:
 
     table: TableRef
     status: str
+    path: str
     retires: datetime | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether other domains may read the table: a draft is no promise yet."""
+        return self.status in _PROMISED
 
 
 def find_mesh(start: Path) -> Path | None:
@@ -46,12 +52,12 @@ def find_mesh(start: Path) -> Path | None:
 
 
 def promises(root: Path) -> tuple[Promise, ...]:
-    """What the contracts of a mesh promise: those that are active or deprecated."""
-    found = (_promise(path) for path in sorted(root.glob("contracts/*/*.odcs.yaml")))
-    return tuple(promise for promise in found if promise and promise.status in _PROMISED)
+    """What the contracts of a mesh say that can be read, whether it holds or not."""
+    found = (_promise(path, root) for path in sorted(root.glob("contracts/*/*.odcs.yaml")))
+    return tuple(promise for promise in found if promise)
 
 
-def _promise(path: Path) -> Promise | None:
+def _promise(path: Path, root: Path) -> Promise | None:
     import yaml
 
     try:
@@ -61,7 +67,8 @@ def _promise(path: Path) -> Promise | None:
         table = TableRef(str(document["domain"]), str(document["schema"][0]["name"]), major)
     except (OSError, yaml.YAMLError, KeyError, IndexError, TypeError, ValueError):
         return None
-    return Promise(table, str(document.get("status", "active")), _retirement(document))
+    status, shown = str(document.get("status", "active")), path.relative_to(root).as_posix()
+    return Promise(table, status, shown, _retirement(document))
 
 
 def _retirement(document: Mapping[str, Any]) -> datetime | None:
@@ -124,8 +131,9 @@ class LevadaPlugin(dbtPlugin):  # type: ignore[misc,unused-ignore]
             nodes.add_model(model)
         root = find_mesh(_project_dir())
         if root is not None:
-            others = tuple(p for p in promises(root) if p.table.domain != self.project_name)
-            for model in _models(others):
+            own = self.project_name
+            others = (p for p in promises(root) if p.holds and p.table.domain != own)
+            for model in _models(tuple(others)):
                 nodes.add_model(model)
         return nodes
 

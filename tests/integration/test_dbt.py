@@ -269,8 +269,9 @@ def test_every_unpromised_table_is_a_fault_with_its_line(workers: DbtWorkers, me
         " promised is operations.flights@1"
     )
     assert told[1] == (
-        f"{folder}/b.sql:1: model b reads operations.rumours, {nobody};"
-        " its domain must give it a contract"
+        f"{folder}/b.sql:1: model b reads operations.rumours,"
+        " whose contract contracts/operations/rumours.v1.odcs.yaml is draft;"
+        " its domain must make it active"
     )
     assert told[2] == (
         f"{folder}/b.sql:2: model b reads operations.flights@9, {nobody};"
@@ -282,6 +283,57 @@ def test_every_unpromised_table_is_a_fault_with_its_line(workers: DbtWorkers, me
     )
     assert len(told) == 4
     assert project.model("model.company.a").externals == ()
+
+
+# A status, the version that is read, and what is said beside the contract's file.
+WITHHELD = {
+    "a draft": ("draft", "", "operations.rumours", "its domain must make it active"),
+    "a draft by its version": (
+        "draft",
+        ", v=1",
+        "operations.rumours@1",
+        "its domain must make it active",
+    ),
+    "what is withdrawn": ("retired", "", "operations.rumours", "its domain has withdrawn it"),
+    "a status nobody knows": ("activ", "", "operations.rumours", "its status must be active"),
+}
+
+
+@pytest.mark.parametrize("case", WITHHELD, ids=str)
+def test_a_table_whose_contract_does_not_hold_is_told_with_its_file(
+    case: str, workers: DbtWorkers, mesh: Path
+) -> None:
+    status, version, table, right = WITHHELD[case]
+    rumours = "contracts/operations/rumours.v1.odcs.yaml"
+    write(
+        mesh,
+        {
+            rumours: FILES[rumours].replace("draft", status),
+            "models/company/models/aggregate/a.sql": (
+                f"select * from {{{{ ref('operations', 'rumours'{version}) }}}}"
+            ),
+        },
+    )
+    (fault,) = parse(workers, mesh, "company").faults
+    assert fault.wrong == f"model a reads {table}, whose contract {rumours} is {status}"
+    assert fault.right == right
+
+
+def test_a_withheld_major_names_the_majors_that_hold(workers: DbtWorkers, mesh: Path) -> None:
+    flights = FILES["contracts/operations/flights.v1.odcs.yaml"]
+    draft = flights.replace("1.2.0", "2.0.0").replace("active", "draft")
+    write(
+        mesh,
+        {
+            "contracts/operations/flights.v2.odcs.yaml": draft,
+            "models/company/models/aggregate/a.sql": (
+                "select * from {{ ref('operations', 'flights', v=2) }}"
+            ),
+        },
+    )
+    (fault,) = parse(workers, mesh, "company").faults
+    assert fault.wrong.endswith("whose contract contracts/operations/flights.v2.odcs.yaml is draft")
+    assert fault.right == "promised is operations.flights@1"
 
 
 def test_a_one_argument_ref_that_lands_in_another_domain_is_a_fault(
@@ -308,6 +360,80 @@ def test_broken_jinja_and_broken_yaml_are_faults_with_path_and_line(
     (fault,) = parse(workers, mesh, "company").faults
     assert fault.path == "models/company/models/m.yml"
     assert fault.line > 0
+
+
+_INGEST = "models/operations/models/ingest"
+_FLIGHTS = "models:\n  - name: late\n  - name: flights\n    "
+
+# A file, its text, and the fault: line and words.
+SHAPES = {
+    "columns that are no list": (
+        f"{_INGEST}/flights.yml",
+        f"{_FLIGHTS}columns: {{carrier: text}}\n",
+        4,
+        'model flights: columns is {"carrier": "text"}; write a list, like [{name: ...}]',
+    ),
+    "a type that is a list": (
+        f"{_INGEST}/flights.yml",
+        f"{_FLIGHTS}columns:\n      - name: carrier\n        data_type: [text]\n",
+        6,
+        'model flights: columns[0].data_type is ["text"]; write text',
+    ),
+    "a column without a name": (
+        f"{_INGEST}/flights.yml",
+        f"{_FLIGHTS}columns:\n      - {{nmae: carrier}}\n",
+        5,
+        "model flights: columns[0] lacks 'name'; write name:",
+    ),
+    "a config whose file dbt does not tell": (
+        f"{_INGEST}/flights.yml",
+        f"{_FLIGHTS}config:\n      materialized: [table]\n",
+        5,
+        'materialized is ["table"]; write text',
+    ),
+    "a config of the SQL": (
+        f"{_INGEST}/flights.sql",
+        "select 1 as x\n{{ config(enabled='perhaps') }}\n",
+        2,
+        'enabled is "perhaps"; write true or false',
+    ),
+    "the columns of a source": (
+        f"{_INGEST}/landing.yml",
+        "sources:\n  - name: landing\n    tables:\n      - {name: flights, columns: [day]}\n",
+        4,
+        'tables[0].columns[0] is "day"; write keys with values, like {name: ...}',
+    ),
+    "a key of the project": (
+        "models/operations/dbt_project.yml",
+        "name: operations\nmodel_paths: [models]\n",
+        2,
+        "unknown key 'model_paths'; did you mean 'model-paths'?",
+    ),
+    "a value of the project": (
+        "models/operations/dbt_project.yml",
+        "name: operations\nmodel-paths: models\n",
+        2,
+        'model-paths is "models"; write a list',
+    ),
+    "a value that dbt refuses late": (
+        f"{_INGEST}/flights.yml",
+        f"{_FLIGHTS}config: {{persist_docs: true}}\n",
+        0,
+        "persist_docs is True, which dbt does not read",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SHAPES, ids=str)
+def test_a_value_of_the_wrong_shape_is_told_on_its_line_in_plain_words(
+    case: str, workers: DbtWorkers, mesh: Path
+) -> None:
+    path, text, line, words = SHAPES[case]
+    write(mesh, {path: text})
+    (fault,) = parse(workers, mesh, "operations").faults
+    assert str(fault).endswith(words)
+    assert fault.line == line
+    assert fault.path == (path if line else "models/operations/dbt_project.yml")
 
 
 def test_the_code_of_a_model_follows_what_it_reaches_and_nothing_else(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from levada.adapters import odcs
+from levada.adapters.odcs.document import read as read_yaml
 from levada.audit import BUILT_IN, reads
 from levada.errors import DeclarationError, Fault
 from levada.terms import Check, Contract, Grain, Severity, TableRef
@@ -217,7 +222,7 @@ CASES = {
         "did you mean 'purpose'?",
     ),
     "a key said twice": ("status: active", "status: active\nstatus: draft", "said twice"),
-    "a wrong type": ("required: true}", "required: maybe}", "write a boolean"),
+    "a wrong type": ("required: true}", "required: maybe}", "write true or false"),
     "no such status": ("status: active", "status: activ", "did you mean 'active'?"),
     "a version that is not semantic": ("version: 1.2.0", "version: 1.2.x", "not semantic"),
     "major nought": ("version: 1.2.0", "version: 0.2.0", "major 0 promises nothing"),
@@ -346,6 +351,153 @@ def test_all_faults_of_a_file_come_at_once(tmp_path: Path) -> None:
     text = GOOD.replace("value: day", "value: dya").replace("DOUBLE", "DOUBEL")
     text = text.replace("status: active", "status: on")
     assert len(faults(tmp_path, text)) == 3
+
+
+# Faults that the schema finds, and the one beside them that only reading on can find.
+BESIDE = {
+    "a metric": ("rowCount", "rowCuont", "did you mean 'rowCount'?"),
+    "a status": ("status: active", "status: 3", "status is 3"),
+    "a version": ("version: 1.2.0", "version: 1.2", "write three numbers, like 1.0.0"),
+    "an api version": ("v3.2.0", "v4", "'v4' is not read"),
+    "no api version": ("apiVersion: v3.2.0\n", "", "apiVersion is missing"),
+    "a description": ("{purpose: Every flight out of New York.}", "Flights", "{purpose: ...}"),
+    "an owner": (TEAM, "team: ops\n", "{name: ...}"),
+    "a custom property": (
+        "{property: zone, value: America/New_York}",
+        "America/New_York",
+        "{property: grain, value: day}",
+    ),
+    "a column": ("{name: distance, physicalType: DOUBLE}", "distance", "{name: ..."),
+    "a column's flag": ("required: true}", "required: maybe}", "write true or false"),
+    "a column's rule": (KNOWN, "known", "metric: rowCount"),
+    "a rule's kind": ("type: sql,", "type: sqll,", "did you mean 'sql'?"),
+    "a rule without a metric": (KNOWN, "{id: known, mustBe: 0}", "lacks 'metric'"),
+    "a reference": ("{to: fleet.planes.tailnum}", "fleet.planes", "{to: domain.table.column}"),
+    "a list of values": ("{value: JFK}, {value: LGA}", "JFK", "write keys with values"),
+}
+
+
+@pytest.mark.parametrize("case", BESIDE, ids=str)
+def test_a_fault_of_the_schema_hides_no_other_fault(case: str, tmp_path: Path) -> None:
+    old, new, words = BESIDE[case]
+    wrong = GOOD.replace("{property: grain,", "{property: grian,")
+    wrong = wrong.replace("primaryKeyPosition: 2}", "primaryKeyPosition: 1}")
+    wrong = wrong.replace(
+        "{type: text, description: Cancelled flights stay.}",
+        "{id: one, metric: duplicateValues, mustBe: 0, severity: errr,"
+        " arguments: {properties: [carrier]}}",
+    )
+    others = {fault.wrong for fault in faults(tmp_path, wrong)}
+    assert len(others) == 4, others
+    assert wrong.count(old) >= 1, "the case changes nothing"
+    found = faults(tmp_path, wrong.replace(old, new, 1))
+    told = [fault for fault in found if words in f"{fault.wrong}; {fault.right}"]
+    assert told, [str(fault) for fault in found]
+    more = {fault.wrong for fault in found} - {fault.wrong for fault in told}
+    if case == "a custom property":  # it might be the grain
+        others -= {"the grain is missing"}
+    assert more == others
+
+
+def test_a_check_that_cannot_run_is_told_beside_other_faults(tmp_path: Path) -> None:
+    text = GOOD.replace("sum(distance)", "sum(distanse)").replace("status: active", "status: on")
+    status, check = faults(tmp_path, text)
+    assert "status is 'on'" in status.wrong
+    assert "'flown' cannot run" in check.wrong
+    both = faults(tmp_path, text.replace("rowCount", "rowCuont"))
+    assert {status, check} < set(both)
+    assert len(both) == 3
+
+
+def test_what_hangs_on_a_value_that_cannot_be_read_is_no_fault(tmp_path: Path) -> None:
+    (fault,) = faults(tmp_path, GOOD.replace("{name: scheduled_at,", "{name: [scheduled_at],"))
+    assert fault.wrong == 'schema[0].properties[2].name is ["scheduled_at"]'
+    start = GOOD.index("    properties:")
+    (fault,) = faults(tmp_path, GOOD[:start] + "    properties: {carrier: VARCHAR}\n")
+    assert fault.right == "write a list, like [{name: ..., physicalType: ...}]"
+    (fault,) = faults(tmp_path, GOOD[:start])
+    assert fault.wrong == "no column is promised"
+
+
+def test_two_contracts_share_no_id_even_if_one_has_other_faults(tmp_path: Path) -> None:
+    write(tmp_path, PLANES, "fleet/planes.v1.odcs.yaml")
+    other = PLANES.replace("name: planes", "name: zeppelins").replace("kind: DataC", "kind: C")
+    write(tmp_path, other, "fleet/zeppelins.v1.odcs.yaml")
+    contracts, found = odcs.read_contracts(tmp_path)
+    assert [contract.table.name for contract in contracts] == ["planes"]
+    assert [fault.line for fault in found] == [2, 3]
+
+
+def test_a_major_without_a_readable_version_may_share_the_id_of_its_table(tmp_path: Path) -> None:
+    write(tmp_path, PLANES, "fleet/planes.v1.odcs.yaml")
+    write(tmp_path, PLANES.replace("1.0.0", "two"), "fleet/planes.v2.odcs.yaml")
+    _, (fault,) = odcs.read_contracts(tmp_path)
+    assert "not semantic" in fault.wrong
+
+
+def places(value: object, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    if at:
+        yield at
+    if isinstance(value, dict | list):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(each, (*at, key))
+
+
+def test_whatever_stands_anywhere_is_a_fault_or_a_contract_and_never_an_error(
+    tmp_path: Path,
+) -> None:
+    found, _ = read_yaml("a.yaml", GOOD)
+    assert found is not None
+    odd: tuple[object, ...] = (None, 3, -1.5, True, "x", "", [], {}, [3], ["x"], {"x": 1}, "gone")
+    for number, place in enumerate(places(found.value)):
+        value = copy.deepcopy(found.value)
+        holder: Any = value
+        for step in place[:-1]:
+            holder = holder[step]
+        new = odd[number * 5 % len(odd)]
+        holder[place[-1]] = new
+        if new == "gone":
+            del holder[place[-1]]
+        for fault in faults(tmp_path, json.dumps(value)):
+            said = f"{place} {new!r}: {fault.wrong}; {fault.right}"
+            technical = (
+                r"Items|Length is|schemas|NoneType|an? (object|array)\b|is not valid|None is"
+            )
+            assert not re.search(technical, said)
+
+
+# What is written instead of what, and what is right.
+HUMAN = {
+    "words for keys": ("{purpose: Every flight out of New York.}", "Flights", "{purpose: ...}"),
+    "keys for a list": (
+        "[{to: fleet.planes.tailnum}]",
+        "{to: fleet.planes.tailnum}",
+        "write a list, like [{to: domain.table.column}]",
+    ),
+    "one number for two": (SOME, SOME.replace("GreaterThan: 0", "Between: 3"), "like [1, 5]"),
+    "one of two numbers": (SOME, SOME.replace("GreaterThan: 0", "Between: [3]"), "two different"),
+    "two numbers for one": (
+        SOME,
+        "{id: some, metric: rowCount, mustBe: [1, 2]}",
+        "mustBe compares with [1, 2]; write a number",
+    ),
+    "nothing for a number": (SOME, SOME.replace(": 0", ": "), "is empty; write a number"),
+    "a number for a column": ("fleet.planes.tailnum", "3", "write table.column or domain."),
+    "words for a column": ("fleet.planes.tailnum", "fleet planes", "write table.column or domain."),
+    "an id with a dot": ("id: some", "id: some.rows", "letters, digits, _ and - only"),
+    "no value at all": ("[{value: JFK}, {value: LGA}]", "[]", "write at least 1 of them"),
+    "less than nothing": ("minLength: 3", "minLength: -3", "write 0 or more"),
+    "both ends of a reference": ("{to: fleet", "{from: tailnum, to: fleet", "has only 'to'"),
+    "a list for a plain value": ("value: 2,", "value: [2],", "write a plain value"),
+}
+
+
+@pytest.mark.parametrize("case", HUMAN, ids=str)
+def test_what_the_schema_refuses_is_told_once_and_in_plain_words(case: str, tmp_path: Path) -> None:
+    old, new, words = HUMAN[case]
+    assert old in GOOD, "the case changes nothing"
+    (fault,) = faults(tmp_path, GOOD.replace(old, new, 1))
+    assert words in f"{fault.wrong}; {fault.right}", fault
 
 
 def test_what_is_no_yaml_has_one_fault_with_its_line(tmp_path: Path) -> None:

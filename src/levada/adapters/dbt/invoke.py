@@ -32,6 +32,8 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _HEADER = re.compile(r"^(\w+ Error|Encountered an error)\b.*$")
 _FILE = re.compile(r"(?<![\w/.])([\w./-]*?[\w-]+\.(?:sql|ya?ml|py|csv|md))\b")
 _LINE = re.compile(r"\bline (\d+)\b", re.IGNORECASE)
+_FIELD = re.compile(r'^Field "(\w+)" of type .* in \w+ has invalid value (.*)$')
+_NOISE = ("> in macro", "Error encountered in ")
 _ECHO = re.compile(r"LINE (\d+): (.*)")
 _SECRET = re.compile(r"(password\s*=\s*|://[^:@/\s]*:)('[^']*'|[^\s'\"@]+)", re.IGNORECASE)
 _LONGEST = 700
@@ -130,13 +132,16 @@ def sentence(message: object) -> str:
     'Binder Error: no column x'
     >>> sentence("IO Error: unable to connect to Postgres at host=a user=b password=c dbname=d")
     'IO Error: unable to connect to Postgres at host=a user=b password=*** dbname=d'
+    >>> sentence('Field "type" of type ConstraintType in ColumnConstraint has invalid value 3')
+    'type is 3, which dbt does not read'
     """
     lines = [line.strip() for line in _ANSI.sub("", str(message)).splitlines()]
     lines = [line for line in lines if line and not set(line) <= set("^~ -")]
     if len(lines) > 1 and _HEADER.match(lines[0]):
         del lines[0]
-    told = [line for line in lines if not _ECHO.match(line) and not line.startswith("> in macro")]
-    text = " ".join(told or lines)
+    told = [line for line in lines if not _ECHO.match(line) and not line.startswith(_NOISE)]
+    text = " ".join(told or lines).removeprefix("at path []: ")
+    text = _FIELD.sub(r"\1 is \2, which dbt does not read", text)
     text = _SECRET.sub(r"\1***", text)  # what is said here is recorded, and read by every domain
     half = _LONGEST // 2  # a statement may stand between dbt's words and the database's
     return text if len(text) <= _LONGEST else f"{text[: half - 3]} ... {text[-half + 2 :]}"

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +17,7 @@ from levada.adapters.dbt.codec import encode
 from levada.adapters.dbt.facts import ModelFacts, ParsedProject, ParseRequest, SourceFacts
 from levada.adapters.dbt.invoke import IN_MEMORY, inside, invoke, line_of, place, reads, sentence
 from levada.errors import Fault
+from levada.settings import nearest
 from levada.terms import Layer, TableRef
 
 __all__ = ["parse"]
@@ -28,6 +29,7 @@ _ENV = re.compile(_CALL.format(function="env_var"))
 # Configuration that says nothing about the rows that come out.
 _NOT_CODE = frozenset({"access", "contract", "docs", "freshness", "group", "meta", "tags"})
 _MOST_FAULTS = 50
+_ENTRY = re.compile(r"config given in (\S+) @ (\w+): \{'name': '([^']*)'")
 _READER = re.compile(r"'(\w+)\.\w+\.([^']+)' \(([^)]*)\) depends on")
 
 
@@ -108,16 +110,107 @@ def _fault(request: ParseRequest, error: BaseException | None) -> Fault:
 
     if isinstance(error, TargetNotFoundError):
         return _unpromised(request, error)
+    refused = _refused(error)
+    if refused is not None:
+        return _misshapen(request, error, refused)
     node = getattr(error, "node", None)
     known = getattr(node, "original_file_path", "") or ""
     path, line = place(error, request.project_dir, known)
     return Fault(inside(request.root, request.project_dir / path), line, sentence(error))
 
 
+def _refused(error: BaseException | None) -> Any:
+    """The error of dbt's own schemas behind an error of dbt, if that is what it is."""
+    from jsonschema import ValidationError
+
+    while error is not None:
+        if isinstance(error, ValidationError) and isinstance(error.validator, str):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _misshapen(request: ParseRequest, error: Any, refused: Any) -> Fault:
+    """A value of another shape than dbt reads, told as such values of a contract are."""
+    from levada.adapters.odcs.words import name, told
+
+    entry = _ENTRY.search(str(error))
+    steps: list[str | int] = list(refused.absolute_path)
+    if entry:
+        path, key, owner = entry.groups()
+        whole, above = f"{key.removesuffix('s')} {owner}", [key, owner]
+    elif isinstance(error, _project_error()):
+        path, whole, above = "dbt_project.yml", "the project", []
+    else:  # dbt does not say in which file: a config of a model
+        path, whole, above = "", "the config", []
+    words = sorted(told(refused, whole), key=lambda each: each.rank)
+    if words:
+        wrong, right = words[0].wrong, words[0].right
+    else:
+        known = list((refused.schema or {}).get("properties", ()))
+        strange = [key for key in refused.instance if key not in known] or ["?"]
+        steps.append(strange[0])
+        wrong, right = f"unknown key {strange[0]!r}", nearest(str(strange[0]), known)
+        wrong += f" in {name(refused.absolute_path, whole)}" if refused.absolute_path else ""
+    if entry and steps:
+        wrong = f"{whole}: {wrong}"
+    if not path:
+        path, line = _setting(request.project_dir, steps, refused.instance)
+    else:
+        line = _line_at(request.project_dir / path, [*above, *steps])
+    return Fault(inside(request.root, request.project_dir / path), line, wrong, right)
+
+
+def _project_error() -> type[Exception]:
+    from dbt.exceptions import ProjectContractError
+
+    return ProjectContractError  # type: ignore[no-any-return,unused-ignore]
+
+
+def _setting(project_dir: Path, steps: Sequence[str | int], value: object) -> tuple[str, int]:
+    """Where a config is set to this value, if only one file of the project does so."""
+    key = next((step for step in reversed(steps) if isinstance(step, str)), "")
+    shown = re.escape(str(value)) if isinstance(value, str | int | float) else r"[\[{\n]"
+    wanted = rf"\b{re.escape(key)}['\"]?\s*[:=]\s*['\"]?(?i:{shown})"
+    files = [path for kind in ("*.sql", "*.yml", "*.yaml") for path in project_dir.rglob(kind)]
+    found = [(path, line) for path in files if (line := line_of(path, wanted, pattern=True))]
+    if len(found) != 1:
+        return "dbt_project.yml", 0
+    return found[0][0].relative_to(project_dir).as_posix(), found[0][1]
+
+
+def _line_at(path: Path, steps: Sequence[str | int]) -> int:
+    """The line of a value in a YAML, or of what stands around it; entries of lists by name too."""
+    import yaml
+
+    try:
+        node: Any = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (OSError, yaml.YAMLError):
+        return 0
+    line = 0
+    for step in steps:
+        found = [(mark, value) for key, mark, value in _inner(node) if key == step]
+        if not found:
+            break
+        mark, node = found[0]
+        line = mark.start_mark.line + 1
+    return line
+
+
+def _inner(node: Any) -> Iterator[tuple[str | int, Any, Any]]:
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        yield from ((key.value, key, value) for key, value in node.value)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, entry in enumerate(node.value):
+            yield number, entry, entry
+            named = (value.value for key, _, value in _inner(entry) if key == "name")
+            yield from ((name, entry, entry) for name in named)
+
+
 def _unpromised(request: ParseRequest, error: Any) -> Fault:
     """A reference to what is not there, told in the words of the mesh."""
-    from dbt_levada import promises
-
     name, package = str(error.target_name), error.target_package
     # dbt forgets the node that it was given, and keeps it in its sentence.
     reader = _READER.search(str(error))
@@ -129,11 +222,8 @@ def _unpromised(request: ParseRequest, error: Any) -> Fault:
         line = line_of(file, rf"source\s*\(\s*['\"]{package}['\"]\s*,\s*['\"]{name}", pattern=True)
     elif package and package != _name(request):
         version = f"@{error.target_version}" if error.target_version else ""
-        tables = [p.table for p in promises(request.root) if p.table.domain == package]
-        alike = get_close_matches(name, {table.name for table in tables}, n=1)
-        near = [str(table) for table in sorted(tables) if table.name in alike]
-        wrong = f"{who} reads {package}.{name}{version}, which nobody promises"
-        right = f"promised is {' or '.join(near)}" if near else "its domain must give it a contract"
+        withheld, right = _withheld(request.root, package, name, error.target_version)
+        wrong = f"{who} reads {package}.{name}{version}, {withheld}"
         line = line_of(
             file, rf"ref\s*\(\s*['\"]{package}['\"]\s*,\s*['\"]{name}['\"]", pattern=True
         )
@@ -143,6 +233,30 @@ def _unpromised(request: ParseRequest, error: Any) -> Fault:
         right = "another domain's table is read as ref('domain', 'table')"
         line = line_of(file, rf"ref\s*\(\s*['\"]{name}['\"]", pattern=True)
     return Fault(inside(request.root, file), line, wrong, right)
+
+
+def _withheld(root: Path, domain: str, name: str, version: object) -> tuple[str, str]:
+    """Why a table of another domain cannot be read, and what can be done."""
+    from dbt_levada import promises
+
+    said = [promise for promise in promises(root) if promise.table.domain == domain]
+    held = sorted(promise.table for promise in said if promise.holds)
+    own = [
+        promise
+        for promise in said
+        if not promise.holds
+        and promise.table.name == name
+        and str(version or promise.table.major).removesuffix(".0") == str(promise.table.major)
+    ]
+    alike = [name] if own else get_close_matches(name, {table.name for table in held}, n=1)
+    near = [str(table) for table in held if table.name in alike]
+    right = f"promised is {' or '.join(near)}" if near else ""
+    if not own:
+        return "which nobody promises", right or "its domain must give it a contract"
+    newest = max(own, key=lambda promise: promise.table.major)
+    ways = {"draft": "its domain must make it active", "retired": "its domain has withdrawn it"}
+    otherwise = ways.get(newest.status, "its status must be active")
+    return f"whose contract {newest.path} is {newest.status}", right or otherwise
 
 
 def _stand_in(request: ParseRequest, error: BaseException | None) -> Any:

@@ -2,7 +2,8 @@
 Data contracts of the Open Data Contract Standard become `Contract`s, with every fault they have.
 
 The JSON schema comes first, because the standard's model classes drop unknown nested keys; then
-what Levada needs beyond it. A file with one fault gives no contract.
+what Levada needs beyond it. A file with one fault gives no contract, and is read to its end all the
+same: whatever else can be told is told at once.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,8 @@ _CUSTOM = ("grain", "intervalColumn", "zone")
 _VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?")
 _INSTANT = "TIMESTAMP WITH TIME ZONE"
 _TABLE: Place = ("schema", 0)
+_UNNAMED = TableRef("unknown", "unknown")
+"""The table of a contract that does not say which it is."""
 
 
 def read_contracts(root: Path) -> tuple[tuple[Contract, ...], tuple[Fault, ...]]:
@@ -46,22 +50,25 @@ def read_contracts(root: Path) -> tuple[tuple[Contract, ...], tuple[Fault, ...]]
     faults: list[Fault] = []
     for path in sorted((root / "contracts").rglob("*.y*ml")):
         if path.name.endswith(".odcs.yaml"):
-            judged, wrong = _read(path, root)
-            faults += wrong
+            judged, told = _read(path, root)
+            faults += told
             found += [judged] if judged else []
         elif path.relative_to(root / "contracts").parts[0] != "governance":
             right = "a contract is named <table>.v<major>.odcs.yaml"
             faults.append(Fault(_relative(path, root), 0, "this file is not read", right))
-    contracts = [judged.contract for judged in found]
+    bad = {fault.path for fault in faults}
+    sound = [judged.contract for judged in found if judged.contract.path not in bad]
+    first: dict[str, Contract] = {}
     for judged in found:
         contract = judged.contract
-        twin = next(other for other in contracts if other.id == contract.id)
-        if (twin.table.domain, twin.table.name) != (contract.table.domain, contract.table.name):
-            wrong_id = f"the id {contract.id!r} is that of {twin.path}"
-            faults.append(judged.document.fault(("id",), wrong_id, "give each table its own id"))
-        faults += judged.rehearsed(contracts)
+        if contract.id and contract.table != _UNNAMED:
+            twin = first.setdefault(contract.id, contract)
+            if (twin.table.domain, twin.table.name) != (contract.table.domain, contract.table.name):
+                wrong = f"the id {contract.id!r} is that of {twin.path}"
+                faults.append(judged.document.fault(("id",), wrong, "give each table its own id"))
+        faults += judged.rehearsed(sound)
     bad = {fault.path for fault in faults}
-    return tuple(c for c in contracts if c.path not in bad), tuple(sorted(set(faults)))
+    return tuple(c for c in sound if c.path not in bad), tuple(sorted(set(faults)))
 
 
 def read_contract(path: Path, root: Path) -> tuple[Contract | None, tuple[Fault, ...]]:
@@ -72,11 +79,12 @@ def read_contract(path: Path, root: Path) -> tuple[Contract | None, tuple[Fault,
     """
     judged, faults = _read(path, root)
     if judged is not None:
-        faults = judged.rehearsed(())
+        faults += judged.rehearsed(())
     return (judged.contract if judged and not faults else None), tuple(sorted(set(faults)))
 
 
 def _read(path: Path, root: Path) -> tuple[_Judged | None, tuple[Fault, ...]]:
+    """What a file says, as far as it can be read, and its faults."""
     shown = _relative(path, root)
     try:
         text = path.read_text(encoding="utf-8")
@@ -89,22 +97,31 @@ def _read(path: Path, root: Path) -> tuple[_Judged | None, tuple[Fault, ...]]:
     faults += more
     if judged is not None:
         faults += tuple(_misplaced(judged, path))
-    return (None if faults else judged), faults
+    return judged, faults
 
 
 @dataclass(frozen=True)
 class _Judged:
-    """A contract, the document it was read from, and where its checks stand there."""
+    """
+    A contract, the document it was read from, and where its checks stand there.
+
+    Of a document with `faults` the contract is what could be read: good for finding more of them.
+    """
 
     contract: Contract
     document: Document
     places: Mapping[str, Place]
+    faults: tuple[Fault, ...] = ()
 
     def rehearsed(self, others: Sequence[Contract]) -> tuple[Fault, ...]:
         """The checks that could not run over the promised columns."""
+        said: Mapping[str, str] = {}
+        with suppress(Exception) if self.faults else nullcontext():  # not all columns can be made
+            said = rehearse(self.contract, others)
         return tuple(
-            self.document.fault(self.places[check], f"the check {check!r} cannot run: {said}")
-            for check, said in rehearse(self.contract, others).items()
+            self.document.fault(self.places[check], f"the check {check!r} cannot run: {error}")
+            for check, error in said.items()
+            if not self.document.torn(self.places[check])
         )
 
 
@@ -116,7 +133,7 @@ def from_canonical(text: str) -> Contract:
     """
     value = json.loads(text)
     judged, faults = _judge(Document("(recorded)", value))
-    if judged is None:
+    if judged is None or faults:
         raise DeclarationError(faults)
     return judged.contract
 
@@ -163,6 +180,8 @@ def _relative(path: Path, root: Path) -> str:
 def _misplaced(judged: _Judged, path: Path) -> Iterator[Fault]:
     """The folder is the domain, and the file is named by table and major."""
     table, found = judged.contract.table, judged.document
+    if table == _UNNAMED:
+        return
     name = f"{table.name}.v{table.major}.odcs.yaml"
     if path.name != name:
         yield found.fault(
@@ -174,22 +193,21 @@ def _misplaced(judged: _Judged, path: Path) -> Iterator[Fault]:
 
 
 def _judge(found: Document) -> tuple[_Judged | None, tuple[Fault, ...]]:
-    faults, sound = schema_faults(found)
-    if not sound:
-        return None, faults
+    faults = schema_faults(found)
     reading = _Reading(found)
     contract = reading.contract()
     faults = tuple(dict.fromkeys((*faults, *reading.faults)))
-    if contract is None or faults:
+    if contract is None:
         return None, faults
-    return _Judged(contract, found, reading.places), ()
+    return _Judged(contract, found, reading.places, faults), faults
 
 
 class _Reading:
-    """One pass over a document whose shape is right; it collects what is wrong in it."""
+    """One pass over a document, as far as its shape is right; it collects what is wrong in it."""
 
     def __init__(self, found: Document) -> None:
         self.found = found
+        self.guard = found.guard
         self.value = found.value
         self.faults: list[Fault] = []
         self.places: dict[str, Place] = {}
@@ -198,64 +216,81 @@ class _Reading:
         self.faults.append(self.found.fault(place, wrong, right))
 
     def contract(self) -> Contract | None:
+        """What the document says; None if there is no table that it could be about."""
+        self.words()
         tables = self.value.get("schema") or []
+        if not isinstance(tables, list):
+            return None
         if len(tables) != 1:
             self.fault(("schema",), f"schema has {len(tables)} objects", "one contract, one table")
+        if len(tables) != 1 or not isinstance(tables[0], dict):
             return None
-        self.words()
-        table = self.table()
+        table: TableRef | None = None
+        with self.guard():
+            table = self.table()
         columns = self.columns()
         grain, zone, interval = self.slicing(columns)
         checks = self.checks(columns, interval, table)
-        if table is None or self.faults:
-            return None
-        value, described = self.value, self.value.get("description", {})
+        value = self.value
+        sla: tuple[tuple[str, str], ...] = ()
+        with self.guard():
+            sla = tuple(
+                (str(p["property"]), f"{p['value']} {p.get('unit', '')}".strip())
+                for p in value.get("slaProperties", ())
+            )
+        product = value.get("dataProduct")
         return Contract(
-            id=value["id"],
-            version=value["version"],
-            status=value["status"],
-            table=table,
-            product=value.get("dataProduct") or table.name,
+            id=_word(value.get("id")),
+            version=_word(value.get("version")),
+            status=_word(value.get("status")),
+            table=table or _UNNAMED,
+            product=product or (table or _UNNAMED).name,
             grain=grain,
             zone=zone,
             interval_column=interval,
             columns=columns,
             checks=checks,
             owner=self.owner(),
-            description=described["purpose"].strip(),
+            description=self.purpose(),
             hash=_hash(value),
             path=self.found.path,
-            sla=tuple(
-                (str(p["property"]), f"{p['value']} {p.get('unit', '')}".strip())
-                for p in value.get("slaProperties", ())
-            ),
+            sla=sla,
         )
 
     def words(self) -> None:
         """What a contract must say at all."""
-        status = self.value.get("status")
-        if status not in _STATUSES:
-            said = f"status is {status!r}" if status else "the status is missing"
-            self.fault(("status",), said, nearest(str(status), _STATUSES))
-        if re.search(r"\s", self.value["id"]) or not self.value["id"]:
-            self.fault(("id",), f"the id {self.value['id']!r} has spaces", "write one word")
+        with self.guard():
+            status = self.value.get("status")
+            if status not in _STATUSES:
+                said = f"status is {status!r}" if status else "the status is missing"
+                self.fault(("status",), said, nearest(str(status), _STATUSES))
+        with self.guard():
+            if re.search(r"\s", self.value["id"]) or not self.value["id"]:
+                self.fault(("id",), f"the id {self.value['id']!r} has spaces", "write one word")
         if not self.owner().team:
-            self.fault(("team",), "the owner is missing", "write team.name")
-        purpose = self.value.get("description", {}).get("purpose")
-        if not (purpose and purpose.strip()):
-            self.fault(("description",), "the description is missing", "write description.purpose")
+            self.fault(("team", "name"), "the owner is missing", "write team.name")
+        if not self.purpose():
+            place: Place = ("description", "purpose")
+            self.fault(place, "the description is missing", "write description.purpose")
+
+    def purpose(self) -> str:
+        with self.guard():
+            return (self.value.get("description", {}).get("purpose") or "").strip()
+        return ""
 
     def owner(self) -> Owner:
-        team = self.value.get("team") or {}
-        members = team if isinstance(team, list) else team.get("members", [])
-        name = "" if isinstance(team, list) else team.get("name", "")
-        channels = [entry.get("channel") for entry in self.value.get("support", ())]
-        owners = [member["username"] for member in members if member.get("role") == "owner"]
+        name, channels, owners = "", [], []
+        with self.guard():
+            team = self.value.get("team") or {}
+            members = team if isinstance(team, list) else team.get("members", [])
+            name = "" if isinstance(team, list) else team.get("name", "")
+            channels = [entry.get("channel") for entry in self.value.get("support", ())]
+            owners = [member["username"] for member in members if member.get("role") == "owner"]
         return Owner(name, next((c for c in (*channels, *owners) if c), ""))
 
     def table(self) -> TableRef | None:
-        version = self.value["version"]
-        match = _VERSION.fullmatch(version)
+        version = self.value.get("version")
+        match = _VERSION.fullmatch(str(version))
         if not match:
             self.fault(("version",), f"the version {version!r} is not semantic", "write 1.0.0")
         elif match[1] == "0":
@@ -273,38 +308,45 @@ class _Reading:
             return None
 
     def columns(self) -> tuple[Column, ...]:
-        said = self.value["schema"][0].get("properties") or []
-        if not said:
-            self.fault(_TABLE, "no column is promised", "write properties:")
+        said = self.value["schema"][0].get("properties")
+        if not isinstance(said, list) or not said:
+            place = (*_TABLE, "properties")
+            self.fault(place, "no column is promised", "write properties:")
+            self.found.refused.setdefault(place, self.faults[-1])
+            return (Column("", ""),)
         found: list[Column] = []
         keyed: dict[int, str] = {}
         for index, entry in enumerate(said):
-            place: Place = (*_TABLE, "properties", index)
-            name = entry["name"]
-            if not re.fullmatch(r"[A-Za-z_]\w*", name):
-                self.fault(
-                    (*place, "name"), f"{name!r} is no column name", "write letters, digits, _"
-                )
-            if name.lower() in (column.name.lower() for column in found):
-                self.fault((*place, "name"), f"the column {name!r} is promised twice")
-            if entry.get("physicalName", name) != name:
-                wrong = f"{name} is physically {entry['physicalName']!r}"
-                self.fault((*place, "physicalName"), wrong, "name the column as it is in the table")
-            if entry.get("semanticType") == "measure":
-                self.fault((*place, "semanticType"), f"{name} is a measure, not a column")
-            position = self.key_position(place, entry, keyed)
-            found.append(
-                Column(
-                    name,
-                    self.type(place, entry),
-                    entry.get("required", False) or position is not None,
-                    entry.get("unique", False),
-                    position,
-                    (entry.get("description") or "").strip(),
-                    entry.get("classification", ""),
-                )
-            )
+            # Places count columns, so that one which cannot be read still stands for itself.
+            column = Column(_word(entry.get("name")) if isinstance(entry, dict) else "", "")
+            with self.guard():
+                column = self.column((*_TABLE, "properties", index), entry, found, keyed)
+            found.append(column)
         return tuple(found)
+
+    def column(
+        self, place: Place, entry: Any, before: Sequence[Column], keyed: dict[int, str]
+    ) -> Column:
+        name = entry["name"]
+        if not re.fullmatch(r"[A-Za-z_]\w*", name):
+            self.fault((*place, "name"), f"{name!r} is no column name", "write letters, digits, _")
+        if name.lower() in (column.name.lower() for column in before):
+            self.fault((*place, "name"), f"the column {name!r} is promised twice")
+        if entry.get("physicalName", name) != name:
+            wrong = f"{name} is physically {entry['physicalName']!r}"
+            self.fault((*place, "physicalName"), wrong, "name the column as it is in the table")
+        if entry.get("semanticType") == "measure":
+            self.fault((*place, "semanticType"), f"{name} is a measure, not a column")
+        position = self.key_position(place, entry, keyed)
+        return Column(
+            name,
+            self.type(place, entry),
+            entry.get("required", False) or position is not None,
+            entry.get("unique", False),
+            position,
+            (entry.get("description") or "").strip(),
+            entry.get("classification", ""),
+        )
 
     def type(self, place: Place, entry: Mapping[str, Any]) -> str:
         said = entry.get("physicalType", "")
@@ -328,24 +370,37 @@ class _Reading:
         keyed[position] = entry["name"]
         return position
 
-    def slicing(self, columns: Sequence[Column]) -> tuple[Grain, str, str | None]:
+    def custom(self) -> tuple[dict[str, Any], dict[str, Place], bool]:
+        """The table's custom properties, their places, and whether one could not be read."""
         said: dict[str, Any] = {}
         places: dict[str, Place] = {}
-        for index, entry in enumerate(self.value["schema"][0].get("customProperties", ())):
-            name, place = entry["property"], (*_TABLE, "customProperties", index, "value")
-            said[name], places[name] = entry["value"], place
+        entries = self.value["schema"][0].get("customProperties", ())
+        torn = not isinstance(entries, list | tuple)
+        for index, entry in enumerate(() if torn else entries):
+            place = (*_TABLE, "customProperties", index)
+            name = entry.get("property") if isinstance(entry, dict) else None
+            torn = torn or not isinstance(name, str) or "value" not in entry
+            if not isinstance(name, str):
+                continue
             near = nearest(name, _CUSTOM) if name not in _CUSTOM else ""
             if near.startswith("did you mean"):
-                self.fault((*place[:-1], "property"), f"unknown custom property {name!r}", near)
+                self.fault((*place, "property"), f"unknown custom property {name!r}", near)
+            if "value" in entry:
+                said[name], places[name] = entry["value"], (*place, "value")
+        return said, places, torn
+
+    def slicing(self, columns: Sequence[Column]) -> tuple[Grain, str, str | None]:
+        said, places, torn = self.custom()
         where: Place = (*_TABLE, "customProperties")
-        grains = [grain.value for grain in Grain]
-        if said.get("grain") not in grains:
+        grains = {grain.value: grain for grain in Grain}
+        grain = grains.get(str(said.get("grain")))
+        if grain is None and ("grain" in said or not torn):
             wrong = f"no grain {said['grain']!r}" if "grain" in said else "the grain is missing"
             right = nearest(str(said.get("grain")), grains)
             self.fault(places.get("grain", where), wrong, right)
-            return Grain.WHOLE, "UTC", None
-        grain = Grain(said["grain"])
-        zone = self.zone(said.get("zone"), grain, places.get("zone", where))
+        zone = "UTC"
+        if "zone" in said or not torn:
+            zone = self.zone(said.get("zone"), grain, places.get("zone", where))
         interval = said.get("intervalColumn")
         if grain is Grain.WHOLE:
             if interval is not None:
@@ -355,19 +410,20 @@ class _Reading:
         column = next((column for column in columns if column.name == interval), None)
         place = places.get("intervalColumn", where)
         if interval is None:
-            self.fault(
-                place, "the intervalColumn is missing", "name the column that holds the time"
-            )
-        elif column is None:
-            names = [column.name for column in columns]
-            self.fault(place, f"no column {interval!r} is promised", nearest(str(interval), names))
-        else:
+            if grain is not None and not torn:
+                right = "name the column that holds the time"
+                self.fault(place, "the intervalColumn is missing", right)
+        elif column is not None:
             self.interval(place, column, grain)
+        elif promised.unpromised(interval, names := [column.name for column in columns]):
+            self.fault(place, f"no column {interval!r} is promised", nearest(str(interval), names))
+        if grain is None or column is None:
+            return Grain.WHOLE, "UTC", None
         return grain, zone, interval
 
-    def zone(self, said: Any, grain: Grain, place: Place) -> str:
+    def zone(self, said: Any, grain: Grain | None, place: Place) -> str:
         if said is None:
-            if grain not in (Grain.WHOLE, Grain.HOUR):
+            if grain not in (None, Grain.WHOLE, Grain.HOUR):
                 self.fault(place, "the zone is missing", "name the calendar, like America/New_York")
             return "UTC"
         try:
@@ -378,7 +434,7 @@ class _Reading:
             self.fault(place, f"no zone {said!r}", right)
             return "UTC"
 
-    def interval(self, place: Place, column: Column, grain: Grain) -> None:
+    def interval(self, place: Place, column: Column, grain: Grain | None) -> None:
         try:
             kind = sqlrule.column_type(column.type)
         except ValueError:
@@ -402,8 +458,14 @@ class _Reading:
                 self.faults.append(each)
                 continue
             place, check = each
+            if not isinstance(check.id, str):
+                continue  # the schema refused it
             if check.id in found:
                 self.fault(place, f"the check id {check.id!r} is taken", "give it an id of its own")
             found[check.id] = check
             self.places[check.id] = place
         return tuple(found.values())
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else ""

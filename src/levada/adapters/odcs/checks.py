@@ -8,7 +8,7 @@ fault here, never a check that is silently not run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from levada.adapters import sqlrule
@@ -18,7 +18,7 @@ from levada.errors import Fault
 from levada.settings import nearest
 from levada.terms import Check, Column, Severity, TableRef
 
-__all__ = ["Found", "derived", "quality", "relationships"]
+__all__ = ["Found", "derived", "quality", "relationships", "unpromised"]
 
 Found = Iterator[tuple[Place, Check] | Fault]
 """Checks with their places, and faults, as they come."""
@@ -55,6 +55,8 @@ def derived(document: Document, columns: tuple[Column, ...], interval: str | Non
         yield table, Check("primary_key", "primaryKey", arguments=key, **_derived("uniqueness"))
     for index, column in enumerate(columns):
         place = (*table, "properties", index)
+        if not column.name:
+            continue
         typed = (("type", column.type),)
         yield (
             place,
@@ -76,7 +78,8 @@ def derived(document: Document, columns: tuple[Column, ...], interval: str | Non
                 f"{column.name}.unique", "duplicateValues", column.name, **_derived("uniqueness")
             )
             yield (*place, "unique"), unique
-        yield from _values(document, place, column.name)
+        with document.guard():
+            yield from _values(document, place, column.name)
 
 
 def _values(document: Document, place: Place, column: str) -> Found:
@@ -115,15 +118,15 @@ def _values(document: Document, place: Place, column: str) -> Found:
 def relationships(document: Document, columns: tuple[Column, ...], domain: str) -> Found:
     """Foreign keys of columns and of the table: every value is in the table it refers to."""
     table: Place = ("schema", 0)
-    for index, entry in enumerate(_at(document, table).get("relationships", ())):
-        place = (*table, "relationships", index)
-        sources = [_text(s).rpartition(".")[2] for s in _listed(entry["from"])]
-        yield from _foreign_key(document, place, entry, tuple(sources), columns, domain)
+    for place, entry in _entries(document, table, "relationships"):
+        with document.guard():
+            sources = tuple(_text(s).rpartition(".")[2] for s in _listed(entry["from"]))
+            yield from _foreign_key(document, place, entry, sources, columns, domain)
     for number, column in enumerate(columns):
         within = (*table, "properties", number)
-        for index, entry in enumerate(_at(document, within).get("relationships", ())):
-            place = (*within, "relationships", index)
-            yield from _foreign_key(document, place, entry, (column.name,), columns, domain)
+        for place, entry in _entries(document, within, "relationships"):
+            with document.guard():
+                yield from _foreign_key(document, place, entry, (column.name,), columns, domain)
 
 
 def _foreign_key(
@@ -135,10 +138,12 @@ def _foreign_key(
     domain: str,
 ) -> Found:
     names = [column.name for column in columns]
-    for unknown in (source for source in sources if source not in names):
+    for unknown in (source for source in sources if unpromised(source, names)):
         yield document.fault(
             (*place, "from"), f"no column {unknown!r} is promised", nearest(unknown, names)
         )
+        return
+    if document.torn((*place, "to")):
         return
     tables, targets = set(), []
     for target in _listed(entry["to"]):
@@ -193,22 +198,34 @@ def quality(document: Document, columns: tuple[Column, ...]) -> Found:
     places += [((*table, "properties", i), c.name) for i, c in enumerate(columns)]
     names = tuple(column.name for column in columns)
     for holder, column in places:
-        for index, rule in enumerate(_at(document, holder).get("quality", ())):
-            place = (*holder, "quality", index)
-            kind = rule.get("type", "library")
-            if kind == "text":
-                continue  # told to people; it is not executable and claims no verdict
-            if not rule.get("id"):
-                yield document.fault(place, "a rule without an id cannot be waived", "write id:")
-            if kind == "custom":
-                wrong = f"a rule for the engine {rule.get('engine')!r} cannot be executed"
-                right = "write a library metric or type: sql; words for people are type: text"
-                yield document.fault(place, wrong, right)
-            elif fault := _unfit(document, place, rule, column, names):
-                yield from fault
-            else:
-                yield place, _rule(rule, column)
-    yield from _nested(document, columns)
+        for place, rule in _entries(document, holder, "quality"):
+            with document.guard():
+                yield from _judged(document, place, rule, column, names)
+    with document.guard():
+        yield from _nested(document, columns)
+
+
+def _judged(
+    document: Document,
+    place: Place,
+    rule: Mapping[str, Any],
+    column: str | None,
+    names: tuple[str, ...],
+) -> Found:
+    """A rule as a check, or why it is none."""
+    kind = rule.get("type", "library")
+    if kind not in ("custom", "library", "sql"):
+        return  # text is told to people, and claims no verdict; another word was refused
+    if not rule.get("id"):
+        yield document.fault((*place, "id"), "a rule without an id cannot be waived", "write id:")
+    if kind == "custom":
+        wrong = f"a rule for the engine {rule.get('engine')!r} cannot be executed"
+        right = "write a library metric or type: sql; words for people are type: text"
+        yield document.fault(place, wrong, right)
+    elif fault := _unfit(document, place, rule, column, names):
+        yield from fault
+    else:
+        yield place, _rule(rule, column)
 
 
 def _nested(document: Document, columns: tuple[Column, ...]) -> Iterator[Fault]:
@@ -246,29 +263,38 @@ def _unfit(
     def fault(key: str | None, wrong: str, right: str = "") -> None:
         found.append(document.fault((*place, key) if key else place, wrong, right))
 
-    said = [operator for operator in OPERATORS if operator in rule]
-    if len(said) != 1:
-        many = f"has the operators {' and '.join(said)}" if said else "has no operator"
-        fault(None, f"the rule {many}", f"write exactly one of {', '.join(OPERATORS)}")
-    elif any(not isinstance(value, int | float) for value in _listed(rule[said[0]])):
-        fault(said[0], f"{said[0]} compares with {rule[said[0]]!r}", "write a number")
-    elif said[0].endswith("etween") and rule[said[0]][0] > rule[said[0]][1]:
-        fault(said[0], f"nothing is between {rule[said[0]]}", "write the smaller number first")
-    if rule.get("severity", "error") not in _SEVERITIES:
-        fault(
-            "severity", f"severity is {rule['severity']!r}", nearest(rule["severity"], _SEVERITIES)
-        )
+    with document.guard():
+        _unfit_operator(rule, fault)
+    with document.guard():
+        if rule.get("severity", "error") not in _SEVERITIES:
+            right = nearest(rule["severity"], _SEVERITIES)
+            fault("severity", f"severity is {rule['severity']!r}", right)
     unit = rule.get("unit", "rows")
     if unit not in ("rows", "percent"):
         fault("unit", f"unit is {unit!r}", "write rows or percent")
-    if rule.get("type") == "sql":
-        try:
-            sqlrule.parse(rule["query"], column)
-        except ValueError as error:
-            fault("query", str(error))
-    else:
-        _unfit_library(rule, column, names, unit, fault)
+    with document.guard():
+        if rule.get("type", "library") == "library":
+            _unfit_library(rule, column, names, unit, fault)
+        else:
+            try:
+                sqlrule.parse(rule["query"], column)
+            except ValueError as error:
+                fault("query", str(error))
     return found
+
+
+def _unfit_operator(rule: Mapping[str, Any], fault: Any) -> None:
+    said = [operator for operator in OPERATORS if operator in rule]
+    if len(said) != 1:
+        many = f"has the operators {' and '.join(said)}" if said else "has no operator"
+        fault("operator", f"the rule {many}", f"write exactly one of {', '.join(OPERATORS)}")
+        return
+    (operator,), limit = said, rule[said[0]]
+    if operator.endswith("etween"):  # two numbers: the schema has seen to that
+        if float(limit[0]) > float(limit[1]):
+            fault(operator, f"nothing is between {limit}", "write the smaller number first")
+    elif not isinstance(limit, int | float):
+        fault(operator, f"{operator} compares with {limit!r}", "write a number")
 
 
 def _unfit_library(
@@ -294,7 +320,7 @@ def _unfit_library(
             fault("arguments", f"{key} is no list of plain values", "write [a, b]")
             return
     for name in arguments.get("properties", ()):
-        if name not in names:
+        if unpromised(name, names):
             fault("arguments", f"no column {name!r} is promised", nearest(str(name), names))
     needed = metric in ("missingValues", "invalidValues")
     needed = needed or (metric == "duplicateValues" and column is None)
@@ -325,6 +351,16 @@ def _rule(rule: Mapping[str, Any], column: str | None) -> Check:
     )
 
 
+def unpromised(name: str, names: Collection[str]) -> bool:
+    """
+    Whether no column has this name; where the name of one cannot be read ("") nobody can tell.
+
+    >>> unpromised("tial", ["tail"]), unpromised("tial", ["tail", ""])
+    (True, False)
+    """
+    return name not in names and "" not in names
+
+
 def _derived(dimension: str) -> dict[str, Any]:
     return {"dimension": dimension, "origin": "schema"}
 
@@ -335,6 +371,15 @@ def _built_in(dimension: str) -> dict[str, Any]:
 
 def _custom(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {p["property"]: p["value"] for p in entry.get("customProperties", ())}
+
+
+def _entries(document: Document, holder: Place, key: str) -> Iterator[tuple[Place, Any]]:
+    """What stands in a list of the table or of a column, each with its place."""
+    entries: Any = ()
+    with document.guard():
+        entries = list(_at(document, holder).get(key, ()))
+    for index, entry in enumerate(entries):
+        yield (*holder, key, index), entry
 
 
 def _at(document: Document, place: Place) -> Mapping[str, Any]:

@@ -4,6 +4,9 @@ An ODCS file as plain values that know their lines, held against the standard's 
 YAML is read by the rules of YAML 1.2: dates stay strings, `no` is a word and `010` is not eight; a
 key said twice is a fault. The schema leaves some objects open; a key that it does not list is a
 fault everywhere, because a misspelt promise would otherwise promise nothing.
+
+A value that the schema refuses does not hide what else is wrong: the rest of the document is read
+with `Document.guard` around every part of it.
 """
 
 from __future__ import annotations
@@ -12,21 +15,20 @@ import copy
 import functools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
+from levada.adapters.odcs.words import Place, Rank, name, told
 from levada.errors import Fault
 from levada.settings import nearest
 
 __all__ = ["VERSIONS", "Document", "Place", "read", "schema_faults"]
 
 VERSIONS = ("v3.2.0", "v3.1.0")
-
-Place = tuple[str | int, ...]
-"""Keys and indexes from the top of a document to a value: ("schema", 0, "name")."""
 
 _SINCE_3_2 = (
     ("properties", "context"),
@@ -65,11 +67,16 @@ for _tag, _form, _first in _WORDS:
 
 @dataclass
 class Document:
-    """The values of one file, and where each stands. `path` is relative to the mesh."""
+    """
+    The values of one file, and where each stands. `path` is relative to the mesh.
+
+    `refused` holds the fault of every value that the schema refuses, missing ones included.
+    """
 
     path: str
     value: dict[str, Any]
     lines: Mapping[Place, int] = field(default_factory=dict)
+    refused: dict[Place, Fault] = field(default_factory=dict)
 
     def line(self, place: Place) -> int:
         """The line of a value, or of the nearest value around it."""
@@ -78,8 +85,19 @@ class Document:
         return self.lines.get(place, 0)
 
     def fault(self, place: Place, wrong: str, right: str = "") -> Fault:
-        """A fault that stands at a value."""
+        """A fault that stands at a value; of a refused value it is the one that refused it."""
+        for size in range(len(place) + 1):
+            if place[:size] in self.refused:
+                return self.refused[place[:size]]
         return Fault(self.path, self.line(place), wrong, right)
+
+    def torn(self, place: Place) -> bool:
+        """Whether a value, or something inside it, is refused."""
+        return any(refused[: len(place)] == place for refused in self.refused)
+
+    def guard(self) -> AbstractContextManager[None]:
+        """Around what reads a part: a document with refused values is read as far as it can be."""
+        return suppress(Exception) if self.refused else nullcontext()
 
 
 def read(path: str, text: str) -> tuple[Document | None, tuple[Fault, ...]]:
@@ -137,6 +155,8 @@ def _schema(version: str) -> Any:
     for branch in schema["$defs"]["SchemaBaseProperty"]["allOf"]:
         if "if" in branch:  # as published, a column without logicalType is asked to be a map too
             branch["if"] = {"allOf": [branch["if"], {"required": ["logicalType"]}]}
+    library = schema["$defs"]["DataQuality"]["allOf"][0]
+    library["if"] = {"anyOf": [{"properties": {"type": {"const": "library"}}}, library["if"]]}
     if version == "v3.1.0":
         schema = copy.deepcopy(schema)
         for *above, key in _SINCE_3_2:
@@ -154,36 +174,41 @@ def _open(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: value for key, value in pairs if key != "unevaluatedProperties"}
 
 
-def schema_faults(document: Document) -> tuple[tuple[Fault, ...], bool]:
-    """Every way in which a document breaks its schema, and whether its shape can be relied on."""
+def schema_faults(document: Document) -> tuple[Fault, ...]:
+    """Every way in which a document breaks its schema; the values that do so become refused."""
     from jsonschema import Draft201909Validator
 
-    version = document.value.get("apiVersion")
-    if version not in VERSIONS:
-        said = "is missing" if version is None else f"{version!r} is not read"
+    said = document.value.get("apiVersion")
+    if said not in VERSIONS:
+        wrong = "is missing" if said is None else f"{said!r} is not read"
         right = f"write {VERSIONS[0]} or {VERSIONS[1]}"
-        return (document.fault(("apiVersion",), f"apiVersion {said}", right),), False
-    validator = Draft201909Validator(_schema(version))
-    unknown = list(_unknown(document, validator, _schema(version), document.value, ()))
-    broken = [
-        document.fault(place, wrong, right)
-        for error in validator.iter_errors(document.value)
-        for place, wrong, right in _told(error)
-    ]
-    return tuple(dict.fromkeys((*unknown, *broken))), not broken
+        fault = document.fault(("apiVersion",), f"apiVersion {wrong}", right)
+        document.refused["apiVersion",] = fault
+    schema = _schema(said if said in VERSIONS else VERSIONS[0])
+    validator = Draft201909Validator(schema)
+    unknown = tuple(_unknown(document, validator, schema, document.value, ()))
+    broken = [each for error in validator.iter_errors(document.value) for each in told(error)]
+    for each in sorted(broken, key=lambda each: each.rank):
+        if each.rank is not Rank.VAGUE or not document.torn(each.refused):
+            fault = Fault(document.path, document.line(each.place), each.wrong, each.right)
+            document.refused.setdefault(each.refused, fault)
+    # Which keys there are may hang on a `type`: where that is refused nobody can tell.
+    strange = (f for place, f in unknown if (*place[:-1], "type") not in document.refused)
+    return tuple(dict.fromkeys((*strange, *document.refused.values())))
 
 
 def _unknown(
     document: Document, validator: Any, schema: Any, value: Any, place: Place
-) -> Iterator[Fault]:
+) -> Iterator[tuple[Place, Fault]]:
     """Keys that no part of the schema lists, found by walking value and schema together."""
     if isinstance(value, dict):
         known = _keys(validator, schema, value)
         for key, inner in value.items():
             parts = known.get(key, [])
             if known and not parts:
-                wrong = f"unknown key {key!r}" + (f" in {_name(place)}" if place else "")
-                yield document.fault((*place, key), wrong, nearest(str(key), known))
+                wrong = f"unknown key {key!r}" + (f" in {name(place)}" if place else "")
+                at = (*place, key)
+                yield at, document.fault(at, wrong, nearest(str(key), known))
             for part in parts[:1]:
                 yield from _unknown(document, validator, part, inner, (*place, key))
     elif isinstance(value, list):
@@ -221,70 +246,3 @@ def _items(validator: Any, schema: Any, value: Any) -> list[Any]:
     return [
         p["items"] for p in _parts(validator, schema, value) if isinstance(p.get("items"), dict)
     ]
-
-
-def _name(place: Sequence[str | int]) -> str:
-    """
-    How a place is called in a sentence.
-
-    >>> _name(("schema", 0, "properties", 3))
-    'schema[0].properties[3]'
-    """
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
-    return text.lstrip(".") or "the contract"
-
-
-def _told(error: Any) -> Iterator[tuple[Place, str, str]]:
-    """A schema error in words; alternatives are told by the branch that came furthest."""
-    place: Place = tuple(error.absolute_path)
-    if error.validator == "additionalProperties":
-        return  # `_unknown` names the key and the nearest right one
-    if error.validator in ("oneOf", "anyOf"):
-        yield from _alternatives(error, place)
-        return
-    value, wanted = error.instance, error.validator_value
-    what = f"{_name(place)} is {json.dumps(value, default=str)[:60]}"
-    match error.validator:
-        case "required":
-            for key in wanted:
-                if key not in value:
-                    yield place, f"{_name(place)} lacks {key!r}", f"write {key}:"
-        case "type":
-            words = wanted if isinstance(wanted, list) else [wanted]
-            yield place, what, f"write {_article(words)}"
-        case "enum" | "const":
-            words = wanted if isinstance(wanted, list) else [wanted]
-            yield place, what, nearest(str(value), [str(word) for word in words])
-        case "pattern":
-            yield place, what, f"it must match {wanted}"
-        case "not":
-            yield place, f"{_name(place)} says 'from'", "a column's relationship has only 'to'"
-        case _:
-            yield place, what, f"{error.validator} is {wanted}"
-
-
-def _alternatives(error: Any, place: Place) -> Iterator[tuple[Place, str, str]]:
-    needed = [branch.get("required", [None])[0] for branch in error.validator_value]
-    operators = [key for key in needed if key]
-    if isinstance(error.instance, dict) and len(operators) == len(needed):
-        said = [key for key in operators if key in error.instance]
-        if len(said) != 1:
-            many = f"has the operators {' and '.join(said)}" if said else "has no operator"
-            right = f"write exactly one of {', '.join(operators)}"
-            yield place, f"{_name(place)} {many}", right
-            return
-        errors = [e for e in error.context if e.schema_path[0] == needed.index(said[0])]
-    else:
-        errors = list(error.context)
-    if not errors:
-        yield place, f"{_name(place)} has no right form", "see the standard"
-        return
-    deepest = max(len(e.absolute_path) for e in errors)
-    branch = next(e for e in errors if len(e.absolute_path) == deepest).schema_path[0]
-    for inner in errors:
-        if inner.schema_path[0] == branch:
-            yield from _told(inner)
-
-
-def _article(words: Sequence[str]) -> str:
-    return " or ".join(f"{'an' if word[0] in 'aeiou' else 'a'} {word}" for word in words)
