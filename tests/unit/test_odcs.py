@@ -295,6 +295,7 @@ CASES = {
     "a query that writes": (FLOWN, sql("delete from {object}"), "not a single SELECT"),
     "two queries": (FLOWN, sql("select 1 from {object}; select 2"), "not a single SELECT"),
     "a query of two columns": (FLOWN, sql("select 1, 2 from {object}"), "more than one column"),
+    "a query of a sample": (FLOWN, sql("select 1 from {object} tablesample 9%"), "tablesample"),
     "a query of another table": (FLOWN, sql("select 1 from {object}, secrets"), "reads secrets"),
     "a query of a file": (
         FLOWN,
