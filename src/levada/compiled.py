@@ -20,7 +20,7 @@ from levada.errors import DeclarationError, Fault
 from levada.settings import Settings
 from levada.terms import Mesh, Product, Source
 
-__all__ = ["CompiledDomain", "fingerprint", "load", "load_domain", "save"]
+__all__ = ["CompiledDomain", "fingerprint", "load", "load_domain", "refuse", "save"]
 
 _FORMAT = 1
 _COMMAND = "run `levada compile`"
@@ -74,21 +74,57 @@ def save(settings: Settings, mesh: Mesh, domains: Sequence[str]) -> tuple[Path, 
         path = settings.home / f"{domain}.json"
         text = json.dumps(body, sort_keys=True, indent=1) + "\n"
         if not path.is_file() or path.read_text() != text:
-            beside = path.with_suffix(f".{os.getpid()}.tmp")
-            beside.write_text(text)
-            beside.replace(path)
+            _replace(path, text)
+        _refusal(settings, domain).unlink(missing_ok=True)
         written.append(path)
     return tuple(written)
+
+
+def refuse(settings: Settings, domain: str, faults: Sequence[Fault]) -> None:
+    """
+    Keep why a domain could not be compiled, so that its DAG file says it. What was compiled before
+    stays as it is, for those who read the domain's tables.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True)
+    body = {
+        "fingerprint": fingerprint(settings.root, domain),
+        "faults": [[f.path, f.line, f.wrong, f.right] for f in faults],
+    }
+    _replace(_refusal(settings, domain), json.dumps(body, indent=1) + "\n")
+
+
+def _refusal(settings: Settings, domain: str) -> Path:
+    return settings.home / f"{domain}.faults.json"
+
+
+def _refused(settings: Settings, domain: str) -> tuple[Fault, ...]:
+    """Why the domain's declarations, as they stand, could not be compiled; empty if unknown."""
+    try:
+        body = json.loads(_refusal(settings, domain).read_text())
+    except (OSError, ValueError):
+        return ()
+    if body["fingerprint"] != fingerprint(settings.root, domain):
+        return ()
+    return tuple(Fault(*fault) for fault in body["faults"])
+
+
+def _replace(path: Path, text: str) -> None:
+    beside = path.with_suffix(f".{os.getpid()}.tmp")
+    beside.write_text(text)
+    beside.replace(path)
 
 
 def load_domain(settings: Settings, domain: str, *, fresh: bool = True) -> CompiledDomain:
     """
     Read one domain's compiled declarations; `fresh` refuses stale ones.
 
-    Raises DeclarationError, naming the command that would make it right.
+    Raises DeclarationError: the faults for which the domain could not be compiled, else the command
+    that would make it right.
     """
     path = settings.home / f"{domain}.json"
     place = str(path.relative_to(settings.root))
+    if fresh and (faults := _refused(settings, domain)):
+        raise DeclarationError(faults)
     try:
         stat = path.stat()
     except OSError as error:

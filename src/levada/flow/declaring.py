@@ -43,6 +43,9 @@ def declared(settings: Settings, workers: DbtWorkers) -> Declared:
         sources=found.mesh.sources,
     )
     compiled.save(settings, mesh, sound)
+    for domain in broken:
+        own = [fault for fault in sorted(faults) if _touches(domain, {fault})]
+        compiled.refuse(settings, domain, own or sorted(faults))
     return Declared(mesh, tuple(sorted(faults)), tuple(sorted(broken)))
 
 

@@ -1,0 +1,78 @@
+"""Compiled declarations: read back as they were, refused with the reason when they are not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.unit.strategies import little_mesh
+
+from levada import compiled
+from levada.errors import DeclarationError, Fault
+from levada.settings import Settings, read_settings
+
+YAML = """\
+mesh: test
+zone: America/New_York
+span: {from: 2013-03-04, to: 2013-03-17}
+domains: [operations, weather, fleet, company]
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "levada.yaml").write_text(YAML)
+    for domain in ("operations", "weather", "fleet", "company"):
+        (tmp_path / "contracts" / domain).mkdir(parents=True)
+        (tmp_path / "contracts" / domain / "a.yaml").write_text("a: 1\n")
+    settings = read_settings(tmp_path)
+    compiled.save(settings, little_mesh(), settings.domains)
+    return settings
+
+
+def test_the_mesh_comes_back_as_it_was(settings: Settings) -> None:
+    found, mesh = compiled.load(settings, fresh=True), little_mesh()
+    assert {p.id: p.dependencies for p in found.products} == {
+        p.id: p.dependencies for p in mesh.products
+    }
+    assert set(found.sources) == set(mesh.sources)
+
+
+def test_a_change_makes_its_domain_stale_and_no_other(settings: Settings) -> None:
+    (settings.root / "contracts/weather/a.yaml").write_text("a: 2\n")
+    with pytest.raises(DeclarationError, match=r"weather changed since.*levada compile"):
+        compiled.load_domain(settings, "weather")
+    assert compiled.load_domain(settings, "operations").products
+    assert compiled.load(settings).product("weather.observations")
+
+
+def test_a_refused_domain_says_its_own_faults_until_it_is_mended(settings: Settings) -> None:
+    fault = Fault("contracts/weather/a.yaml", 1, "the team is missing", "say team.name")
+    path = settings.root / "contracts/weather/a.yaml"
+    path.write_text("a: 2\n")
+    compiled.refuse(settings, "weather", [fault])
+    with pytest.raises(DeclarationError, match=r"a\.yaml:1: the team is missing"):
+        compiled.load_domain(settings, "weather")
+    path.write_text("a: 1\n")
+    assert compiled.load_domain(settings, "weather").products
+
+
+def test_what_reads_a_domain_that_was_never_compiled_is_left_out(settings: Settings) -> None:
+    (settings.home / "weather.json").unlink()
+    mesh = compiled.load(settings)
+    assert {p.id for p in mesh.products} == {"operations.flights", "fleet.planes"}
+
+
+def test_compiled_by_another_version_is_refused(settings: Settings) -> None:
+    path = settings.home / "fleet.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 0'))
+    with pytest.raises(DeclarationError, match="another version"):
+        compiled.load_domain(settings, "fleet")
+
+
+def test_saving_the_same_again_leaves_the_file_alone(settings: Settings) -> None:
+    path = settings.home / "fleet.json"
+    before = path.stat().st_mtime_ns
+    compiled.save(settings, replace(little_mesh(), name="other"), settings.domains)
+    assert path.stat().st_mtime_ns == before
