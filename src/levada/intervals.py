@@ -190,6 +190,16 @@ def is_live(partition: Partition, live_from: datetime) -> bool:
     return partition.start is None or end(partition) > live_from
 
 
+_SHOWN = {
+    Grain.HOUR: "2013-03-10T07Z",
+    Grain.DAY: "2013-03-10",
+    Grain.WEEK: "2013-03-04, its first day",
+    Grain.MONTH: "2013-03-01, its first day",
+    Grain.QUARTER: "2013-01-01, its first day",
+    Grain.YEAR: "2013-01-01, its first day",
+}
+
+
 def parse(grain: Grain, key: str, zone: str = "UTC") -> Partition:
     """
     The slice of this name: the inverse of `Partition.key`.
@@ -206,7 +216,7 @@ def parse(grain: Grain, key: str, zone: str = "UTC") -> Partition:
             raise ValueError(f"{key!r} names no slice of an undivided table: write {WHOLE.key}")
         return WHOLE
     form = "%Y-%m-%dT%HZ" if grain is Grain.HOUR else "%Y-%m-%d"
-    shown = "2013-03-10T07Z" if grain is Grain.HOUR else "2013-03-10"
+    shown = _SHOWN[grain]
     try:
         read = datetime.strptime(key, form).replace(tzinfo=UTC)
     except ValueError:
@@ -383,7 +393,7 @@ def mapped(
     outside = tuple(p for p in wanted if not inside(p, span))
     return Mapped(
         tuple(p for p in wanted if p not in outside) if outside else wanted,
-        tuple((p, f"{p} lies outside the mesh's span") for p in outside),
+        tuple((p, f"{p} does not lie wholly inside the mesh's span") for p in outside),
     )
 
 

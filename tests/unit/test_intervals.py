@@ -322,7 +322,7 @@ def test_what_lies_before_the_span_can_never_exist() -> None:
     found = mapped(Trailing(4), day, Grain.DAY, "America/New_York", SPAN)
     assert [p.key for p in found.partitions] == ["2013-02-20", "2013-02-21", "2013-02-22"]
     assert [(p.key, why) for p, why in found.impossible if p] == [
-        ("2013-02-19", "2013-02-19 lies outside the mesh's span")
+        ("2013-02-19", "2013-02-19 does not lie wholly inside the mesh's span")
     ]
 
 

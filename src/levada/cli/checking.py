@@ -8,7 +8,7 @@ from pathlib import Path
 from levada.cli import output
 from levada.declare import Declared
 from levada.errors import DeclarationError, Fault
-from levada.settings import Settings, find_root, look, read_settings
+from levada.settings import Settings, find_root, look, nearest, read_settings
 
 __all__ = ["check", "compile_"]
 
@@ -19,13 +19,16 @@ def check(project: Path | None, *, domains: Sequence[str], as_json: bool) -> int
     try:
         settings, faults = look(find_root(project))
         if settings is not None:
+            _known(settings, domains)
             found, others = _look(settings, deep=True)
             faults = tuple(sorted({*faults, *others}))
     except DeclarationError as error:
         faults = error.faults
     if domains:
         prefixes = tuple(f"{kind}/{d}/" for kind in ("contracts", "models") for d in domains)
-        faults = tuple(f for f in faults if f.path.startswith((*prefixes, "levada.yaml")))
+        faults = tuple(
+            f for f in faults if f.path.startswith((*prefixes, "levada.yaml", "--domain"))
+        )
     if as_json:
         output.print_json({"ok": not faults, "faults": output.faults_json(faults)})
     elif faults:
@@ -33,6 +36,13 @@ def check(project: Path | None, *, domains: Sequence[str], as_json: bool) -> int
     elif found:
         _sum_up(found)
     return 2 if faults else 0
+
+
+def _known(settings: Settings, domains: Sequence[str]) -> None:
+    for domain in domains:
+        if domain not in settings.domains:
+            right = nearest(domain, settings.domains)
+            raise DeclarationError((Fault("--domain", 0, f"no domain {domain!r}", right),))
 
 
 def compile_(project: Path | None, *, as_json: bool) -> int:

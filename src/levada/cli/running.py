@@ -106,7 +106,7 @@ class _Bar:
             TextColumn("{task.fields[told]}"),
             TimeElapsedColumn(),
             console=output.errors,
-            disable=quiet,
+            disable=quiet or not output.errors.is_terminal,  # a log wants whole sentences
         )
         self.tasks: dict[str, TaskID] = {}
 

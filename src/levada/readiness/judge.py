@@ -259,7 +259,7 @@ class Judge:
         if containing(grain, partition.start, zone) != partition:
             return f"no {grain.value} of {zone} starts at {partition.start:%Y-%m-%d %H:%M}Z"
         if not inside(partition, self.mesh.span):
-            return f"{partition} lies outside the mesh's span"
+            return f"{partition} does not lie wholly inside the mesh's span"
         return ""
 
     def _dependencies(self, product: Product) -> tuple[Dependency, ...]:

@@ -312,7 +312,8 @@ def _mismatches(request: BuildRequest, path: str, message: str) -> list[Fault]:
         if len(cells) == 4 and cells[3] in _REASONS:
             wrong = _REASONS[cells[3]](*cells[:3])
             # Where the column is spoken of first; one that is not made may stand nowhere.
-            line = line_of(file, rf"(?i)\b{re.escape(cells[0])}\b", pattern=True) or 1
+            column = rf"(?im)^(?!\s*--).*\b{re.escape(cells[0])}\b"  # not where a comment says it
+            line = line_of(file, column, pattern=True) or 1
             where = inside(request.root, file)
             found.append(Fault(where, line, wrong, "change the model or the contract"))
     return found
