@@ -61,6 +61,20 @@ def test_a_product_dag_senses_once_then_builds_and_publishes(bundle: Path) -> No
     assert [asset.uri for asset in dag.get_task("publish").outlets] == ["levada://company/daily_v1"]
 
 
+def test_no_task_of_a_product_depends_on_another_dag(bundle: Path) -> None:
+    dags = parsed(bundle).dags
+    products = {name: dag for name, dag in dags.items() if name != "levada.reconcile"}
+    assert products
+    for name, dag in products.items():
+        assert {type(task).__name__ for task in dag.tasks} == {
+            *("TableSensor", "BuildOperator", "PublishOperator"),
+        }
+        for task in dag.tasks:
+            assert not any(hasattr(task, word) for word in ("external_dag_id", "trigger_dag_id"))
+            assert task.dag_id == name
+        assert type(dag.timetable).__name__ in ("IntervalTimetable", "NullTimetable")
+
+
 def test_a_whole_product_has_no_schedule_and_one_run_at_a_time(bundle: Path) -> None:
     dag = parsed(bundle).dags["fleet.planes"]
     assert dag.schedule is None
