@@ -20,4 +20,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Refuse: the ledger is append-only, and so is its schema."""
-    raise NotImplementedError("the ledger has no way back: restore a backup instead")
+    raise RuntimeError("the ledger has no way back: restore a backup instead")
