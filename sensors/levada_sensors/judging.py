@@ -161,6 +161,7 @@ def judge_product(
 def product_touches(mesh: Mesh, product: Product, partition: Partition) -> Touches:
     """The product itself, its inputs, and the inputs of those: readiness looks one hop."""
     keys = {(product.id, partition.key), *((str(m.table), partition.key) for m in product.marts)}
+    keys |= {(str(m.table), "") for m in product.marts}
     names: set[str] = set()
     for table, read in _inputs(mesh, product, partition):
         if read is None:
@@ -206,7 +207,7 @@ def judge_tables(
 
 
 def table_touches(mesh: Mesh, wanted: Mapping[TableRef, Partition]) -> Touches:
-    """The tables, what builds them, and what that reads."""
+    """The tables, what builds them, and what that reads. A line without a key is of all slices."""
     near = [_table_touches(mesh, table, partition) for table, partition in wanted.items()]
     return Touches(
         frozenset().union(*(n.keys for n in near)), frozenset().union(*(n.names for n in near))
@@ -214,7 +215,7 @@ def table_touches(mesh: Mesh, wanted: Mapping[TableRef, Partition]) -> Touches:
 
 
 def _table_touches(mesh: Mesh, table: TableRef, partition: Partition) -> Touches:
-    keys = {(str(table), partition.key)}
+    keys = {(str(table), partition.key), (str(table), "")}
     names: set[str] = set()
     if not table.is_source:
         product = mesh.product(table)
@@ -233,7 +234,7 @@ def _inputs(
 ) -> Iterator[tuple[TableRef, tuple[Partition, ...] | None]]:
     """Every table that a partition reads, with its slices; None: any of them may be the one."""
     for edge in product.dependencies:
-        if isinstance(edge.mapping, Latest):
+        if isinstance(edge.mapping, Latest) or edge.wait.max_lag is not None:
             yield edge.upstream, None
             continue
         grain, zone = mesh.slicing(edge.upstream)

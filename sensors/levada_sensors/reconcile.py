@@ -103,11 +103,14 @@ class ReconcileOperator(BaseOperator):
     def execute(self, context: Context) -> None:  # noqa: ARG002
         """One look at everything."""
         from levada import publish
+        from levada.flow.inspecting import inspect
         from levada_sensors.working import opened
 
         with opened(Path(self.root), publishing=True) as platform:
             for run in publish.recover(platform.publisher, platform.warehouse):
                 self.log.info("finished the publication of run %s, which had died", run)
+            for found in inspect(platform):
+                self.log.error("%s is held: changed by hand, %s", found.table, found.because)
             work = work_of(platform.mesh, self._swept(platform), platform.clock())
             opened_now = platform.runner.open_steps([s for s in work.steps if not s.first])
             self._close(platform, {(s.product, s.partition) for s in work.steps})

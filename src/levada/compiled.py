@@ -22,7 +22,7 @@ from levada.terms import Mesh, Product, Source
 
 __all__ = ["CompiledDomain", "fingerprint", "load", "load_domain", "refuse", "save"]
 
-_FORMAT = 1
+_FORMAT = 2
 _COMMAND = "run `levada compile`"
 
 
@@ -165,6 +165,7 @@ def load(settings: Settings, *, fresh: bool = False) -> Mesh:
         live_from=settings.live_from,
         products=products,
         sources=sources,
+        quiet=settings.quiet,
     )
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import graphlib
 import hashlib
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import time
 from typing import Any
 
 from levada.errors import Fault
@@ -19,6 +21,7 @@ from levada.settings import Settings, duration, nearest
 from levada.terms import (
     Check,
     Contract,
+    Deadline,
     Dependency,
     FanOut,
     Grain,
@@ -42,7 +45,8 @@ from levada.terms import (
 __all__ = ["Declared", "ModelFacts", "ParsedProject", "SourceFacts", "declare", "selected"]
 
 _META_KEYS = ("batch", "inputs")
-_INPUT_KEYS = ("mapping", "wait", "on_restatement", "within", "required", "pinned")
+_INPUT_KEYS = ("mapping", "wait", "on_restatement", "within", "required", "pinned", "any_of")
+_WAIT_KEYS = ("at_least", "at_most_missing", "deadline", "max_lag")
 _SOURCE_KEYS = ("zone", "files", "grain", "calendar", "owner")
 _PLAIN: Mapping[str, type[Identity | Rollup | FanOut]] = {
     "identity": Identity,
@@ -148,6 +152,7 @@ def declare(
         live_from=settings.live_from,
         products=tuple(p for p in products if p.domain not in broken),
         sources=tuple(joining.sources.values()),
+        quiet=settings.quiet,
     )
     faults = tuple(sorted({fault for _, fault in joining.faults}))
     return Declared(mesh, faults, tuple(sorted(broken)))
@@ -291,10 +296,14 @@ class _Joining:
             for upstream in sorted(reads)
             if (edge := self._edge(contract, upstream, told.get(upstream, {}), place))
         )
+        self._groups(edges, place)
         batch = model.meta.get("batch", False) is True
         if not isinstance(model.meta.get("batch", False), bool):
             self.fault(*place, "meta.levada.batch is neither true nor false")
         for edge in edges:
+            if batch and edge.wait.max_lag is not None:
+                wrong = f"batch: true with max_lag of {edge.upstream}"
+                self.fault(*place, wrong, "what stands in differs by interval: leave batch out")
             if batch and isinstance(edge.mapping, Lag | Trailing | FanOut):
                 wrong = f"batch: true with the mapping {edge.mapping.kind} of {edge.upstream}"
                 self.fault(*place, wrong, "its window differs by interval: leave batch out")
@@ -352,6 +361,17 @@ class _Joining:
                         self.fault(*place, wrong, nearest(key, _INPUT_KEYS))
         return told
 
+    def _groups(self, edges: Sequence[Dependency], place: tuple[str, str, int]) -> None:
+        """A choice needs something to choose from."""
+        members: dict[str, list[TableRef]] = {}
+        for edge in edges:
+            if edge.any_of:
+                members.setdefault(edge.any_of, []).append(edge.upstream)
+        for group, tables in members.items():
+            if len(tables) == 1:
+                wrong = f"any_of: {group} names {tables[0]} alone"
+                self.fault(*place, wrong, "name at least two inputs so, or leave any_of out")
+
     def _slicing(self, table: TableRef) -> tuple[Grain, str] | None:
         if table.is_source:
             source = next((s for s in self.sources.values() if s.table == table), None)
@@ -380,7 +400,10 @@ class _Joining:
                 required=_truth(told.get("required", True)),
                 on_restatement=_on_restatement(told.get("on_restatement"), mapping),
                 pinned=_truth(told.get("pinned", False)),
+                any_of=str(told.get("any_of", "")),
             )
+            if edge.wait.deadline and contract.grain is Grain.WHOLE:
+                raise ValueError("a whole table has no interval that a deadline could follow")
         except ValueError as error:
             self.fault(*place, f"meta.levada.inputs.{upstream}: {error}")
             return None
@@ -454,9 +477,33 @@ def _mapping(told: Mapping[str, Any]) -> PartitionMapping | None:
 def _wait(said: object) -> WaitPolicy:
     if said is None or said == "all":
         return WaitPolicy()
-    if isinstance(said, Mapping) and set(said) <= {"at_least", "at_most_missing"}:
-        return WaitPolicy(**{str(k): int(v) for k, v in said.items()})
-    raise ValueError(f"no wait policy {said!r}: say all, {{at_least: n}} or {{at_most_missing: k}}")
+    if not isinstance(said, Mapping):
+        raise ValueError(f"no wait policy {said!r}: say all, or {{{', '.join(_WAIT_KEYS)}}}")
+    for key in said:
+        if key not in _WAIT_KEYS:
+            raise ValueError(f"wait: unknown key {key!r}; {nearest(str(key), _WAIT_KEYS)}")
+    counts = {key: int(said[key]) for key in ("at_least", "at_most_missing") if key in said}
+    max_lag = duration(str(said["max_lag"])) if "max_lag" in said else None
+    deadline = _deadline(str(said["deadline"])) if "deadline" in said else None
+    return WaitPolicy(deadline=deadline, max_lag=max_lag, **counts)
+
+
+def _deadline(said: str) -> Deadline:
+    """
+    A local time of day, or a time after the partition's end.
+
+    >>> _deadline("07:00").at, _deadline("7h").after
+    (datetime.time(7, 0), datetime.timedelta(seconds=25200))
+    """
+    if re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", said):
+        return Deadline(at=time.fromisoformat(said))
+    try:
+        return Deadline(after=duration(said))
+    except ValueError:
+        raise ValueError(
+            f'no deadline {said!r}: write a local time like "07:00" in quotation marks, or how '
+            "long after the interval's end, like 7h"
+        ) from None
 
 
 def _on_restatement(said: object, mapping: PartitionMapping) -> OnRestatement:

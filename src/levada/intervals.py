@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from levada.terms import (
     WHOLE,
+    Deadline,
     FanOut,
     Grain,
     Identity,
@@ -33,6 +34,7 @@ __all__ = [
     "check_mapping",
     "containing",
     "default_mapping",
+    "due",
     "end",
     "following",
     "inside",
@@ -188,6 +190,28 @@ def is_live(partition: Partition, live_from: datetime) -> bool:
     False
     """
     return partition.start is None or end(partition) > live_from
+
+
+def due(deadline: Deadline, partition: Partition) -> datetime:
+    """
+    The instant of a slice's deadline. A local time that the clock jumps over counts as if it had
+    not jumped; of one that comes twice, the first.
+
+    >>> from datetime import time
+    >>> day = parse(Grain.DAY, "2013-03-09", "America/New_York")
+    >>> due(Deadline(at=time(7)), day) - end(day), due(Deadline(after=_HOUR), day) - end(day)
+    (datetime.timedelta(seconds=21600), datetime.timedelta(seconds=3600))
+    """
+    over = end(partition)
+    if deadline.at is None:
+        return over + (deadline.after or timedelta(0))
+    zone = ZoneInfo(partition.zone)
+    day = over.astimezone(zone).date()
+    while True:
+        instant = datetime.combine(day, deadline.at, zone).astimezone(UTC)
+        if instant >= over:
+            return instant
+        day += timedelta(days=1)
 
 
 _SHOWN = {

@@ -201,8 +201,8 @@ def _decide(judge: Judge, product: Product, partition: Partition) -> Step | Read
     if inputs.state is State.IMPOSSIBLE:
         return inputs
     changes = [c for line in lines if line for c in judge.changes(product, partition, line)]
-    if held := [c for c in changes if c.action == "hold"]:
-        return Readiness(State.HELD, f"held: {held[0]}")
+    if rest := judge.resting(product, partition):
+        return rest
     if rest := _resting(judge, product, partition, attempt):
         return rest
     because = _because(product, lines, states, attempt)

@@ -23,9 +23,11 @@ from levada.terms import (
     Span,
     Step,
     TableRef,
+    Tampering,
 )
 
 __all__ = [
+    "Change",
     "Clock",
     "LandedFile",
     "Ledger",
@@ -55,6 +57,8 @@ class Want:
     partition: Partition
     fingerprint: str
     inputs: tuple[Input, ...]
+    taint: tuple[str, ...] = ()
+    """What is gone without, as its publication will say."""
 
 
 class Sensing(Protocol):
@@ -141,6 +145,15 @@ class Ledger(Protocol):
     def contract(self, label: str) -> str:
         """The recorded canonical JSON of `id version hash`. Raises NotPublishable if unknown."""
 
+    def inspected(self, domain: str) -> str:
+        """Up to which data version the domain's published data was looked through."""
+
+    def unknown_runs(self, runs: Collection[str]) -> frozenset[str]:
+        """Those of which neither a publication nor an open intent tells."""
+
+    def inspect(self, domain: str, version: str, found: Sequence[Tampering]) -> None:
+        """Record that the domain was looked through up to here, and what was found (runner)."""
+
     def history(self, table: TableRef, partition: Partition) -> tuple[Publication | Landing, ...]:
         """Every line of one partition, oldest first."""
 
@@ -209,6 +222,19 @@ class Stage:
     inputs: Mapping[TableRef, Relation]
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A data version that changed published tables, and the run that says it made it, if any."""
+
+    domain: str
+    version: str
+    at: datetime
+    tables: tuple[TableRef, ...]
+    run: str | None
+    what: str
+    """The catalogue's own words."""
+
+
 class Warehouse(Protocol):
     """Staging, swapping and restoring published data. Data versions are opaque strings."""
 
@@ -242,6 +268,9 @@ class Warehouse(Protocol):
         note: Mapping[str, str],
     ) -> str:
         """Replace these partitions of all tables in one transaction; the new data version."""
+
+    def changes(self, domain: str, after: str = "0") -> Sequence[Change]:
+        """Every later data version that changed rows or shape of a table, oldest first."""
 
     def find(self, domain: str, run: str) -> str | None:
         """The data version that this run committed, if it did."""

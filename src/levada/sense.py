@@ -64,6 +64,8 @@ def wants(
 
 
 def _want(judge: Judge, product: Product, partition: Partition) -> Want | Readiness:
+    if resting := judge.resting(product, partition):
+        return resting
     if judge.settled(product, partition):
         return Readiness(State.READY, "already current")
     readiness = judge.inputs(product, partition)
@@ -73,4 +75,4 @@ def _want(judge: Judge, product: Product, partition: Partition) -> Want | Readin
     mark = fingerprint(product, partition, pinned)
     if judge.published_as(product, partition, mark):
         return Readiness(State.READY, "already current")
-    return Want(product.id, partition, mark, pinned)
+    return Want(product.id, partition, mark, pinned, judge.marks(product, partition))

@@ -19,7 +19,10 @@ __all__ = ["Settings", "duration", "find_root", "look", "nearest", "read_setting
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _KEYS = {
-    "": ("mesh", "zone", "span", "live_from", "warehouse", "landing", "domains", "probe", "lease"),
+    "": (
+        *("mesh", "zone", "span", "live_from", "warehouse", "landing", "domains", "probe", "lease"),
+        *("quiet",),
+    ),
     "span": ("from", "to"),
     "warehouse": ("type", "path"),
     "probe": ("every", "horizon"),
@@ -43,6 +46,7 @@ class Settings:
     probe_every: timedelta
     probe_horizon: timedelta
     lease: timedelta
+    quiet: timedelta
 
     @property
     def home(self) -> Path:
@@ -162,6 +166,7 @@ class _Reading:
         every = self._duration("probe.every", probe.get("every", "30s"))
         horizon = self._duration("probe.horizon", probe.get("horizon", "40d"))
         lease = self._duration("lease", data.get("lease", "30s"))
+        quiet = self._duration("quiet", data.get("quiet", "0s"))
         if span is None or live is None:
             return None
         return Settings(
@@ -177,6 +182,7 @@ class _Reading:
             probe_every=every,
             probe_horizon=horizon,
             lease=lease,
+            quiet=quiet,
         )
 
     def _span(self, data: dict[str, Any], zone: str) -> tuple[Span | None, datetime | None]:

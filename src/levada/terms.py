@@ -6,7 +6,7 @@ import enum
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import total_ordering
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -20,6 +20,7 @@ __all__ = [
     "Claim",
     "Column",
     "Contract",
+    "Deadline",
     "Dependency",
     "Facts",
     "FanOut",
@@ -48,6 +49,7 @@ __all__ = [
     "State",
     "Step",
     "TableRef",
+    "Tampering",
     "Trailing",
     "Verdict",
     "WaitPolicy",
@@ -282,9 +284,32 @@ PartitionMapping = Identity | Lag | Trailing | Rollup | FanOut | Latest
 
 
 @dataclass(frozen=True, slots=True)
+class Deadline:
+    """
+    When a reader stops waiting for all: at a local time of day, the first one at or after its
+    partition's end, or so long after that end.
+
+    >>> Deadline(at=time(7)), Deadline(after=timedelta(hours=7)).after
+    (Deadline(at=datetime.time(7, 0), after=None), datetime.timedelta(seconds=25200))
+    """
+
+    at: time | None = None
+    after: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        if (self.at is None) == (self.after is None):
+            raise ValueError("a deadline is a time of day or a time after the partition's end")
+        if self.after is not None and self.after < timedelta(0):
+            raise ValueError("a deadline before the partition's end would never wait")
+
+
+@dataclass(frozen=True, slots=True)
 class WaitPolicy:
     """
     How many of the mapped partitions suffice: all, at least n, or at most k missing.
+
+    With a deadline all are waited for until then, and only afterwards is less enough. What is
+    absent then is replaced by the last good one that is at most `max_lag` older.
 
     >>> WaitPolicy().met(ready=3, total=3), WaitPolicy(at_least=2).met(ready=1, total=3)
     (True, False)
@@ -292,6 +317,8 @@ class WaitPolicy:
 
     at_least: int | None = None
     at_most_missing: int | None = None
+    deadline: Deadline | None = None
+    max_lag: timedelta | None = None
 
     def __post_init__(self) -> None:
         if self.at_least is not None and self.at_most_missing is not None:
@@ -300,6 +327,15 @@ class WaitPolicy:
             raise ValueError("at_least 0 is degenerate: it would fire on nothing at all")
         if self.at_most_missing is not None and self.at_most_missing < 1:
             raise ValueError("at_most_missing 0 is `all`: leave it out")
+        if self.max_lag is not None and self.deadline is None:
+            raise ValueError("max_lag says what is enough after a deadline: say the deadline too")
+        if self.max_lag is not None and self.max_lag < timedelta(0):
+            raise ValueError("max_lag is how much older the last good one may be: at least 0d")
+
+    @property
+    def tolerant(self) -> bool:
+        """Whether anything less than all can be enough."""
+        return (self.at_least, self.at_most_missing, self.max_lag) != (None, None, None)
 
     def met(self, *, ready: int, total: int) -> bool:
         """Whether `ready` of `total` mapped partitions are enough; nothing ready never is."""
@@ -326,7 +362,10 @@ class OnRestatement:
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """An edge: `downstream` reads `upstream`, by this mapping, waiting so."""
+    """
+    An edge: `downstream` reads `upstream`, by this mapping, waiting so. Of the edges that share an
+    `any_of`, one that is met suffices.
+    """
 
     upstream: TableRef
     downstream: TableRef
@@ -335,6 +374,18 @@ class Dependency:
     required: bool = True
     on_restatement: OnRestatement = OnRestatement()
     pinned: bool = False
+    any_of: str = ""
+
+    def __post_init__(self) -> None:
+        if self.wait.deadline and self.required and not self.wait.tolerant:
+            raise ValueError(
+                "after its deadline it would still wait for all: say at_least, at_most_missing or "
+                "max_lag, or required: false"
+            )
+        if self.wait.max_lag is not None and isinstance(self.mapping, Latest):
+            raise ValueError("max_lag with mapping latest: say how old it may be by `within`")
+        if self.any_of and not self.required:
+            raise ValueError("any_of with required: false: one of a group is always required")
 
 
 class Verdict(enum.Enum):
@@ -422,6 +473,10 @@ class Contract:
     hash: str
     path: str
     sla: tuple[tuple[str, str], ...] = ()
+    deprecated: date | None = None
+    """From this local day on, consumers are told to leave."""
+    sunset: date | None = None
+    """From this local day on, the table is held."""
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -525,6 +580,8 @@ class Mesh:
     live_from: datetime
     products: tuple[Product, ...]
     sources: tuple[Source, ...] = ()
+    quiet: timedelta = timedelta(0)
+    """How long after its publication a partition rests before changed inputs rebuild it."""
     _by_table: Mapping[TableRef, Product] = field(init=False, repr=False, compare=False)
     _sources: Mapping[TableRef, Source] = field(init=False, repr=False, compare=False)
     _by_id: Mapping[str, Product] = field(init=False, repr=False, compare=False)
@@ -633,9 +690,12 @@ class Publication:
     """Fingerprint of the run: code, contract, parameters, contents of its inputs."""
     inputs: tuple[Input, ...]
     taint: tuple[str, ...]
+    """What a reader must know: inputs that were gone without, checks that were waived."""
     run: str
     at: datetime
     position: int = 0
+    warnings: tuple[str, ...] = ()
+    """The advisory checks that did not pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -686,6 +746,25 @@ class AuditReport:
         bad = [r for r in self.results if r.verdict is not Verdict.PASS]
         return tuple(sorted(bad, key=lambda r: r.check.severity is not Severity.BLOCKING))
 
+    def warnings(self, table: TableRef) -> tuple[str, ...]:
+        """
+        The advisory checks of a table that did not pass, as its line names them.
+
+        >>> check = Check("tailnum_known", "unknownValues", severity=Severity.ADVISORY)
+        >>> flights = TableRef("operations", "flights")
+        >>> result = CheckResult(check, flights, Verdict.FAIL, count=12)
+        >>> AuditReport("operations.flights", WHOLE, (result,)).warnings(flights)
+        ('tailnum_known (12 rows)',)
+        """
+        return tuple(
+            f"{r.check.id} ({r.count} {r.check.unit})" if r.count else f"{r.check.id} ({said})"
+            for r in self.results
+            if r.table == table
+            and r.verdict is not Verdict.PASS
+            and r.check.severity is Severity.ADVISORY
+            for said in [r.observed or r.verdict.value]
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -716,6 +795,7 @@ class Claim:
     fingerprint: str
     inputs: tuple[Input, ...]
     until: datetime
+    taint: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -727,6 +807,17 @@ class Intent:
     lines: tuple[Publication, ...]
     expired: bool
     """Whether the lease of its claim has run out, so that anybody may recover it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tampering:
+    """A published table that somebody changed by hand: it is held until governance pardons it."""
+
+    table: TableRef
+    version: str
+    """The data version that no publication accounts for."""
+    because: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -743,6 +834,9 @@ class Facts:
     claims: Mapping[tuple[str, Partition], Claim] = field(default_factory=dict)
     """Claims whose lifetime or lease is still running."""
     position: int = 0
+    tampered: Mapping[TableRef, Tampering] = field(default_factory=dict)
+    pardons: Mapping[tuple[str, Partition], int] = field(default_factory=dict)
+    """Positions at which what an edge held was released, by product and partition."""
 
     def line(self, table: TableRef, partition: Partition) -> Publication | Landing | None:
         """The newest publication of a table's partition, or the newest landing of a source's."""

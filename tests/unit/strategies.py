@@ -33,6 +33,7 @@ from levada.terms import (
     Source,
     Span,
     TableRef,
+    Tampering,
     Verdict,
     WaitPolicy,
 )
@@ -90,11 +91,13 @@ def edge(
     wait: WaitPolicy | None = None,
     required: bool = True,
     action: str = "",
+    any_of: str = "",
 ) -> Dependency:
     default = AS_OF if isinstance(mapping, Latest) else OnRestatement()
     restated = OnRestatement(action, "told so" if action == "ignore" else "") if action else default
     return Dependency(
-        ref(upstream), ref(downstream), mapping, wait or WaitPolicy(), required, restated
+        *(ref(upstream), ref(downstream), mapping, wait or WaitPolicy(), required, restated),
+        any_of=any_of,
     )
 
 
@@ -177,11 +180,16 @@ class World:
         self.lines: dict[tuple[TableRef, Partition], Publication | Landing] = {}
         self.attempts: dict[tuple[str, Partition], Attempt] = {}
         self.claims: dict[tuple[str, Partition], Claim] = {}
+        self.tampered: dict[TableRef, Tampering] = {}
+        self.pardons: dict[tuple[str, Partition], int] = {}
         self.position = 0
 
     @property
     def facts(self) -> Facts:
-        return Facts(dict(self.lines), dict(self.attempts), dict(self.claims), self.position)
+        return Facts(
+            *(dict(self.lines), dict(self.attempts), dict(self.claims), self.position),
+            *(dict(self.tampered), dict(self.pardons)),
+        )
 
     def slice(self, table: str | TableRef, key: str) -> Partition:
         table = ref(table) if isinstance(table, str) else table
@@ -225,7 +233,7 @@ class World:
                 content or f"{mart.table}:{asked.fingerprint[:12]}",
                 asked.fingerprint,
                 asked.inputs,
-                (),
+                asked.taint,
                 f"run-{position}",
                 self.now,
                 position,

@@ -123,6 +123,24 @@ def why(
 
 
 @app.command()
+def release(
+    table: Annotated[str, typer.Argument(help="domain.table, or domain.table@major.")],
+    partition: Annotated[
+        str | None, typer.Argument(help="The held partition; none for a table changed by hand.")
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why it may go on.")] = "",
+    project: Project = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be released; change nothing.")
+    ] = False,
+) -> None:
+    """Let go what is held: a change that an edge holds, or a table changed by hand."""
+    from levada.cli import releasing
+
+    raise typer.Exit(releasing.release(project, table, partition, reason, dry_run=dry_run))
+
+
+@app.command()
 def catalog(
     sink: Annotated[
         Path | None,

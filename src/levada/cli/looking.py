@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import overload
 from zoneinfo import ZoneInfo
 
 from rich.table import Table
@@ -20,11 +21,11 @@ from levada.declare import selected
 from levada.errors import DeclarationError, Fault
 from levada.flow import platform as opening
 from levada.intervals import parse, within
-from levada.readiness import Hop, Judge, ancestors, judge_table, trace
+from levada.readiness import Hop, Judge, ancestors, inherited, judge_table, suspects, trace
 from levada.settings import Settings, find_root, nearest, read_settings
 from levada.terms import Facts, Mesh, Partition, Product, Readiness, Span, State, TableRef
 
-__all__ = ["board", "states", "status", "why"]
+__all__ = ["board", "named", "states", "status", "why"]
 
 _WORSE = (
     State.READY,
@@ -76,19 +77,31 @@ def why(project: Path | None, table: str, partition: str, *, as_json: bool) -> i
     """Say why a partition is ready or not, hop by hop to the root cause."""
     settings = read_settings(find_root(project))
     mesh = compiled.load(settings)
-    ref, slice_ = _named(mesh, table, partition)
+    ref, slice_ = named(mesh, table, partition)
     facts = _facts(settings, mesh, ancestors(mesh, ref))
     now = opening.now()
     found = judge_table(mesh, ref, slice_, facts, now)
     hops = trace(mesh, ref, slice_, facts, now)
+    doubted = suspects(mesh, ref, slice_, facts, now)
+    marks = inherited(ref, slice_, facts)
     if as_json:
-        output.print_json(_why_json(ref, slice_, found, hops))
+        output.print_json(_why_json(ref, slice_, found, hops, doubted, marks))
         return 0
     head = Text.assemble((f"{ref} {slice_.key} ", "bold"), output.state_text(found.state))
     output.console.print(head, Text(found.because))
+    if found.next:
+        output.console.print(Text(f"  may change by itself at {found.next:%Y-%m-%d %H:%M:%S} UTC"))
     for alike in _alike(hops):
         _print_hops(settings, mesh, alike)
+    for hop in doubted:
+        output.console.print(Text(f"  suspect: {hop.table} {hop.partition} {_state_of(hop)}"))
+    for (origin, at), mark in marks:
+        output.console.print(Text(f"  made from {origin} {at}: {mark}"))
     return 0
+
+
+def _state_of(hop: Hop) -> str:
+    return f"is {hop.readiness.state.value}: {hop.readiness.because}"
 
 
 def _facts(settings: Settings, mesh: Mesh, tables: Collection[TableRef]) -> Facts:
@@ -158,7 +171,12 @@ def _drawn(states: Sequence[State], wide: int) -> list[State]:
     return [max(group, key=_WORSE.index) for group in groups]
 
 
-def _named(mesh: Mesh, table: str, partition: str) -> tuple[TableRef, Partition]:
+@overload
+def named(mesh: Mesh, table: str, partition: str) -> tuple[TableRef, Partition]: ...
+@overload
+def named(mesh: Mesh, table: str, partition: str | None) -> tuple[TableRef, Partition | None]: ...
+def named(mesh: Mesh, table: str, partition: str | None) -> tuple[TableRef, Partition | None]:
+    """The table and the partition that somebody typed. Raises DeclarationError."""
     try:
         ref = TableRef.parse(table)
         grain, zone = mesh.slicing(ref)
@@ -168,6 +186,8 @@ def _named(mesh: Mesh, table: str, partition: str) -> tuple[TableRef, Partition]
         raise DeclarationError((fault,)) from None
     except ValueError as error:
         raise DeclarationError((Fault("TABLE", 0, str(error)),)) from error
+    if partition is None:
+        return ref, None
     try:
         return ref, parse(grain, partition, zone)
     except ValueError as error:
@@ -214,13 +234,25 @@ def _awaited(settings: Settings, mesh: Mesh, hop: Hop) -> str:
 
 
 def _why_json(
-    ref: TableRef, partition: Partition, found: Readiness, hops: Sequence[Hop]
+    ref: TableRef,
+    partition: Partition,
+    found: Readiness,
+    hops: Sequence[Hop],
+    doubted: Sequence[Hop],
+    marks: Sequence[tuple[tuple[TableRef, Partition], str]],
 ) -> dict[str, object]:
     return {
         "table": str(ref),
         "partition": partition.key,
         "state": found.state.value,
         "because": found.because,
+        "degraded": found.degraded,
+        "next": found.next.isoformat() if found.next else None,
+        "suspects": [f"{hop.table} {hop.partition.key}" for hop in doubted],
+        "marks": [
+            {"table": str(origin), "partition": at.key, "mark": mark}
+            for (origin, at), mark in marks
+        ],
         "causes": [
             {
                 "table": str(hop.table),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from rich.progress import (
@@ -45,7 +47,8 @@ def run(
     settings = read_settings(find_root(project))
     span = span_of(settings, days)
     with DbtWorkers() as workers:
-        mesh = _mesh(settings, workers, selection)
+        # Who asks does not wait for a quiet time; sensors and the reconciler do.
+        mesh = replace(_mesh(settings, workers, selection), quiet=timedelta(0))
         products = tuple(_selected(mesh, selection))
         with (
             opening.services(settings) as credentials,

@@ -41,6 +41,7 @@ def declared(settings: Settings, workers: DbtWorkers) -> Declared:
         live_from=found.mesh.live_from,
         products=kept,
         sources=found.mesh.sources,
+        quiet=found.mesh.quiet,
     )
     compiled.save(settings, mesh, sound)
     for domain in broken:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from levada import plan as planning
 from levada import publish as publishing
 from levada import sense as sensing
+from levada.flow.inspecting import inspect
 from levada.flow.stages import Platform, Run, execute
 from levada.intervals import runs, within
 from levada.terms import Facts, Landing, Partition, Plan, Product, Span, State, Verdict
@@ -108,6 +109,7 @@ def run_plan(
     What another run holds is waited for: it publishes, or its lease runs out and is taken over.
     """
     _sweep(platform)
+    inspect(platform)
     made: list[Run] = []
     tried: set[tuple[str, Partition, str]] = set()
     while True:

@@ -323,7 +323,8 @@ def _lines(run: Run, claim: Claim, report: AuditReport, now: datetime) -> Iterat
             content=contents[mart.table],
             made_by=claim.fingerprint,
             inputs=claim.inputs,
-            taint=(),
+            taint=claim.taint,
+            warnings=report.warnings(mart.table),
             run=run.id,
             at=now,
         )

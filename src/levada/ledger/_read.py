@@ -3,7 +3,7 @@ What the ledger's views say, in the words of Levada.
 
 Facts are one statement, hence one snapshot, under any isolation. Its parts share their columns:
 
-    kind, name, part, n, pos, at, a .. f (texts), g (a number), json, more
+    kind, name, part, n, pos, at, a .. f (texts), g (a number), json, more, last
 """
 
 from __future__ import annotations
@@ -14,26 +14,43 @@ from datetime import UTC, datetime
 from typing import Any
 
 from levada.ledger.codec import decode_inputs, decode_partition, decode_results, decode_table
-from levada.terms import Attempt, Claim, Facts, Landing, Partition, Publication, TableRef, Verdict
+from levada.terms import (
+    Attempt,
+    Claim,
+    Facts,
+    Landing,
+    Partition,
+    Publication,
+    TableRef,
+    Tampering,
+    Verdict,
+)
 
 __all__ = ["FACTS", "HISTORY", "LANDED", "PUBLISHED", "claim_of", "facts_of", "line_of"]
 
 _PUBLICATION = """
     select 'p' as kind, table_name as name, part, generation as n, pos, at, contract as a,
            verdict as b, data_version as c, content as d, made_by as e, run as f, 0::bigint as g,
-           inputs::text as json, taint::text as more
+           inputs::text as json, taint::text as more, warnings::text as last
     from ledger.publications"""
 _LANDING = """
-    select 'l', table_name, part, generation, pos, at, path, '', '', content, '', '', size, '', ''
+    select 'l', table_name, part, generation, pos, at, path, '', '', content, '', '', size,
+           '', '', ''
     from ledger.landings"""
 _ATTEMPT = """
     select 'a', product, part, tries, pos, at, fingerprint, verdict, because, run,
-           coalesce(not_before::text, ''), '', 0, results::text, ''
+           coalesce(not_before::text, ''), '', 0, results::text, '', ''
     from ledger.attempts"""
 _CLAIM = """
     select 'c', product, part, 0, 0, until, run, fingerprint, '', '', '', '', token,
-           inputs::text, ''
+           inputs::text, taint::text, ''
     from ledger.claims"""
+_TAMPERING = """
+    select 't', table_name, '', 0, 0, at, version, because, '', '', '', '', 0, '', '', ''
+    from ledger.tamperings"""
+_PARDON = """
+    select 'q', product, part, 0, pos, null, '', '', '', '', '', '', 0, '', '', ''
+    from ledger.pardons"""
 _WITHIN = (
     "and (start is null or %(from)s::timestamptz is null or start >= %(from)s and start < %(to)s)"
 )
@@ -44,7 +61,9 @@ FACTS = f"""
     union all {_ATTEMPT} where product = any (%(products)s) {_WITHIN}
     union all {_CLAIM} where product = any (%(products)s) {_WITHIN}
         and until > coalesce(%(now)s::timestamptz, clock_timestamp())
-    union all select 'z', '', '', 0, position, null, '', '', '', '', '', '', 0, '', ''
+    union all {_TAMPERING} where table_name = any (%(tables)s)
+    union all {_PARDON} where product = any (%(products)s)
+    union all select 'z', '', '', 0, position, null, '', '', '', '', '', '', 0, '', '', ''
     from ledger.positions"""
 HISTORY = f"""
     {_PUBLICATION} where table_name = %(table)s and part = %(part)s
@@ -60,6 +79,8 @@ def facts_of(rows: Iterable[Row]) -> Facts:
     lines: dict[tuple[TableRef, Partition], Publication | Landing] = {}
     attempts: dict[tuple[str, Partition], Attempt] = {}
     claims: dict[tuple[str, Partition], Claim] = {}
+    tampered: dict[TableRef, Tampering] = {}
+    pardons: dict[tuple[str, Partition], int] = {}
     position = 0
     for row in rows:
         kind = row[0]
@@ -72,14 +93,20 @@ def facts_of(rows: Iterable[Row]) -> Facts:
         elif kind == "c":
             claim = _claim_of(row)
             claims[claim.product, claim.partition] = claim
+        elif kind == "t":
+            _, name, _, _, _, at, version, because, *_ = row
+            table = decode_table(name)
+            tampered[table] = Tampering(table, version, because, at.replace(tzinfo=UTC))
+        elif kind == "q":
+            pardons[row[1], decode_partition(row[2])] = row[4]
         else:
             position = row[4]
-    return Facts(lines, attempts, claims, position)
+    return Facts(lines, attempts, claims, position, tampered, pardons)
 
 
 def line_of(row: Row) -> Publication | Landing:
     """A publication or a landing."""
-    kind, name, part, generation, pos, at, a, b, c, d, e, f, g, inputs, taint = row
+    kind, name, part, generation, pos, at, a, b, c, d, e, f, g, inputs, taint, warnings = row
     if kind == "l":
         return Landing(
             table=decode_table(name),
@@ -101,7 +128,8 @@ def line_of(row: Row) -> Publication | Landing:
         content=d,
         made_by=e,
         inputs=decode_inputs(json.loads(inputs)),
-        taint=tuple(json.loads(taint)) if taint != "[]" else (),
+        taint=_texts(taint),
+        warnings=_texts(warnings),
         run=f,
         at=at.replace(tzinfo=UTC),
         position=pos,
@@ -109,8 +137,8 @@ def line_of(row: Row) -> Publication | Landing:
 
 
 def claim_of(row: Row) -> Claim:
-    """A claim of `product, part, run, token, fingerprint, inputs, until`."""
-    product, part, run, token, fingerprint, inputs, until = row
+    """A claim of `product, part, run, token, fingerprint, inputs, until, taint`."""
+    product, part, run, token, fingerprint, inputs, until, taint = row
     return Claim(
         product=product,
         partition=decode_partition(part),
@@ -119,17 +147,23 @@ def claim_of(row: Row) -> Claim:
         fingerprint=fingerprint,
         inputs=decode_inputs(inputs),
         until=until.replace(tzinfo=UTC),
+        taint=tuple(taint),
     )
 
 
+def _texts(written: str) -> tuple[str, ...]:
+    return tuple(json.loads(written)) if written != "[]" else ()
+
+
 def _claim_of(row: Row) -> Claim:
-    _, product, part, _, _, until, run, fingerprint, _, _, _, _, token, inputs, _ = row
-    return claim_of((product, part, run, token, fingerprint, json.loads(inputs), until))
+    _, product, part, _, _, until, run, fingerprint, _, _, _, _, token, inputs, taint, _ = row
+    said = (json.loads(inputs), until, _texts(taint))
+    return claim_of((product, part, run, token, fingerprint, *said))
 
 
 def _attempt_of(row: Row) -> Attempt:
     _, product, part, tries, pos, at, fingerprint, verdict, because, run, *rest = row
-    not_before, _, _, results, _ = rest
+    not_before, _, _, results, *_ = rest
     return Attempt(
         product=product,
         partition=decode_partition(part),

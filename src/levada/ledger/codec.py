@@ -126,6 +126,7 @@ def encode_line(line: Publication) -> Json:
         "made_by": line.made_by,
         "inputs": encode_inputs(line.inputs),
         "taint": list(line.taint),
+        "warnings": list(line.warnings),
         "at": line.at.isoformat(),
     }
 
@@ -143,6 +144,7 @@ def decode_line(line: Json) -> Publication:
         made_by=line["made_by"],
         inputs=decode_inputs(line["inputs"]),
         taint=tuple(line["taint"]),
+        warnings=tuple(line.get("warnings", ())),
         run=line["run"],
         at=datetime.fromisoformat(line["at"]).astimezone(UTC),
     )

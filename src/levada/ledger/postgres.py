@@ -43,6 +43,7 @@ from levada.terms import (
     Span,
     Step,
     TableRef,
+    Tampering,
 )
 
 __all__ = ["PostgresLedger"]
@@ -76,7 +77,7 @@ class PostgresLedger:
     def claims(self, run: str) -> tuple[Claim, ...]:
         """The claims that this run holds, expired ones included while nobody took them over."""
         rows = self._rows(
-            "select product, part, run, token, fingerprint, inputs, until from ledger.claims"
+            "select product, part, run, token, fingerprint, inputs, until, taint from ledger.claims"
             " where run = %s order by start, part",
             run,
         )
@@ -260,6 +261,36 @@ class PostgresLedger:
         rows = self._rows("select ledger.approve(%s, %s, %s)", subject, digest, reason)
         return bool(rows[0][0])
 
+    # --- tables changed by hand, and what was released ------------------------------------------
+
+    def inspected(self, domain: str) -> str:
+        """Up to which data version the domain's published data was looked through."""
+        rows = self._rows("select version from ledger.inspections where domain = %s", domain)
+        return str(rows[0][0]) if rows else "0"
+
+    def unknown_runs(self, runs: Collection[str]) -> frozenset[str]:
+        """Those of which neither a publication nor an open intent tells."""
+        rows = self._rows("select ledger.unknown_runs(%s)", list(runs))
+        return frozenset(str(row[0]) for row in rows)
+
+    def inspect(self, domain: str, version: str, found: Sequence[Tampering]) -> None:
+        """Record that the domain was looked through up to here, and what was found."""
+        said = [
+            {"table_name": str(t.table), "version": t.version, "because": t.because} for t in found
+        ]
+        self._rows("select ledger.inspect(%s, %s, %s)", domain, version, Jsonb(said))
+
+    def pardon_table(self, table: TableRef, reason: str) -> bool:
+        """Let a table that was changed by hand be read again; whether it was held."""
+        return bool(self._rows("select ledger.pardon_table(%s, %s)", str(table), reason)[0][0])
+
+    def pardon_step(self, product: str, partition: Partition, reason: str) -> None:
+        """Let a partition be rebuilt from the changes that an edge holds."""
+        part = encode_partition(partition)
+        self._rows(
+            "select ledger.pardon_step(%s, %s, %s, %s)", product, part, partition.key, reason
+        )
+
     # --- the owner's ------------------------------------------------------------------------------
 
     def rebuild(self) -> int:
@@ -339,12 +370,13 @@ class _Sensing:
                     "key": want.partition.key,
                     "fingerprint": want.fingerprint,
                     "inputs": encode_inputs(want.inputs),
+                    "taint": list(want.taint),
                 }
                 for want in wants
             ]
         )
         rows = self._connection.execute(
-            "select product, part, run, token, fingerprint, inputs, until"
+            "select product, part, run, token, fingerprint, inputs, until, taint"
             " from ledger.claim(%s, %s, %s, %s, %s) order by start, part",
             [asked, run, lifetime, self._facts.position, self._now],
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from levada.readiness.judge import Change, Judge, fingerprint
-from levada.readiness.trace import Hop, ancestors, suspects, trace
+from levada.readiness.trace import Hop, ancestors, inherited, suspects, trace
 from levada.terms import Facts, Input, Mesh, Partition, Product, Readiness, TableRef
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Judge",
     "ancestors",
     "fingerprint",
+    "inherited",
     "judge_inputs",
     "judge_table",
     "pins",

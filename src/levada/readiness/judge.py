@@ -6,9 +6,22 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
-from levada.intervals import containing, end, inside, mapped, within
+from levada.intervals import containing, due, end, inside, mapped, preceding, within
+from levada.readiness.edges import (
+    UNTOLD,
+    Edge,
+    Found,
+    Wait,
+    grouped,
+    marks,
+    named,
+    said,
+    waiting,
+    without,
+)
 from levada.terms import (
     WHOLE,
     Attempt,
@@ -31,11 +44,10 @@ from levada.terms import (
     WaitPolicy,
 )
 
-__all__ = ["Change", "Judge", "Line", "Slice", "Wait", "failing", "fingerprint"]
+__all__ = ["Change", "Judge", "Line", "Slice", "failing", "fingerprint"]
 
 Line = Publication | Landing
 Slice = tuple[TableRef, Partition]
-Wait = tuple[TableRef, Partition, Readiness]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +64,7 @@ class Change:
 
     def __str__(self) -> str:
         how = "arrived after" if self.arrived else "changed since"
-        return f"{_named(self.table, self.partition)} {how} it was read"
-
-
-@dataclass(frozen=True, slots=True)
-class _Edge:
-    """One dependency of one partition, judged."""
-
-    dependency: Dependency
-    met: bool
-    said: str
-    ready: tuple[Partition, ...] = ()
-    absent: tuple[Partition, ...] = ()
-    waits: tuple[Wait, ...] = ()
-    """What is not ready, and what can never be."""
-    next: datetime | None = None
-    degraded: bool = False
-
-
-Edges = tuple[_Edge, ...]
+        return f"{named(self.table, self.partition)} {how} it was read"
 
 
 def fingerprint(
@@ -115,7 +109,7 @@ class Judge:
     def __init__(self, mesh: Mesh, facts: Facts, now: datetime) -> None:
         self.mesh, self.facts, self.now = mesh, facts, now
         self._tables: dict[Slice, Readiness] = {}
-        self._inputs: dict[tuple[str, Partition], tuple[Readiness, Edges]] = {}
+        self._inputs: dict[tuple[str, Partition], tuple[Readiness, tuple[Edge, ...]]] = {}
         self._never: dict[tuple[str, Partition], str] = {}
         self._edges: dict[str, tuple[Dependency, ...]] = {}
         self._newest: dict[TableRef, Partition | None] = {}
@@ -135,16 +129,41 @@ class Judge:
             return Readiness(State.IMPOSSIBLE, wrong)
         line = self.facts.line(table, partition)
         if table.is_source:
-            if line is None:
-                return Readiness(State.WAITING, "nothing landed")
-            return Readiness(State.READY, f"landed, generation {line.generation}")
+            return self._landed(line)
         product = self.mesh.product(table)
+        if held := self._closed(table):
+            return held
         attempt = self.attempt(product, partition)
         if attempt and attempt.verdict is Verdict.FAIL:
             return Readiness(State.FAILED, _failure(attempt, table))
-        if not isinstance(line, Publication):
-            return self._unpublished(product, partition, attempt)
-        return self._published(product, partition, line)
+        if isinstance(line, Publication):
+            return self._published(product, partition, line)
+        return self._unpublished(product, partition, attempt)
+
+    def _landed(self, line: Line | None) -> Readiness:
+        if line is None:
+            return Readiness(State.WAITING, "nothing landed")
+        return Readiness(State.READY, f"landed, generation {line.generation}")
+
+    def _closed(self, table: TableRef) -> Readiness | None:
+        """Whether nobody may count on the table at all: changed by hand, or past its sunset."""
+        if tampering := self.facts.tampered.get(table):
+            return Readiness(State.HELD, f"changed by hand: {tampering.because}")
+        contract = self.mesh.mart(table).contract
+        if contract.sunset and _opens(contract.sunset, contract.zone) <= self.now:
+            return Readiness(State.HELD, f"its sunset was on {contract.sunset}")
+        return None
+
+    def _leaving(self, table: TableRef) -> tuple[str, datetime | None]:
+        """What readers of a deprecated table are told, and when the next of its dates comes."""
+        contract = self.mesh.mart(table).contract
+        dates = [d for d in (contract.deprecated, contract.sunset) if d]
+        instants = [_opens(d, contract.zone) for d in dates]
+        ahead = min((i for i in instants if i > self.now), default=None)
+        if contract.deprecated is None or _opens(contract.deprecated, contract.zone) > self.now:
+            return "", ahead
+        gone = f", held from {contract.sunset}" if contract.sunset else ""
+        return f"; deprecated since {contract.deprecated}{gone}", ahead
 
     def _unpublished(
         self, product: Product, partition: Partition, attempt: Attempt | None
@@ -153,7 +172,7 @@ class Judge:
             said, wakes = f"being built by run {claim.run}", _ahead(claim.until, self.now)
             return Readiness(State.WAITING, said, next=wakes)
         if attempt:
-            said, wakes = f"could not be judged: {attempt.because}", attempt.not_before
+            said, wakes = f"{UNTOLD}: {attempt.because}", attempt.not_before
             return Readiness(State.WAITING, said, next=_ahead(wakes, self.now))
         if never := self._never_built(product, partition):
             return Readiness(State.IMPOSSIBLE, f"can never be built: {never}")
@@ -170,9 +189,13 @@ class Judge:
             missing = tuple((c.table, c.partition) for c in changes)
             return Readiness(state, f"{moved[0]}{more}", missing)
         said = f"published, generation {line.generation}, {line.verdict.value}"
-        tainted = f"; tainted: {', '.join(line.taint)}" if line.taint else ""
+        if line.warnings:
+            said += f": {', '.join(line.warnings)}"
+        if line.taint:
+            said += f"; {', '.join(line.taint)}"
+        leaving, wakes = self._leaving(line.table)
         degraded = line.verdict is not Verdict.PASS or bool(line.taint)
-        return Readiness(State.READY, said + tainted, degraded=degraded)
+        return Readiness(State.READY, said + leaving, next=wakes, degraded=degraded)
 
     def foreign(self, line: Publication) -> str:
         """Why a line does not keep today's contract of its table; empty if it does."""
@@ -222,17 +245,42 @@ class Judge:
         # A table that the run never read came with new code, and changed code makes nothing stale.
         known = {i.table for i in line.inputs}
         found: dict[Slice, Change] = {}
+        pardoned = self.facts.pardons.get((product.id, partition), 0)
         for edge in self._dependencies(product):
             action = edge.on_restatement.action
             if action == "ignore" or edge.upstream not in known:
                 continue
             for key in ((edge.upstream, p) for p in self._read(edge, partition)):
                 line_now, before = self.facts.line(*key), recorded.get(key)
-                if (line_now.content if line_now else None) != before and (
-                    key not in found or action == "hold"
-                ):
-                    found[key] = Change(*key, line_now, action, before is None)
+                if (line_now.content if line_now else None) == before:
+                    continue
+                released = line_now is not None and line_now.position < pardoned
+                does = "rerun" if released else action
+                if key not in found or does == "hold":
+                    found[key] = Change(*key, line_now, does, before is None)
         return tuple(found.values())
+
+    def resting(self, product: Product, partition: Partition) -> Readiness | None:
+        """
+        Why a published partition whose inputs changed is not rebuilt yet, if it is not: an edge
+        holds it until somebody releases it, or it was published within the quiet time.
+        """
+        for mart in product.marts:
+            if held := self._closed(mart.table):
+                return held
+        lines = [line for line in self.lines(product, partition) if line]
+        changes = [c for line in lines for c in self.changes(product, partition, line)]
+        if held_by := [c for c in changes if c.action == "hold"]:
+            return Readiness(State.HELD, f"held: {held_by[0]}; `levada release` lets it go on")
+        if len(lines) < len(product.marts) or not changes or not self.mesh.quiet:
+            return None
+        if self.attempt(product, partition) is not None:
+            return None  # a repair, or a retry with a back-off of its own
+        until = max(line.at for line in lines) + self.mesh.quiet
+        if until <= self.now:
+            return None
+        said = f"{changes[0]}; rebuilt at {until:%H:%M:%S}Z, when its quiet time is over"
+        return Readiness(State.WAITING, said, next=until)
 
     def _read(self, edge: Dependency, partition: Partition) -> tuple[Partition, ...]:
         """The upstream slices that an edge means now."""
@@ -276,8 +324,13 @@ class Judge:
     def unmet(self, product: Product, partition: Partition) -> tuple[Wait, ...]:
         """What a product's partition waits for, in order, each with its judgement."""
         edges = self._judged(product, partition)[1]
-        waits = {w for e in edges if e.dependency.required and not e.met for w in e.waits}
+        waits = {w for e in edges if e.blocks for w in e.waits}
         return tuple(sorted(waits, key=lambda w: w[:2]))
+
+    def marks(self, product: Product, partition: Partition) -> tuple[str, ...]:
+        """What a build of the partition would do without now: the taint of its publication."""
+        edges = self._judged(product, partition)[1]
+        return tuple(dict.fromkeys(mark for edge in edges for mark in edge.marks))
 
     def pins(self, product: Product, partition: Partition) -> tuple[Input, ...]:
         """
@@ -307,85 +360,146 @@ class Judge:
             self._versions = {t: line.data_version for t, line in newest.items()}
         return self._versions[table]
 
-    def _judged(self, product: Product, partition: Partition) -> tuple[Readiness, Edges]:
+    def _judged(self, product: Product, partition: Partition) -> tuple[Readiness, tuple[Edge, ...]]:
         key = (product.id, partition)
         if key not in self._inputs:
             self._inputs[key] = self._judge_inputs(product, partition)
         return self._inputs[key]
 
-    def _judge_inputs(self, product: Product, partition: Partition) -> tuple[Readiness, Edges]:
+    def _judge_inputs(
+        self, product: Product, partition: Partition
+    ) -> tuple[Readiness, tuple[Edge, ...]]:
         if wrong := self._misplaced(partition, product.grain, product.zone):
             return Readiness(State.IMPOSSIBLE, wrong), ()
-        edges = tuple(self._edge(d, partition) for d in self._dependencies(product))
-        required = [e for e in edges if e.dependency.required]
-        unmet = [e for e in required if not e.met]
+        edges = grouped(self._edge(d, partition) for d in self._dependencies(product))
+        unmet = [e for e in edges if e.blocks]
+        required = [e for e in edges if e.dependency.required and not e.dependency.any_of]
         missing = tuple(dict.fromkeys((t, p) for e in unmet or required for t, p, _ in e.waits))
-        wakes = min((e.next for e in required if e.next), default=None)
+        wakes = min((e.next for e in edges if e.next), default=None)
         if unmet:
             if never := self._never_built(product, partition):
                 return Readiness(State.IMPOSSIBLE, f"can never be built: {never}", missing), edges
-            said = "waits for " + "; ".join(e.said for e in unmet)
-            return Readiness(State.WAITING, said, missing, wakes), edges
-        said = ", ".join(e.said for e in edges) or "reads nothing"
-        degraded = bool(missing) or any(e.degraded for e in edges)
-        return Readiness(State.READY, said, missing, wakes, degraded), edges
+            because = "waits for " + "; ".join(said(unmet))
+            return Readiness(State.WAITING, because, missing, wakes), edges
+        because = ", ".join(e.said for e in edges) or "reads nothing"
+        degraded = bool(missing) or any(e.degraded or e.marks for e in edges)
+        return Readiness(State.READY, because, missing, wakes, degraded), edges
 
-    def _edge(self, edge: Dependency, partition: Partition) -> _Edge:
+    def _edge(self, edge: Dependency, partition: Partition) -> Edge:
         """Judge one dependency of one partition."""
+        wait = edge.wait
+        until = due(wait.deadline, partition) if wait.deadline else None
         if isinstance(edge.mapping, Latest):
-            return self._latest(edge, edge.mapping)
-        table = edge.upstream
-        grain, zone = self.mesh.slicing(table)
-        found = mapped(edge.mapping, partition, grain, zone, self.mesh.span)
-        judged = [(p, self.table(table, p)) for p in found.partitions]
-        ready = tuple(p for p, r in judged if r.state is State.READY)
-        waits = [(table, p, r) for p, r in judged if r.state is not State.READY]
-        absent = tuple(p for _, p, _ in waits)
-        never = [(p, Readiness(State.IMPOSSIBLE, why)) for p, why in found.impossible]
-        waits += [(table, p, r) for p, r in never if p is not None]
-        met = edge.wait.met(ready=len(ready), total=found.total)
-        lacking = [(p, r) for _, p, r in waits] + [(p, r) for p, r in never if p is None]
-        if found.total == 1:
-            name = _named(table, found.partitions[0] if found.partitions else None)
-            said = name if met else f"{name}: {lacking[0][1].because}"
-        elif met or not edge.required:
-            said = f"{len(ready)} of {found.total} {grain.value}s of {table}"
-        else:
-            first, why = lacking[0]
-            name = f"{len(lacking)} of {found.total} {grain.value}s of {table}"
-            if len(lacking) == 1:
-                said = f"{_named(table, first)}: {why.because}"
-            else:
-                said = f"{name}: {first}: {why.because}, ..."
-        degraded = any(r.degraded for _, r in judged)
-        return _Edge(edge, met, said, ready, absent, tuple(waits), degraded=degraded)
+            latest = self._latest(edge, edge.mapping)
+            return waiting(latest, until, self.now) if until else latest
+        found = self._found(edge, partition)
+        late = until is None or until <= self.now or not found.coming
+        absent = tuple(p for _, p, _ in found.waits)
+        replaced = self._replaced(edge, found, wait.max_lag) if late and wait.max_lag else {}
+        good = len(found.ready) + len(replaced)
+        full = len(found.ready) == found.total
+        met = full or (late and wait.met(ready=good, total=found.total))
+        read = dict.fromkeys((*found.ready, *(p for p in replaced.values() if p not in absent)))
+        kept = {p for p, by in replaced.items() if p == by}  # an older line of the very slice
+        result = Edge(
+            edge,
+            met,
+            self._said_of(edge, found, met=met, replaced=len(replaced)),
+            (*read, *sorted(kept)),
+            tuple(p for p in absent if p not in kept),
+            found.waits,
+            found.next,
+            degraded=found.degraded,
+            marks=() if full else marks(edge, found, replaced),
+        )
+        return waiting(result, until, self.now) if until and not late else result
 
-    def _latest(self, edge: Dependency, mapping: Latest) -> _Edge:
+    def _found(self, edge: Dependency, partition: Partition) -> Found:
+        """The slices that an edge asks for, each judged."""
+        table = edge.upstream
+        found = mapped(edge.mapping, partition, *self.mesh.slicing(table), self.mesh.span)
+        judged = [(p, self.table(table, p)) for p in found.partitions]
+        never = tuple((p, Readiness(State.IMPOSSIBLE, why)) for p, why in found.impossible)
+        waits = [(table, p, r) for p, r in judged if r.state is not State.READY]
+        waits += [(table, p, r) for p, r in never if p is not None]
+        ready = tuple(p for p, r in judged if r.state is State.READY)
+        degraded = any(r.degraded for _, r in judged)
+        wakes = min((r.next for _, r in judged if r.next), default=None)
+        return Found(found.total, ready, tuple(waits), never, degraded, wakes)
+
+    def _replaced(
+        self, edge: Dependency, found: Found, limit: timedelta
+    ) -> dict[Partition, Partition]:
+        """What stands in for slices that are not ready after a deadline: the last good ones."""
+        pairs = ((p, self._last_good(edge.upstream, p, limit)) for _, p, _ in found.waits)
+        return {p: good for p, good in pairs if good}
+
+    def _last_good(
+        self, table: TableRef, partition: Partition, limit: timedelta
+    ) -> Partition | None:
+        """The slice itself, if an older line of it may be read, else the newest good one before."""
+        if self._readable(table, partition):
+            return partition
+        if partition.start is None:
+            return None
+        earlier = preceding(partition)
+        while partition.begin - earlier.begin <= limit and inside(earlier, self.mesh.span):
+            if self._readable(table, earlier):
+                return earlier
+            earlier = preceding(earlier)
+        return None
+
+    def _readable(self, table: TableRef, partition: Partition) -> bool:
+        """Whether a slice has a good line, though a newer one may be due."""
+        if self.facts.line(table, partition) is None:
+            return False
+        return self.table(table, partition).state in (State.READY, State.STALE, State.FAILED)
+
+    def _said_of(self, edge: Dependency, found: Found, *, met: bool, replaced: int) -> str:
+        table = edge.upstream
+        lacking: list[tuple[Partition | None, Readiness]] = [(p, r) for _, p, r in found.waits]
+        lacking += [(p, r) for p, r in found.never if p is None]
+        instead = f", {replaced} replaced by the last good one" if replaced else ""
+        if found.total == 1:
+            only = next(iter(found.ready), lacking[0][0] if lacking else None)
+            name = named(table, only)
+            return f"{name}{instead}" if met else f"{name}: {lacking[0][1].because}"
+        grain = self.mesh.slicing(table)[0].value
+        if met or not edge.required:
+            return f"{len(found.ready)} of {found.total} {grain}s of {table}{instead}"
+        first, why = lacking[0]
+        if len(lacking) == 1:
+            return f"{named(table, first)}: {why.because}"
+        return f"{len(lacking)} of {found.total} {grain}s of {table}: {first}: {why.because}, ..."
+
+    def _latest(self, edge: Dependency, mapping: Latest) -> Edge:
         """Judge a dependency on the newest slice there is."""
         table = edge.upstream
         newest = self._newest_slice(table)
         line = self.facts.line(table, newest) if newest else None
         if newest is None or line is None:
-            due = self._due(table)
-            if due is None:
-                return _Edge(edge, False, f"{table}: the mesh's span holds no slice of it")
-            readiness = self.table(table, due)
-            said = f"{_named(table, due)}: {readiness.because}"
-            return _Edge(edge, False, said, (), (WHOLE,), ((table, due, readiness),))
+            newest = self._due(table)
+            if newest is None:
+                return Edge(edge, False, f"{table}: the mesh's span holds no slice of it")
+            readiness = self.table(table, newest)
+            said = f"{named(table, newest)}: {readiness.because}"
+            waits = ((table, newest, readiness),)
+            return Edge(edge, False, said, (), (WHOLE,), waits, marks=without(table, None))
         readiness = self.table(table, newest)
-        wakes = None
+        wakes = readiness.next
         if readiness.state is State.READY and mapping.within is not None:
-            wakes = _ahead(line.at + mapping.within, self.now)
+            wakes = _soonest(readiness.next, _ahead(line.at + mapping.within, self.now))
             if self.now - line.at > mapping.within:
                 old = (
                     f"published {_long(self.now - line.at)} ago, not within {_long(mapping.within)}"
                 )
                 readiness = Readiness(State.WAITING, old)
-        name = f"the latest {_named(table, newest)}"
+        name = f"the latest {named(table, newest)}"
         if readiness.state is not State.READY:
             said = f"{name}: {readiness.because}"
-            return _Edge(edge, False, said, (), (newest,), ((table, newest, readiness),))
-        return _Edge(edge, True, name, (newest,), next=wakes, degraded=readiness.degraded)
+            waits = ((table, newest, readiness),)
+            return Edge(edge, False, said, (), (newest,), waits, marks=without(table, newest))
+        return Edge(edge, True, name, (newest,), next=wakes, degraded=readiness.degraded)
 
     def _due(self, table: TableRef) -> Partition | None:
         """The slice that should be the newest by now."""
@@ -397,9 +511,12 @@ class Judge:
         """Why a partition can never be built, whatever may land; empty if it can."""
         key = (product.id, partition)
         if key not in self._never:
-            required = (d for d in self._dependencies(product) if d.required)
-            reasons = (self._never_met(d, partition) for d in required)
-            self._never[key] = next((why for why in reasons if why), "")
+            reasons: dict[str, list[str]] = {}
+            for n, edge in enumerate(d for d in self._dependencies(product) if d.required):
+                group = edge.any_of or f"{n}"
+                reasons.setdefault(group, []).append(self._never_met(edge, partition))
+            lost = (whys[0] for whys in reasons.values() if all(whys))
+            self._never[key] = next(lost, "")
         return self._never[key]
 
     def _never_met(self, edge: Dependency, partition: Partition) -> str:
@@ -410,11 +527,32 @@ class Judge:
             above = self.mesh.product(table)
             lacking = (p for p in found.partitions if self.facts.line(table, p) is None)
             never += [(p, why) for p in lacking if (why := self._never_built(above, p))]
+        if edge.wait.max_lag is not None:
+            limit = edge.wait.max_lag
+            never = [(p, why) for p, why in never if not (p and self._may_replace(table, p, limit))]
         possible = found.total - len(never)
         policy = WaitPolicy(at_least=1) if isinstance(edge.mapping, Latest) else edge.wait
         if not never or policy.met(ready=possible, total=found.total):
             return ""
-        return f"{_named(table, never[0][0])}: {never[0][1]}"
+        return f"{named(table, never[0][0])}: {never[0][1]}"
+
+    def _may_replace(self, table: TableRef, partition: Partition, limit: timedelta) -> bool:
+        """Whether an earlier slice could ever stand in for one that can never be."""
+        if partition.start is None:
+            return False
+        earlier = preceding(partition)
+        while partition.begin - earlier.begin <= limit and inside(earlier, self.mesh.span):
+            if table.is_source or not self._never_built(self.mesh.product(table), earlier):
+                return True
+            earlier = preceding(earlier)
+        return False
+
+
+def _opens(day: date, zone: str) -> datetime:
+    """The first instant of a local day."""
+    return containing(
+        Grain.DAY, datetime(day.year, day.month, day.day, 12, tzinfo=ZoneInfo(zone)), zone
+    ).begin
 
 
 def _newer(line: Line, attempt: Attempt) -> bool:
@@ -424,12 +562,12 @@ def _newer(line: Line, attempt: Attempt) -> bool:
     return line.at > attempt.at
 
 
-def _named(table: TableRef, partition: Partition | None) -> str:
-    return f"{table} {partition}" if partition and partition.start else str(table)
-
-
 def _ahead(instant: datetime | None, now: datetime) -> datetime | None:
     return instant if instant and instant > now else None
+
+
+def _soonest(*instants: datetime | None) -> datetime | None:
+    return min((instant for instant in instants if instant), default=None)
 
 
 def _long(time: timedelta) -> str:

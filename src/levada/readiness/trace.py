@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from levada.readiness.judge import Judge, Slice, Wait, failing
+from levada.readiness.edges import Wait
+from levada.readiness.judge import Judge, Slice, failing
 from levada.terms import (
     CheckResult,
     Facts,
@@ -23,7 +24,7 @@ from levada.terms import (
     Verdict,
 )
 
-__all__ = ["Hop", "ancestors", "suspects", "trace"]
+__all__ = ["Hop", "ancestors", "inherited", "suspects", "trace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,31 @@ def suspects(
                 seen.add(further)
                 paths.append((*path, further))
     return tuple(hops)
+
+
+def inherited(table: TableRef, partition: Partition, facts: Facts) -> tuple[tuple[Slice, str], ...]:
+    """
+    The marks of everything that a partition was made from, the nearest first: what it went without
+    and which advisory checks warned. They are walked to, never copied, so that they change without
+    a rebuild. The facts are those of `ancestors`.
+    """
+    start = (table, partition)
+    seen: set[Slice] = {start}
+    ahead: deque[Slice] = deque([start])
+    found: list[tuple[Slice, str]] = []
+    while ahead:
+        here = ahead.popleft()
+        line = facts.line(*here)
+        if not isinstance(line, Publication):
+            continue
+        if here != start:
+            found += [(here, mark) for mark in (*line.taint, *line.warnings)]
+        for read in line.inputs:
+            key = (read.table, read.partition)
+            if read.content is not None and key not in seen:
+                seen.add(key)
+                ahead.append(key)
+    return tuple(found)
 
 
 def _made_from(judge: Judge, table: TableRef, at: Partition) -> Iterator[Slice]:

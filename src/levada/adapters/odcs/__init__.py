@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
@@ -35,6 +36,7 @@ __all__ = [
     "read_contracts",
 ]
 
+_END_OF_SUPPORT, _END_OF_LIFE = "endOfSupport", ("endOfLife", "retirement")
 _STATUSES = ("active", "deprecated", "draft", "retired")
 _CUSTOM = ("grain", "intervalColumn", "zone")
 _VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?")
@@ -238,6 +240,7 @@ class _Reading:
                 (str(p["property"]), f"{p['value']} {p.get('unit', '')}".strip())
                 for p in value.get("slaProperties", ())
             )
+        deprecated, sunset = self.lifetime()
         product = value.get("dataProduct")
         return Contract(
             id=_word(value.get("id")),
@@ -255,7 +258,29 @@ class _Reading:
             hash=_hash(value),
             path=self.found.path,
             sla=sla,
+            deprecated=deprecated,
+            sunset=sunset,
         )
+
+    def lifetime(self) -> tuple[date | None, date | None]:
+        """When support ends (consumers are told) and when the table does (it is held)."""
+        found: dict[str, date] = {}
+        with self.guard():
+            for index, entry in enumerate(self.value.get("slaProperties", ())):
+                name = entry["property"]
+                if name not in (_END_OF_SUPPORT, *_END_OF_LIFE):
+                    continue
+                try:
+                    found[name] = date.fromisoformat(str(entry["value"])[:10])
+                except ValueError:
+                    place = ("slaProperties", index, "value")
+                    self.fault(place, f"{name} {entry['value']!r} is no date", "write 2027-01-31")
+        deprecated = found.get(_END_OF_SUPPORT)
+        sunset = next((found[name] for name in _END_OF_LIFE if name in found), None)
+        if deprecated and sunset and sunset < deprecated:
+            wrong = f"it ends on {sunset}, before its support does"
+            self.fault(("slaProperties",), wrong, f"let endOfLife follow {deprecated}")
+        return deprecated, sunset
 
     def words(self) -> None:
         """What a contract must say at all."""

@@ -6,8 +6,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import psycopg
@@ -16,27 +15,15 @@ from psycopg.rows import TupleRow
 
 from levada.adapters.warehouses._session import where
 from levada.errors import LawBroken, ToolError, Unavailable
+from levada.ports import Change
 from levada.terms import TableRef
 
-__all__ = ["Change", "History", "changed"]
+__all__ = ["History", "changed"]
 
 _HARMLESS = frozenset({"created_schema", "compacted_table", "merge_adjacent", "rewrite_delete"})
 """What leaves every row as it was; anything unknown counts as a change."""
 
 _CHANGE = re.compile(r'(\w+):(?:"(?:[^"]|"")*"\."((?:[^"]|"")*)"|(\d+)|"(?:[^"]|"")*")')
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A snapshot that changed published tables, and the run that says it made it, if any."""
-
-    domain: str
-    version: str
-    at: datetime
-    tables: tuple[TableRef, ...]
-    run: str | None
-    what: str
-    """The catalogue's own words."""
 
 
 def changed(what: str) -> tuple[tuple[str, str | int], ...]:

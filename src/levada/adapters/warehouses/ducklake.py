@@ -12,7 +12,7 @@ import duckdb
 
 from levada import intervals
 from levada.adapters.warehouses import _swap
-from levada.adapters.warehouses._history import Change, History
+from levada.adapters.warehouses._history import History
 from levada.adapters.warehouses._session import (
     Session,
     attachment,
@@ -32,7 +32,7 @@ from levada.adapters.warehouses._sql import (
 from levada.adapters.warehouses._stage import DATABASE, Stages, lakes
 from levada.adapters.warehouses.extensions import extension_directory, loading
 from levada.errors import LevadaError, NotPublishable, ToolError, Unavailable, VersionGone
-from levada.ports import Reject, Stage, StagedSource, StagedTable
+from levada.ports import Change, Reject, Stage, StagedSource, StagedTable
 from levada.terms import Contract, Partition, Product, TableRef
 
 __all__ = ["Change", "DuckLake"]
@@ -256,6 +256,10 @@ class DuckLake:
             return self._history.find(domain, run)
         except LevadaError:
             return None  # the first error is the one to tell; recovery will look again
+
+    def changes(self, domain: str, after: str = "0") -> tuple[Change, ...]:
+        """Every later snapshot that changed rows or shape of a table, oldest first."""
+        return self._history.changes(domain, after)
 
     # Reading
 

@@ -1,0 +1,132 @@
+"""One dependency of one partition, judged: what it reads, waits for and goes without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from levada.terms import Dependency, Partition, Readiness, State, TableRef
+
+__all__ = [
+    "UNTOLD",
+    "Edge",
+    "Found",
+    "Wait",
+    "grouped",
+    "marks",
+    "named",
+    "said",
+    "waiting",
+    "without",
+]
+
+Wait = tuple[TableRef, Partition, Readiness]
+
+UNTOLD = "could not be judged"
+_MOST_MARKS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One dependency of one partition, judged."""
+
+    dependency: Dependency
+    met: bool
+    said: str
+    ready: tuple[Partition, ...] = ()
+    """The slices that are read: those that are ready, and what replaces others."""
+    absent: tuple[Partition, ...] = ()
+    waits: tuple[Wait, ...] = ()
+    """What is not ready, and what can never be."""
+    next: datetime | None = None
+    degraded: bool = False
+    blocks: bool = False
+    """Whether the product waits for it."""
+    marks: tuple[str, ...] = ()
+    """What a build does without, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The slices that an edge asks for, as they stand."""
+
+    total: int
+    ready: tuple[Partition, ...]
+    waits: tuple[Wait, ...]
+    never: tuple[tuple[Partition | None, Readiness], ...]
+    degraded: bool
+    next: datetime | None
+
+    @property
+    def coming(self) -> bool:
+        """Whether anything that is not ready may still become so."""
+        return any(why.state is not State.IMPOSSIBLE for _, _, why in self.waits)
+
+
+def grouped(judged: Iterable[Edge]) -> tuple[Edge, ...]:
+    """
+    Which edges the product waits for: required ones that are not met, and whatever waits for its
+    deadline; of a group, all of them while none is met.
+    """
+    edges = tuple(judged)
+    open_groups = {e.dependency.any_of for e in edges} - {
+        e.dependency.any_of for e in edges if e.met
+    }
+    return tuple(
+        replace(
+            e,
+            blocks=e.dependency.any_of in open_groups
+            if e.dependency.any_of
+            else e.blocks or (e.dependency.required and not e.met),
+            marks=() if e.dependency.any_of else e.marks,
+        )
+        for e in edges
+    )
+
+
+def waiting(edge: Edge, until: datetime, now: datetime) -> Edge:
+    """An edge that has a deadline: before it everything is waited for, optional inputs too."""
+    if edge.met or until <= now:
+        return edge
+    said = f"{edge.said} (until {until:%Y-%m-%d %H:%M}Z)"
+    wakes = min(until, edge.next) if edge.next else until
+    return replace(edge, blocks=True, said=said, next=wakes)
+
+
+def said(edges: Iterable[Edge]) -> tuple[str, ...]:
+    """What is waited for; a group is said once."""
+    found: dict[str, list[str]] = {}
+    for n, edge in enumerate(edges):
+        found.setdefault(edge.dependency.any_of or f"{n}", []).append(edge.said)
+    return tuple(f"any of {' | '.join(x)}" if len(x) > 1 else x[0] for x in found.values())
+
+
+def marks(edge: Dependency, found: Found, replaced: dict[Partition, Partition]) -> tuple[str, ...]:
+    """What an edge is read without, or as of; many slices in one sentence."""
+    table = edge.upstream
+    if len(found.waits) > _MOST_MARKS:
+        first = found.waits[0][1]
+        instead = f", {len(replaced)} replaced" if replaced else ""
+        lacking = f"{len(found.waits)} of {found.total} absent, the first {first}"
+        return (f"degraded: {table} {lacking}{instead}",)
+    told: list[str] = []
+    for _, p, why in found.waits:
+        good = replaced.get(p)
+        if good == p:
+            told.append(f"degraded: {named(table, p)} as of its last good publication")
+        elif good:
+            told.append(f"degraded: {named(table, p)} replaced by {good}")
+        else:
+            told += without(table, p, unknown=why.because.startswith(UNTOLD))
+    return tuple(told)
+
+
+def without(table: TableRef, partition: Partition | None, *, unknown: bool = False) -> tuple[str]:
+    """The mark of a slice that is not read at all."""
+    return (f"degraded: {named(table, partition)} {'unknown' if unknown else 'absent'}",)
+
+
+def named(table: TableRef, partition: Partition | None) -> str:
+    """A slice by its name; an undivided table by its own."""
+    return f"{table} {partition}" if partition and partition.start else str(table)
