@@ -19,7 +19,7 @@ from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from levada.adapters.landing import LandingZone
 from levada.intervals import is_live, within
-from levada.plan import plan
+from levada.plan import decide
 from levada.ports import Ledger
 from levada.readiness import Judge, fingerprint
 from levada.settings import Settings
@@ -77,26 +77,30 @@ def work_of(mesh: Mesh, facts: Facts, now: datetime) -> Work:
     Nobody starts a first run before `live_from` here: that history is a command's, or a plan's.
     """
     judge = Judge(mesh, facts, now)
+    planned, rests = decide(mesh, facts, now)
     steps = tuple(
-        step
-        for step in plan(mesh, facts, now).steps
-        if not step.first or is_live(step.partition, mesh.live_from)
+        step for step in planned.steps if not step.first or is_live(step.partition, mesh.live_from)
     )
+    # Quiet times, back-offs and deadlines end without a line of the ledger.
+    later = [rest.readiness.next for rest in rests]
     tasks = []
     for step in steps:
         product = mesh.product(step.product)
         if claim := facts.claims.get((step.product, step.partition)):
             tasks.append(Task(step, product, claim.run, 0, patient=True, claim=claim))
             continue
-        if judge.inputs(product, step.partition).state is not State.READY:
+        inputs = judge.inputs(product, step.partition)
+        if inputs.state is not State.READY:
+            later.append(inputs.next)
             continue
         attempt = judge.attempt(product, step.partition)
         routine = step.first and attempt is None and step.partition.grain is not Grain.WHOLE
         mark = fingerprint(product, step.partition, judge.pins(product, step.partition))
         tried = attempt.position if attempt else 0
         tasks.append(Task(step, product, mark, tried, patient=routine))
-    later = [a.not_before for a in facts.attempts.values() if a.not_before and a.not_before > now]
-    return Work(tuple(tasks), steps, facts.position, min(later, default=None))
+    later += [attempt.not_before for attempt in facts.attempts.values()]
+    ahead = min((instant for instant in later if instant and instant > now), default=None)
+    return Work(tuple(tasks), steps, facts.position, ahead)
 
 
 def probe(settings: Settings, mesh: Mesh, ledger: Ledger, zone: LandingZone, now: datetime) -> int:

@@ -167,11 +167,10 @@ def _withheld(platform: Platform, attempt: Attempt) -> str:
     if not failing:
         return f"{named}: {attempt.because}"
     first = failing[0]
-    counted = f" ({first.count} {first.check.unit})" if first.count else ""
     more = f" and {len(failing) - 1} more" if len(failing) > 1 else ""
     how = "failed" if first.verdict is Verdict.FAIL else "could not be told"
     return (
-        f"{named}: check {first.check.id} of {first.table} {how}{counted}{more}; "
+        f"{named}: check {first} of {first.table} {how}{more}; "
         f"ask {platform.mesh.owner(first.table)}"
     )
 

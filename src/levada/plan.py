@@ -25,7 +25,7 @@ from levada.terms import (
     Verdict,
 )
 
-__all__ = ["Rest", "Target", "affected", "explain", "order", "plan", "stale_code"]
+__all__ = ["Rest", "Target", "affected", "decide", "explain", "order", "plan", "stale_code"]
 
 Target = tuple[str, Partition]
 """A product's id and one of its partitions."""
@@ -74,6 +74,15 @@ def explain(
     """What the plan of the same arguments leaves alone, and why."""
     decided = _decided(mesh, facts, now, products, span, only)
     return tuple(rest for rest in decided if isinstance(rest, Rest))
+
+
+def decide(
+    mesh: Mesh, facts: Facts, now: datetime, *, reason: str = "routine"
+) -> tuple[Plan, tuple[Rest, ...]]:
+    """`plan` and `explain` of the whole mesh, decided together."""
+    decided = tuple(_decided(mesh, facts, now, None, None, None))
+    steps = tuple(step for step in decided if isinstance(step, Step))
+    return Plan(reason, steps), tuple(rest for rest in decided if isinstance(rest, Rest))
 
 
 def affected(mesh: Mesh, table: TableRef, partition: Partition) -> tuple[Target, ...]:

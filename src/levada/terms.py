@@ -710,6 +710,11 @@ class CheckResult:
     count: int = 0
     rows: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        if self.check.unit == "percent" and self.observed:
+            return f"{self.check.id} ({self.observed})"
+        return f"{self.check.id} ({self.count} {self.check.unit})" if self.count else self.check.id
+
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
@@ -757,12 +762,11 @@ class AuditReport:
         ('tailnum_known (12 rows)',)
         """
         return tuple(
-            f"{r.check.id} ({r.count} {r.check.unit})" if r.count else f"{r.check.id} ({said})"
+            str(r) if r.verdict is Verdict.FAIL else f"{r} could not be told"
             for r in self.results
             if r.table == table
             and r.verdict is not Verdict.PASS
             and r.check.severity is Severity.ADVISORY
-            for said in [r.observed or r.verdict.value]
         )
 
 

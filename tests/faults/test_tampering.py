@@ -82,3 +82,27 @@ def test_a_change_under_a_name_that_no_publication_has_is_reported(mesh: Workspa
         (change,) = lake.unaccounted("operations", known(mesh), after=newest)
 
     assert (change.tables, change.run) == ((FLIGHTS,), "run-of-nobody")
+
+
+def test_a_changed_table_is_held_until_somebody_releases_it_with_a_reason(mesh: Workspace) -> None:
+    with mesh.lake() as lake:
+        by_hand(lake, "update operations.main.flights_v1 set dep_delay = 1 where source_line = 4")
+    mesh.levada("run")
+
+    said = mesh.json("why", "operations.flights", DAY)
+    assert said["state"] == "HELD"
+    assert "changed by hand" in said["because"]
+    assert "names no run" in said["because"]
+    assert mesh.json("why", "operations.delays", DAY)["state"] == "READY", (
+        "its own rows are as made"
+    )
+
+    mesh.levada("release", "operations.flights", code=2)  # no reason is given
+    mesh.levada("release", "operations.flights", "--reason", "seen", "--dry-run")
+    assert mesh.json("why", "operations.flights", DAY)["state"] == "HELD"
+    mesh.levada("release", "operations.flights", "--reason", "a test on purpose")
+    assert mesh.json("why", "operations.flights", DAY)["state"] == "READY"
+    mesh.levada("release", "operations.flights", "--reason", "again", code=1)
+    mesh.levada("run")
+    assert mesh.json("why", "operations.flights", DAY)["state"] == "READY", "it is told once"
+    mesh.levada("ledger", "verify")

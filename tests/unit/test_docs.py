@@ -189,7 +189,11 @@ def test_the_ledger_reference_names_every_kind_view_function_and_role() -> None:
     text = (REFERENCE / "ledger.md").read_text()
     migrations = ROOT / "src" / "levada" / "ledger" / "migrations" / "versions"
     sql = "".join(path.read_text() for path in sorted(migrations.glob("*.sql")))
-    granted = set(re.findall(r"ledger\.(\w+)", sql[sql.index("grant select") :]))
+    granted = {
+        name
+        for grant in re.findall(r"^grant (?:select|execute)[^;]*;", sql, re.MULTILINE)
+        for name in re.findall(r"ledger\.(\w+)", grant)
+    }
     named = granted | set(re.findall(r"when '(\w+)' then", sql))
     named |= set(re.findall(r"levada_(?:runner|publisher|governance|reader)", sql))
 

@@ -587,9 +587,7 @@ def _failure(attempt: Attempt, table: TableRef) -> str:
     """Which checks failed; for a table that passed, those of the siblings it is withheld with."""
     bad = failing(attempt)
     own = [r for r in bad if r.table == table]
-    names = [
-        f"{r.check.id} ({r.count} {r.check.unit})" if r.count else r.check.id for r in own or bad
-    ]
+    names = [str(r) for r in own or bad]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     failed = f"audit failed: {', '.join(names[:3]) or attempt.because}{more}"
     if own or not bad:
