@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -601,3 +602,34 @@ def test_two_tables_do_not_share_an_id(tmp_path: Path) -> None:
     )
     _, (fault,) = odcs.read_contracts(tmp_path)
     assert "is that of contracts/fleet/planes.v1.odcs.yaml" in fault.wrong
+
+
+SLA = "slaProperties: [{property: latency, value: 2, unit: h}]"
+
+
+def ending(**dates: str) -> str:
+    ends = ", ".join(f'{{property: {name}, value: "{day}"}}' for name, day in dates.items())
+    return GOOD.replace(SLA, f"slaProperties: [{ends}]")
+
+
+def test_the_ends_of_support_and_of_life_are_local_days(tmp_path: Path) -> None:
+    text = ending(endOfSupport="2027-01-31", endOfLife="2027-06-30T00:00:00Z")
+    contract, found = odcs.read_contract(write(tmp_path, text), tmp_path)
+    assert found == ()
+    assert contract is not None
+    assert (contract.deprecated, contract.sunset) == (date(2027, 1, 31), date(2027, 6, 30))
+
+
+@pytest.mark.parametrize(
+    ("dates", "said"),
+    [
+        ({"endOfLife": "soon"}, "endOfLife 'soon' is no date"),
+        ({"endOfSupport": "2027-01-31", "retirement": "2026-01-01"}, "before its support does"),
+    ],
+)
+def test_an_end_that_is_no_date_or_comes_too_early_is_told(
+    tmp_path: Path, dates: dict[str, str], said: str
+) -> None:
+    (fault,) = faults(tmp_path, ending(**dates))
+    assert said in fault.wrong
+    assert fault.line == 10
