@@ -632,4 +632,4 @@ def test_an_end_that_is_no_date_or_comes_too_early_is_told(
 ) -> None:
     (fault,) = faults(tmp_path, ending(**dates))
     assert said in fault.wrong
-    assert fault.line == 10
+    assert fault.line == 11
