@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from levada.intervals import bounds
+from levada.intervals import inside
 from levada.ports import Stage
 from levada.terms import (
+    BUILT_IN,
     AuditReport,
     Check,
     CheckResult,
     Contract,
-    Grain,
     Partition,
     Product,
     TableRef,
@@ -69,9 +69,6 @@ OPERATORS: Mapping[str, str] = {
     "mustNotBeBetween": "{value} not between {0} and {1}",
 }
 """What must hold of the counted value, as SQL. Both ends of `between` belong to it."""
-
-BUILT_IN = "built in"
-"""`Check.origin` of what the platform itself needs; such a check cannot be waived."""
 
 _ROW_LEVEL = frozenset(
     {
@@ -252,7 +249,7 @@ def waive(
     live = {
         (waiver.table, waiver.check): waiver
         for waiver in waivers
-        if now < waiver.expires and _covers(waiver, report.partition)
+        if now < waiver.expires and inside(report.partition, waiver.window)
     }
     kept, taint = [], []
     for result in report.results:
@@ -266,10 +263,3 @@ def waive(
             )
     left = AuditReport(report.product, report.partition, tuple(kept), report.contents)
     return left, tuple(taint)
-
-
-def _covers(waiver: Waiver, partition: Partition) -> bool:
-    if partition.grain is Grain.WHOLE:
-        return True
-    start, end = bounds(partition)
-    return waiver.window.start <= start and end <= waiver.window.end

@@ -214,7 +214,8 @@ def _decide(judge: Judge, product: Product, partition: Partition) -> Step | Read
         return rest
     if rest := _resting(judge, product, partition, attempt):
         return rest
-    because = _because(product, lines, states, attempt)
+    waived = attempt is not None and judge.waived(attempt) is not None
+    because = _because(product, lines, states, attempt, waived=waived)
     if claim := judge.facts.claims.get((product.id, partition)):
         because += f"; being built by run {claim.run}"
     required = {(c.table, c.partition, c.line.generation) for c in changes if c.line}
@@ -238,7 +239,8 @@ def _resting(
         return Readiness(State.STALE, "a build would read what it has read already")
     if attempt is None:
         return None
-    if attempt.verdict is Verdict.FAIL and mark == attempt.fingerprint:
+    waived = judge.waived(attempt) is not None
+    if attempt.verdict is Verdict.FAIL and mark == attempt.fingerprint and not waived:
         return Readiness(State.FAILED, f"parked until something changes: {attempt.because}")
     waiting = attempt.not_before is not None and attempt.not_before > judge.now
     if attempt.verdict is not Verdict.FAIL and waiting and mark in ("", attempt.fingerprint):
@@ -252,10 +254,13 @@ def _because(
     lines: tuple[Publication | None, ...],
     states: list[Readiness],
     attempt: Attempt | None,
+    *,
+    waived: bool,
 ) -> str:
     """Why a partition needs a step."""
     if attempt and attempt.verdict is Verdict.FAIL:
-        return f"repair: changed since its audit failed ({attempt.because})"
+        how = "waived" if waived else "changed"
+        return f"repair: {how} since its audit failed ({attempt.because})"
     if attempt:
         return f"retry: {attempt.because}"
     if not any(lines):

@@ -24,6 +24,7 @@ from levada.terms import (
     Step,
     TableRef,
     Tampering,
+    Waiver,
 )
 
 __all__ = [
@@ -124,8 +125,8 @@ class Ledger(Protocol):
     def publish(self, run: str, data_version: str) -> tuple[Publication, ...]:
         """Write the intent's lines, close its claims and steps; one transaction (publisher)."""
 
-    def withdraw(self, run: str, because: str) -> None:
-        """Drop an intent whose swap never happened and free its claims (publisher)."""
+    def withdraw(self, run: str, because: str, *, keep_claims: bool = False) -> None:
+        """Drop an intent whose swap never happened; frees its claims or keeps them (publisher)."""
 
     def open_steps(self, steps: Sequence[Step]) -> int:
         """Open steps, merging those of one product and partition; how many were new (runner)."""
@@ -144,6 +145,9 @@ class Ledger(Protocol):
 
     def contract(self, label: str) -> str:
         """The recorded canonical JSON of `id version hash`. Raises NotPublishable if unknown."""
+
+    def waivers(self, tables: Collection[TableRef]) -> tuple[Waiver, ...]:
+        """What governance granted for these tables, expired or not."""
 
     def inspected(self, domain: str) -> str:
         """Up to which data version the domain's published data was looked through."""

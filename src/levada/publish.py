@@ -9,8 +9,9 @@ what a killed run left behind, whichever step it died in.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 
-from levada.errors import ClaimLost
+from levada.errors import ClaimLost, LevadaError
 from levada.ports import Ledger, Stage, Warehouse
 from levada.terms import Contract, Intent, Partition, Publication, TableRef
 
@@ -39,8 +40,22 @@ def publish(
     with ledger.locked(tables):
         _recover(ledger, warehouse, tables, but=stage.run)
         intent = ledger.confirm(stage.run)
-        version = warehouse.swap(stage, _changes(intent, recorded), {"run": stage.run})
+        try:
+            version = warehouse.swap(stage, _changes(intent, recorded), {"run": stage.run})
+        except LevadaError as error:
+            _give_up(ledger, warehouse, intent, str(error))
+            raise
         return ledger.publish(stage.run, version)
+
+
+def _give_up(ledger: Ledger, warehouse: Warehouse, intent: Intent, because: str) -> None:
+    """
+    Drop the intent of a swap that failed, so that its run can say what went wrong. Where it cannot
+    be told whether the swap happened, the intent stays, and recovery looks once its lease is over.
+    """
+    with suppress(LevadaError):
+        if warehouse.find(intent.lines[0].table.domain, intent.run) is None:
+            ledger.withdraw(intent.run, because, keep_claims=True)
 
 
 def recover(ledger: Ledger, warehouse: Warehouse) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 __all__ = [
+    "BUILT_IN",
     "WHOLE",
     "Attempt",
     "AuditReport",
@@ -55,6 +56,9 @@ __all__ = [
     "WaitPolicy",
     "Waiver",
 ]
+
+BUILT_IN = "built in"
+"""`Check.origin` of what the platform itself needs; such a check cannot be waived."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?")
 
@@ -825,6 +829,20 @@ class Tampering:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiver:
+    """A check set aside for a window of data, until an instant of wall time."""
+
+    table: TableRef
+    check: str
+    window: Span
+    expires: datetime
+    reason: str
+    approved_by: str
+    hash: str = ""
+    """Of the file that asked for it: a changed file asks anew."""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """
     What the ledger showed at one position: newest lines and newest failed attempts.
@@ -841,6 +859,8 @@ class Facts:
     tampered: Mapping[TableRef, Tampering] = field(default_factory=dict)
     pardons: Mapping[tuple[str, Partition], int] = field(default_factory=dict)
     """Positions at which what an edge held was released, by product and partition."""
+    waivers: tuple[Waiver, ...] = ()
+    """What governance granted, expired or not."""
 
     def line(self, table: TableRef, partition: Partition) -> Publication | Landing | None:
         """The newest publication of a table's partition, or the newest landing of a source's."""
@@ -870,15 +890,3 @@ class Plan:
 
     reason: str
     steps: tuple[Step, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Waiver:
-    """A check set aside for a window of data, until an instant of wall time."""
-
-    table: TableRef
-    check: str
-    window: Span
-    expires: datetime
-    reason: str
-    approved_by: str

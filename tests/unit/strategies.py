@@ -36,6 +36,7 @@ from levada.terms import (
     Tampering,
     Verdict,
     WaitPolicy,
+    Waiver,
 )
 
 NEW_YORK = "America/New_York"
@@ -182,13 +183,14 @@ class World:
         self.claims: dict[tuple[str, Partition], Claim] = {}
         self.tampered: dict[TableRef, Tampering] = {}
         self.pardons: dict[tuple[str, Partition], int] = {}
+        self.waivers: tuple[Waiver, ...] = ()
         self.position = 0
 
     @property
     def facts(self) -> Facts:
         return Facts(
             *(dict(self.lines), dict(self.attempts), dict(self.claims), self.position),
-            *(dict(self.tampered), dict(self.pardons)),
+            *(dict(self.tampered), dict(self.pardons), self.waivers),
         )
 
     def slice(self, table: str | TableRef, key: str) -> Partition:

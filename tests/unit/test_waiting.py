@@ -10,6 +10,7 @@ from tests.unit.strategies import (
     NOW,
     World,
     edge,
+    failing_check,
     make_mart,
     make_mesh,
     make_product,
@@ -31,11 +32,13 @@ from levada.terms import (
     Latest,
     Publication,
     Readiness,
+    Span,
     State,
     Tampering,
     Trailing,
     Verdict,
     WaitPolicy,
+    Waiver,
 )
 
 DAY = "2013-03-10"  # 23 hours long: it ends at 04:00 UTC of the 11th
@@ -355,3 +358,28 @@ def test_a_policy_that_could_mean_nothing_is_refused(
 def test_max_lag_without_a_deadline_is_refused() -> None:
     with pytest.raises(ValueError, match="say the deadline too"):
         WaitPolicy(max_lag=timedelta(days=1))
+
+
+def test_a_waiver_opens_a_parked_partition_until_it_expires() -> None:
+    world = restated(timedelta(0))
+    world.land("a.landing.x", DAY, "bad")
+    world.attempt("a.x", DAY, Verdict.FAIL, [failing_check("a.x", "c"), failing_check("a.x", "d")])
+    only = [("a.x", world.slice("a.x", DAY))]
+    window = Span.days(DAY, DAY, "America/New_York")
+    late, early = NOW + timedelta(days=9), NOW + timedelta(days=2)
+    one = Waiver(ref("a.x"), "c", window, late, "why", "governance")
+    assert see(world, "a.x").state is State.FAILED
+    world.waivers = (one,)
+    assert see(world, "a.x").state is State.FAILED, "every check that failed must be waived"
+    assert plan(world.mesh, world.facts, world.now, only=only).steps == ()
+    world.waivers = (one, replace(one, check="d", expires=early))
+    assert (see(world, "a.x").state, see(world, "a.x").next) == (State.WAITING, early)
+    (step,) = plan(world.mesh, world.facts, world.now, only=only).steps
+    assert step.because.startswith("repair: waived since its audit failed")
+    world.now = early
+    assert see(world, "a.x").state is State.FAILED, "it is parked again"
+    assert plan(world.mesh, world.facts, world.now, only=only).steps == ()
+    elsewhere = Span.days("2013-03-09", "2013-03-09", "America/New_York")
+    world.now = NOW
+    world.waivers = tuple(replace(w, window=elsewhere) for w in world.waivers)
+    assert see(world, "a.x").state is State.FAILED

@@ -141,6 +141,20 @@ def release(
 
 
 @app.command()
+def approve(
+    file: Annotated[Path, typer.Argument(help="A waiver file.", dir_okay=False)],
+    project: Project = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be granted; change nothing.")
+    ] = False,
+) -> None:
+    """Grant, as governance, what a waiver file asks for, as the file is now."""
+    from levada.cli import approving
+
+    raise typer.Exit(approving.approve(project, file, dry_run=dry_run))
+
+
+@app.command()
 def catalog(
     sink: Annotated[
         Path | None,

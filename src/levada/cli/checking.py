@@ -74,6 +74,7 @@ def compile_(project: Path | None, *, as_json: bool) -> int:
 
 def _look(settings: Settings, *, deep: bool) -> tuple[Declared, tuple[Fault, ...]]:
     from levada.adapters.dbt.workers import DbtWorkers
+    from levada.adapters.waivers import waiver_faults
     from levada.flow import declaring
 
     with (
@@ -84,6 +85,7 @@ def _look(settings: Settings, *, deep: bool) -> tuple[Declared, tuple[Fault, ...
         faults = found.faults
         if deep:
             faults += declaring.static_faults(settings, workers, found.mesh)
+            faults += waiver_faults(settings.root, found.mesh)
     return found, tuple(sorted(set(faults)))
 
 

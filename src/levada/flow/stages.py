@@ -20,7 +20,7 @@ from levada import publish as publishing
 from levada import sense as sensing
 from levada.adapters import odcs
 from levada.adapters.landing import LandingZone, location
-from levada.audit import Auditor, reports
+from levada.audit import Auditor, reports, waive
 from levada.build import Builder, build_request
 from levada.errors import ClaimLost, LandingMoved, LevadaError, ToolError
 from levada.intervals import bounds, windows
@@ -184,21 +184,22 @@ def publish(platform: Platform, run: Run) -> Run:
     if run.stage is None:
         raise ValueError("publish needs a stage")
     now = platform.clock()
-    failing = [c for c in run.claims if not run.reports[c.partition].verdict.publishes]
-    attempts = tuple(failed_attempt(platform, run, c, run.reports[c.partition]) for c in failing)
+    judged, taints = _waived(platform, run, now)
+    failing = [c for c in run.claims if not judged[c.partition].verdict.publishes]
+    attempts = tuple(failed_attempt(platform, run, c, judged[c.partition]) for c in failing)
     if attempts:
         platform.publisher.withhold(attempts)
     lines = tuple(
         line
         for claim in run.claims
         if claim not in failing
-        for line in _lines(run, claim, run.reports[claim.partition], now)
+        for line in _lines(run, claim, judged[claim.partition], taints[claim.partition], now)
     )
     if lines:
         lines = publishing.publish(
             platform.publisher, platform.warehouse, run.stage, lines, platform.recorded
         )
-    return replace(run, lines=lines, attempts=run.attempts + attempts, over=True)
+    return replace(run, reports=judged, lines=lines, attempts=run.attempts + attempts, over=True)
 
 
 STAGES: tuple[Callable[[Platform, Run], Run], ...] = (sense, build, audit, publish)
@@ -310,7 +311,22 @@ def _files(
     )
 
 
-def _lines(run: Run, claim: Claim, report: AuditReport, now: datetime) -> Iterator[Publication]:
+def _waived(
+    platform: Platform, run: Run, now: datetime
+) -> tuple[Mapping[Partition, AuditReport], Mapping[Partition, tuple[str, ...]]]:
+    """
+    The reports without the checks that governance waived, judged as late as can be: a waiver that
+    expired during the run counts for nothing.
+    """
+    granted = platform.publisher.waivers([mart.table for mart in run.product.marts])
+    waived = {p: waive(report, granted, now) for p, report in run.reports.items()}
+    left = {p: report for p, (report, _) in waived.items()}
+    return left, {p: taint for p, (_, taint) in waived.items()}
+
+
+def _lines(
+    run: Run, claim: Claim, report: AuditReport, waived: tuple[str, ...], now: datetime
+) -> Iterator[Publication]:
     contents = dict(report.contents)
     for mart in run.product.marts:
         yield Publication(
@@ -323,7 +339,7 @@ def _lines(run: Run, claim: Claim, report: AuditReport, now: datetime) -> Iterat
             content=contents[mart.table],
             made_by=claim.fingerprint,
             inputs=claim.inputs,
-            taint=claim.taint,
+            taint=(*claim.taint, *(w for w in waived if w.startswith(f"{mart.table} "))),
             warnings=report.warnings(mart.table),
             run=run.id,
             at=now,

@@ -21,12 +21,24 @@ from levada.terms import (
     Landing,
     Partition,
     Publication,
+    Span,
     TableRef,
     Tampering,
     Verdict,
+    Waiver,
 )
 
-__all__ = ["FACTS", "HISTORY", "LANDED", "PUBLISHED", "claim_of", "facts_of", "line_of"]
+__all__ = [
+    "FACTS",
+    "HISTORY",
+    "LANDED",
+    "PUBLISHED",
+    "WAIVERS",
+    "claim_of",
+    "facts_of",
+    "line_of",
+    "waiver_of",
+]
 
 _PUBLICATION = """
     select 'p' as kind, table_name as name, part, generation as n, pos, at, contract as a,
@@ -51,6 +63,10 @@ _TAMPERING = """
 _PARDON = """
     select 'q', product, part, 0, pos, null, '', '', '', '', '', '', 0, '', '', ''
     from ledger.pardons"""
+_WAIVER = """
+    select 'w', table_name, check_id, 0, pos, expires, reason, by, hash, '', '', '', 0,
+           starts::text, ends::text, ''
+    from ledger.waivers"""
 _WITHIN = (
     "and (start is null or %(from)s::timestamptz is null or start >= %(from)s and start < %(to)s)"
 )
@@ -63,11 +79,13 @@ FACTS = f"""
         and until > coalesce(%(now)s::timestamptz, clock_timestamp())
     union all {_TAMPERING} where table_name = any (%(tables)s)
     union all {_PARDON} where product = any (%(products)s)
+    union all {_WAIVER} where table_name = any (%(tables)s)
     union all select 'z', '', '', 0, position, null, '', '', '', '', '', '', 0, '', '', ''
     from ledger.positions"""
 HISTORY = f"""
     {_PUBLICATION} where table_name = %(table)s and part = %(part)s
     union all {_LANDING} where table_name = %(table)s and part = %(part)s order by n"""
+WAIVERS = f"{_WAIVER} where table_name = any (%s) order by pos"
 PUBLISHED = f"{_PUBLICATION} where run = %s and data_version = %s order by pos"
 LANDED = f"{_LANDING} where entry = any (%s) order by pos"
 
@@ -81,6 +99,7 @@ def facts_of(rows: Iterable[Row]) -> Facts:
     claims: dict[tuple[str, Partition], Claim] = {}
     tampered: dict[TableRef, Tampering] = {}
     pardons: dict[tuple[str, Partition], int] = {}
+    waivers: list[Waiver] = []
     position = 0
     for row in rows:
         kind = row[0]
@@ -99,9 +118,11 @@ def facts_of(rows: Iterable[Row]) -> Facts:
             tampered[table] = Tampering(table, version, because, at.replace(tzinfo=UTC))
         elif kind == "q":
             pardons[row[1], decode_partition(row[2])] = row[4]
+        elif kind == "w":
+            waivers.append(waiver_of(row))
         else:
             position = row[4]
-    return Facts(lines, attempts, claims, position, tampered, pardons)
+    return Facts(lines, attempts, claims, position, tampered, pardons, tuple(waivers))
 
 
 def line_of(row: Row) -> Publication | Landing:
@@ -149,6 +170,14 @@ def claim_of(row: Row) -> Claim:
         until=until.replace(tzinfo=UTC),
         taint=tuple(taint),
     )
+
+
+def waiver_of(row: Row) -> Waiver:
+    """A waiver that was granted."""
+    _, name, check, _, _, expires, reason, by, digest, _, _, _, _, starts, ends, _ = row
+    window = Span(*(datetime.fromisoformat(end).astimezone(UTC) for end in (starts, ends)))
+    expires = expires.replace(tzinfo=UTC)
+    return Waiver(decode_table(name), check, window, expires, reason, by, digest)
 
 
 def _texts(written: str) -> tuple[str, ...]:

@@ -18,7 +18,17 @@ from psycopg.types.json import Jsonb
 
 from levada.errors import LawBroken, NotPublishable
 from levada.ledger._connections import Connection, Connections
-from levada.ledger._read import FACTS, HISTORY, LANDED, PUBLISHED, claim_of, facts_of, line_of
+from levada.ledger._read import (
+    FACTS,
+    HISTORY,
+    LANDED,
+    PUBLISHED,
+    WAIVERS,
+    claim_of,
+    facts_of,
+    line_of,
+    waiver_of,
+)
 from levada.ledger._replay import differences
 from levada.ledger.codec import (
     decode_line,
@@ -44,6 +54,7 @@ from levada.terms import (
     Step,
     TableRef,
     Tampering,
+    Waiver,
 )
 
 __all__ = ["PostgresLedger"]
@@ -235,9 +246,9 @@ class PostgresLedger:
             written = [line_of(r) for r in connection.execute(PUBLISHED, [run, data_version])]
         return tuple(line for line in written if isinstance(line, Publication))
 
-    def withdraw(self, run: str, because: str) -> None:
-        """Drop an intent whose swap never happened and free all claims of its run."""
-        self._rows("select ledger.withdraw(%s, %s)", run, because)
+    def withdraw(self, run: str, because: str, *, keep_claims: bool = False) -> None:
+        """Drop an intent whose swap never happened, and free the claims of its run or keep them."""
+        self._rows("select ledger.withdraw(%s, %s, %s)", run, because, keep_claims)
 
     # --- governing --------------------------------------------------------------------------------
 
@@ -260,6 +271,23 @@ class PostgresLedger:
         """Approve the file `subject` as it is under this hash; whether that is new."""
         rows = self._rows("select ledger.approve(%s, %s, %s)", subject, digest, reason)
         return bool(rows[0][0])
+
+    def waivers(self, tables: Collection[TableRef]) -> tuple[Waiver, ...]:
+        """What governance granted for these tables, expired or not."""
+        return tuple(waiver_of(row) for row in self._rows(WAIVERS, [str(t) for t in tables]))
+
+    def waive(self, waiver: Waiver) -> bool:
+        """Grant what a file asks for; whether that is new. Raises NotPublishable if expired."""
+        said = {
+            "table_name": str(waiver.table),
+            "check_id": waiver.check,
+            "starts": waiver.window.start.isoformat(),
+            "ends": waiver.window.end.isoformat(),
+            "expires": waiver.expires.isoformat(),
+            "reason": waiver.reason,
+            "hash": waiver.hash,
+        }
+        return bool(self._rows("select ledger.waive(%s)", Jsonb(said))[0][0])
 
     # --- tables changed by hand, and what was released ------------------------------------------
 

@@ -23,6 +23,7 @@ from levada.readiness.edges import (
     without,
 )
 from levada.terms import (
+    BUILT_IN,
     WHOLE,
     Attempt,
     CheckResult,
@@ -128,17 +129,25 @@ class Judge:
         if wrong := self._misplaced(partition, *self.mesh.slicing(table)):
             return Readiness(State.IMPOSSIBLE, wrong)
         line = self.facts.line(table, partition)
-        if table.is_source:
-            return self._landed(line)
+        return self._landed(line) if table.is_source else self._made(table, partition, line)
+
+    def _made(self, table: TableRef, partition: Partition, line: Line | None) -> Readiness:
         product = self.mesh.product(table)
         if held := self._closed(table):
             return held
         attempt = self.attempt(product, partition)
         if attempt and attempt.verdict is Verdict.FAIL:
-            return Readiness(State.FAILED, _failure(attempt, table))
+            return self._failed(attempt, table)
         if isinstance(line, Publication):
             return self._published(product, partition, line)
         return self._unpublished(product, partition, attempt)
+
+    def _failed(self, attempt: Attempt, table: TableRef) -> Readiness:
+        said, until = _failure(attempt, table), self.waived(attempt)
+        if until is None:
+            return Readiness(State.FAILED, said)
+        said += f"; waived until {until:%Y-%m-%d %H:%M}Z, to be built again"
+        return Readiness(State.WAITING, said, next=until)
 
     def _landed(self, line: Line | None) -> Readiness:
         if line is None:
@@ -218,6 +227,18 @@ class Judge:
         if any(line is not None and _newer(line, attempt) for line in lines):
             return None
         return None if self.settled(product, partition) else attempt
+
+    def waived(self, attempt: Attempt) -> datetime | None:
+        """Until when every check that failed an attempt is waived; None if one is not."""
+        live = {
+            (w.table, w.check): w.expires
+            for w in self.facts.waivers
+            if self.now < w.expires and inside(attempt.partition, w.window)
+        }
+        bad = [r for r in attempt.results if r.check.severity is Severity.BLOCKING]
+        ends = [live.get((r.table, r.check.id)) for r in bad if r.check.origin != BUILT_IN]
+        known = [instant for instant in ends if instant is not None]
+        return min(known) if known and len(known) == len(bad) else None
 
     def settled(self, product: Product, partition: Partition) -> bool:
         """Whether all that is published is current and made by today's code and contracts."""
