@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# Test files run side by side; those of one file one after the other, since they share services.
+WORKERS ?= 2
 
 export PYTHONDONTWRITEBYTECODE := 1
 export GX_ANALYTICS_ENABLED := false
@@ -27,7 +29,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 test: $(READY) lint types layers sql  ## the gate: lint, types, layers, SQL, tests
-	$(BIN)/python -m pytest -m "not prove" --durations=15
+	$(BIN)/python -m pytest -m "not prove" -n $(WORKERS) --dist loadfile --durations=15
 
 unit: $(READY)   ## the tests that need no service, in seconds
 	$(BIN)/python -m pytest -m "not prove" tests/unit src
