@@ -221,6 +221,19 @@ def test_any_of_several_tables_suffices_and_the_others_restate_it_when_they_come
     assert see(world, "a.x").state is State.STALE
 
 
+def test_half_of_another_table_of_a_group_is_read_and_told() -> None:
+    edges = [
+        edge("a.landing.p", "a.x", Trailing(2), any_of="feed"),
+        edge("a.landing.q", "a.x", Identity(), any_of="feed"),
+    ]
+    sources = [make_source(f"a.landing.{n}", Grain.DAY) for n in ("p", "q")]
+    world = World(make_mesh([single("a.x", Grain.DAY, *edges)], sources))
+    world.land("a.landing.q", DAY)
+    world.land("a.landing.p", "2013-03-09")
+    world.publish("a.x", DAY)
+    assert line(world, "a.x").taint == ("degraded: a.landing.p 2013-03-10 absent",)
+
+
 def test_a_group_of_which_one_may_come_is_not_impossible() -> None:
     up = [
         edge("a.landing.p", "a.x", Trailing(9), any_of="feed"),

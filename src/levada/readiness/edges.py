@@ -79,7 +79,8 @@ def grouped(judged: Iterable[Edge]) -> tuple[Edge, ...]:
             blocks=e.dependency.any_of in open_groups
             if e.dependency.any_of
             else e.blocks or (e.dependency.required and not e.met),
-            marks=() if e.dependency.any_of else e.marks,
+            # One of a group is all that was asked for; half of another is told all the same.
+            marks=() if e.dependency.any_of and not e.ready else e.marks,
         )
         for e in edges
     )
