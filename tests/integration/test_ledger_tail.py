@@ -38,6 +38,60 @@ def write(url: str, number: int) -> None:
                     time.sleep(dice.random() * (0.03 if dice.random() < 0.05 else 0.003))
 
 
+LINES, QUICK, HOLDERS = 1_000_000, 4, 2
+
+
+def write_many(url: str, number: int, wanted: int, done: Any) -> None:
+    """
+    Commit `wanted` lines in transactions of one to a thousand. Some rest between insert and commit,
+    some are rolled back, some lose their connection with everything in it.
+    """
+    dice, committed, n = random.Random(number), 0, 0
+    connection = psycopg.connect(url)
+    while committed < wanted:
+        n += 1
+        size = min(dice.choice([1, 1, 10, 100, 1000]), wanted - committed)
+        ends = dice.choices(["commit", "roll back", "vanish"], [90, 9, 1])[0]
+        insert_many(connection, f"{'' if ends == 'commit' else 'aborted '}{number}/{n}", size)
+        if dice.random() < 0.2:
+            time.sleep(dice.random() * 0.02)
+        if ends == "commit":
+            connection.commit()
+            committed += size
+        elif ends == "roll back":
+            connection.rollback()
+        else:
+            connection.close()
+            connection = psycopg.connect(url)
+    connection.close()
+    done.put((number, committed, n))
+
+
+def hold_open(url: str, number: int, over: Any, done: Any) -> None:
+    """Insert a little, let everybody else commit for seconds, then commit or give up."""
+    dice, committed, n = random.Random(number), 0, 0
+    with psycopg.connect(url) as connection:
+        while not over.is_set():
+            n += 1
+            size, gives_up = dice.randint(1, 50), dice.random() < 0.3
+            insert_many(connection, f"{'aborted ' if gives_up else ''}{number}/{n}", size)
+            over.wait(dice.random() * 4)
+            if gives_up:
+                connection.rollback()
+            else:
+                connection.commit()
+                committed += size
+    done.put((number, committed, n))
+
+
+def insert_many(connection: psycopg.Connection[Any], prefix: str, size: int) -> None:
+    connection.execute(
+        "insert into ledger.entry (kind, name, key, body) select 'approval', 'tail',"
+        """ %s || '/' || n, '{"reason": "x"}' from generate_series(1, %s) n""",
+        [prefix, size],
+    )
+
+
 class Deaf(asyncpg.Connection):  # type: ignore[misc]
     async def add_listener(self, *_: object) -> None:
         return
@@ -85,6 +139,82 @@ def test_slow_and_aborted_writers_in_several_processes_lose_and_double_nothing(
     assert sorted(seen) == sorted(committed), "each line exactly once"
     assert not any(key.startswith("aborted") for key in seen)
     assert all(a.stop == b.start for a, b in pairwise(batches))
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(3000)
+def test_of_a_million_lines_none_is_lost_none_doubled_and_nothing_aborted_is_seen(
+    ledgers: Any,
+) -> None:
+    """The follower's own connection is broken every few seconds, too."""
+    url, spawn = ledgers.url(OWNER), multiprocessing.get_context("spawn")
+    done, over = spawn.Queue(), spawn.Event()
+    quick = [
+        spawn.Process(target=write_many, args=[url, n, LINES // QUICK, done]) for n in range(QUICK)
+    ]
+    slow = [
+        spawn.Process(target=hold_open, args=[url, QUICK + n, over, done]) for n in range(HOLDERS)
+    ]
+    batches: list[Batch] = []
+    connects = 0
+
+    async def connect() -> Any:
+        nonlocal connects
+        connects += 1
+        return await asyncpg.connect(ledgers.url(RUNNER))
+
+    async def keep_reading() -> None:
+        async for batch in follow(connect, 0, poll=5):
+            batches.append(batch)
+
+    async def watch() -> dict[int, tuple[int, int]]:
+        reading = asyncio.ensure_future(keep_reading())
+        for process in (*quick, *slow):
+            process.start()
+        while any(process.is_alive() for process in quick):
+            await asyncio.sleep(3)
+            await asyncio.to_thread(break_off, ledgers)
+        over.set()
+        told = [await asyncio.to_thread(done.get) for _ in range(QUICK + HOLDERS)]
+        newest = ledgers.runner.position()
+        while not batches or batches[-1].stop < newest:
+            assert not reading.done()
+            await asyncio.sleep(0.1)
+        reading.cancel()
+        return {number: (committed, tried) for number, committed, tried in told}
+
+    started = time.monotonic()
+    told = asyncio.run(watch())
+    took = time.monotonic() - started
+    for process in (*quick, *slow):
+        process.join()
+    with psycopg.connect(url) as connection:
+        written = {row[0] for row in connection.execute("select key from ledger.entry")}
+    seen = [key for batch in batches for _, key in batch.keys]
+    lost, doubled = written - set(seen), len(seen) - len(set(seen))
+    aborted = [key for key in seen if key.startswith("aborted")]
+    print(
+        f"{len(written)} lines committed by {QUICK + HOLDERS} processes in"
+        f" {sum(tried for _, tried in told.values())} transactions; {len(batches)} batches over"
+        f" {connects} connections; lost {len(lost)}, doubled {doubled}, aborted and seen"
+        f" {len(aborted)}; {took:.0f} s"
+    )
+    assert [process.exitcode for process in (*quick, *slow)] == [0] * (QUICK + HOLDERS)
+    assert sum(committed for committed, _ in told.values()) == len(written) > LINES
+    assert connects > 3
+    assert (lost, doubled, aborted) == (set(), 0, [])
+    assert set(seen) == written
+    assert batches[0].start == 0
+    assert all(a.stop == b.start for a, b in pairwise(batches))
+
+
+def break_off(ledgers: Any) -> None:
+    """End the follower's connection: the tail's own, not that of `land`."""
+    with psycopg.connect(ledgers.url("postgres"), autocommit=True) as admin:
+        admin.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'levada_runner'"
+            " and datname = current_database() and application_name <> 'levada'"
+        )
 
 
 def test_positions_follow_commits_and_not_inserts(ledgers: Any) -> None:
@@ -143,12 +273,7 @@ def test_the_tail_outlives_a_broken_connection_and_a_failing_connect(ledgers: An
         one = await first(tail)
         waiting = asyncio.ensure_future(first(tail))
         await asyncio.sleep(0.2)
-        with psycopg.connect(ledgers.url("postgres"), autocommit=True) as admin:
-            admin.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity"
-                " where datname = current_database() and usename = 'levada_runner'"
-                " and application_name <> 'levada'"  # the tail's own, not that of `land`
-            )
+        break_off(ledgers)
         await asyncio.to_thread(land, ledgers, "b")
         two = await waiting
         assert tries >= 4

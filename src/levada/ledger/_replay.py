@@ -9,7 +9,7 @@ __all__ = ["differences"]
 # The projected tables, and what of them is not of the log.
 _TABLES = (
     *("landing", "publication", "claim", "intent"),
-    *("attempt", "step", "contract", "approval"),
+    *("attempt", "step", "contract", "approval", "stretch"),
     *("tampering", "pardon", "waiver"),
 )
 

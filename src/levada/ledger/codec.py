@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+from levada.intervals import end
 from levada.terms import (
     Attempt,
     Check,
@@ -88,6 +89,11 @@ def encode_inputs(inputs: Iterable[Input]) -> list[list[Any]]:
     ]
 
 
+def _ends(partition: Partition) -> str | None:
+    """Where a slice ends, by the one calendar: the database knows zones, but not ours."""
+    return end(partition).isoformat() if partition.start else None
+
+
 def decode_inputs(rows: Iterable[list[Any]]) -> tuple[Input, ...]:
     """
     The inputs of their arrays.
@@ -107,6 +113,7 @@ def encode_landing(landing: Landing) -> Json:
         "table_name": str(landing.table),
         "part": encode_partition(landing.partition),
         "key": landing.partition.key,
+        "ends": _ends(landing.partition),
         "content": landing.content,
         "path": landing.path,
         "size": landing.size,
@@ -120,6 +127,7 @@ def encode_line(line: Publication) -> Json:
         "table_name": str(line.table),
         "part": encode_partition(line.partition),
         "key": line.partition.key,
+        "ends": _ends(line.partition),
         "contract": line.contract,
         "verdict": line.verdict.value,
         "content": line.content,
