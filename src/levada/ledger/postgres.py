@@ -11,7 +11,7 @@ import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -318,6 +318,21 @@ class PostgresLedger:
         self._rows(
             "select ledger.pardon_step(%s, %s, %s, %s)", product, part, partition.key, reason
         )
+
+    # --- being looked after -----------------------------------------------------------------------
+
+    def beat(self, name: str) -> None:
+        """Say that `name` is at work now (runner)."""
+        self._rows("select ledger.beat(%s)", name)
+
+    def heartbeats(self) -> Mapping[str, datetime]:
+        """Who was last heard of when."""
+        rows = self._rows("select name, at from ledger.heartbeats")
+        return {name: at.replace(tzinfo=UTC) for name, at in rows}
+
+    def ping(self, key: str) -> None:
+        """Commit a line that says nothing, so that its way to a follower can be seen (runner)."""
+        self._rows("select ledger.ping(%s)", key)
 
     # --- the owner's ------------------------------------------------------------------------------
 

@@ -116,8 +116,8 @@ def prepare(server: Server, database: str) -> None:
         migrate(server.url(OWNER, database))
 
 
-def migrate(url: str) -> None:
-    """Bring the ledger's schema to its newest version, as its owner."""
+def migrate(url: str, version: str = "head") -> None:
+    """Bring the ledger's schema to its newest version, or to a version, as its owner."""
     import logging
 
     from alembic import command
@@ -132,7 +132,7 @@ def migrate(url: str) -> None:
         with engine.begin() as connection:
             connection.execute(text("create schema if not exists ledger"))
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, version)
     finally:
         engine.dispose()
 

@@ -1,4 +1,4 @@
-"""Stretches of covered time, projection by statement, heartbeats, and a line that tries the tail."""
+"""Stretches of covered time, projection by statement, heartbeats, pings."""
 
 from __future__ import annotations
 
