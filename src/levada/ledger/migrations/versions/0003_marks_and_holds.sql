@@ -27,24 +27,33 @@ create table ledger.inspected (
     version text not null
 );
 
-create or replace function ledger.project_publication(e ledger.entry) returns void
+create or replace function ledger.project_publications(es ledger.entry[]) returns void
     language plpgsql as $$
 begin
-    update publication set newest = false
-        where table_name = e.name and part = e.body ->> 'part' and newest;
-    insert into publication select r.* from jsonb_populate_record(null::publication,
-        '{"warnings": []}' || e.body
-        || jsonb_build_object('entry', e.id, 'start', starts(e.body ->> 'part'), 'newest', true)) r;
-    delete from attempt where product = e.body ->> 'product' and part = e.body ->> 'part';
-    delete from claim where product = e.body ->> 'product' and part = e.body ->> 'part';
-    delete from intent where run = e.body ->> 'run';
+    update publication p set newest = false from unnest(es) e
+        where p.table_name = e.name and p.part = e.body ->> 'part' and p.newest;
+    insert into publication select r.*
+        from (select e.id, e.body, row_number() over (partition by e.name, e.body ->> 'part'
+                     order by e.id desc) = 1 as newest from unnest(es) e) e,
+        jsonb_populate_record(null::publication, '{"warnings": []}' || e.body
+            || jsonb_build_object('entry', e.id, 'start', starts(e.body ->> 'part'),
+                                  'newest', e.newest)) r;
+    delete from attempt a using unnest(es) e
+        where a.product = e.body ->> 'product' and a.part = e.body ->> 'part';
+    delete from claim c using unnest(es) e
+        where c.product = e.body ->> 'product' and c.part = e.body ->> 'part';
+    delete from intent i using unnest(es) e where i.run = e.body ->> 'run';
+    perform cover(es);
 end $$;
 
-create or replace function ledger.project_claim(e ledger.entry) returns void
+create or replace function ledger.project_claims(es ledger.entry[]) returns void
     language plpgsql as $$
 begin
-    insert into claim select r.* from jsonb_populate_record(null::claim, '{"taint": []}' || e.body
-            || jsonb_build_object('start', starts(e.body ->> 'part'), 'key', e.key)) r
+    insert into claim select r.*
+        from (select distinct on (e.name, e.body ->> 'part') e.key, e.body from unnest(es) e
+              order by e.name, e.body ->> 'part', e.id desc) e,
+        jsonb_populate_record(null::claim, '{"taint": []}' || e.body || jsonb_build_object(
+            'start', starts(e.body ->> 'part'), 'key', e.key)) r
         on conflict (product, part) do update
         set run = excluded.run, token = excluded.token, fingerprint = excluded.fingerprint,
             inputs = excluded.inputs, taint = excluded.taint;
@@ -91,7 +100,7 @@ create or replace function ledger.rebuild() returns bigint language plpgsql
     set search_path = ledger, pg_temp as $$
 begin
     lock table entry in exclusive mode;       -- waits for writers, and keeps them waiting
-    truncate landing, publication, claim, intent, attempt, step, contract, approval,
+    truncate landing, publication, claim, intent, attempt, step, contract, approval, stretch,
         tampering, pardon;
     return replay();
 end $$;
