@@ -121,6 +121,7 @@ class ReconcileOperator(BaseOperator):
                 except (AirflowRuntimeError, LevadaError) as error:
                     said = f"cannot be started: {error}"  # its DAG is away; the others' are not
                 self.log.info("%s %s: %s", *task.key, said)
+            platform.runner.beat("reconcile")
 
     @staticmethod
     def _swept(platform: Platform) -> Any:

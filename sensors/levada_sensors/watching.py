@@ -187,8 +187,9 @@ class ReconcileTrigger(LedgerTrigger):
         return probe(settings, mesh, connections.ledger_at(url), zone, datetime.now(UTC))
 
     def _plan(self, url: str) -> Work:
-        mesh = connections.mesh_of(Path(self.root))
-        return work_of(mesh, all_facts(connections.ledger_at(url), mesh), datetime.now(UTC))
+        mesh, ledger = connections.mesh_of(Path(self.root)), connections.ledger_at(url)
+        ledger.beat("watch")
+        return work_of(mesh, all_facts(ledger, mesh), datetime.now(UTC))
 
 
 class Reminders:

@@ -143,6 +143,9 @@ class Ledger(Protocol):
         Raises NotPublishable where a published version comes with another hash.
         """
 
+    def beat(self, name: str) -> None:
+        """Say that `name` is at work now (runner)."""
+
     def contract(self, label: str) -> str:
         """The recorded canonical JSON of `id version hash`. Raises NotPublishable if unknown."""
 

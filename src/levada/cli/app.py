@@ -155,6 +155,23 @@ def approve(
 
 
 @app.command()
+def doctor(
+    older: Annotated[
+        str, typer.Option("--older-than", help="What has waited longer is late, like 15m.")
+    ] = "15m",
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Replay the ledger's log, too.")
+    ] = True,
+    project: Project = None,
+    json: Json = False,
+) -> None:
+    """Examine what nobody watches: tail, reconciler, leases, sensors, lake, ledger (exit 1)."""
+    from levada.cli import doctoring
+
+    raise typer.Exit(doctoring.doctor(project, older=older, verify=verify, as_json=json))
+
+
+@app.command()
 def catalog(
     sink: Annotated[
         Path | None,

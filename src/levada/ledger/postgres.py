@@ -330,6 +330,24 @@ class PostgresLedger:
         rows = self._rows("select name, at from ledger.heartbeats")
         return {name: at.replace(tzinfo=UTC) for name, at in rows}
 
+    def asked(self) -> Mapping[tuple[str, Partition], datetime]:
+        """When each open step was last asked for."""
+        rows = self._rows(
+            "select s.product, s.part, max(e.at) from ledger.steps s join ledger.entries e"
+            " on e.kind = 'step' and e.name = s.product and e.key = s.key group by 1, 2"
+        )
+        return {(product, decode_partition(part)): at for product, part, at in rows}
+
+    def dead_claims(self) -> tuple[tuple[str, Partition, str, datetime], ...]:
+        """Claims whose lease has run out, without an open intent: product, slice, run, its end."""
+        rows = self._rows(
+            "select product, part, run, until from ledger.claims"
+            " where until <= coalesce(%s::timestamptz, clock_timestamp())"
+            " and run not in (select run from ledger.intents) order by product, start, part",
+            self._now(),
+        )
+        return tuple((product, decode_partition(part), *rest) for product, part, *rest in rows)
+
     def ping(self, key: str) -> None:
         """Commit a line that says nothing, so that its way to a follower can be seen (runner)."""
         self._rows("select ledger.ping(%s)", key)

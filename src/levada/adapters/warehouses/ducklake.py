@@ -263,6 +263,10 @@ class DuckLake:
 
     # Reading
 
+    def missing(self, domain: str, versions: Collection[str]) -> tuple[str, ...]:
+        """Data versions that the lake does not have (any more)."""
+        return self._history.missing(domain, versions)
+
     def read(self, sql: str, params: Sequence[object] = ()) -> list[dict[str, object]]:
         """Rows of a query over all lakes (as the runner)."""
 
