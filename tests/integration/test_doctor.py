@@ -88,8 +88,7 @@ def claim(mesh: Workspace, run: str, lifetime: timedelta) -> None:
         platform.ledger(mesh.credentials, "levada_runner") as runner,
         runner.sensing([], []) as sensing,
     ):
-        facts = replace(sensing.facts)
-        assert sensing.claim([want(mesh, run)], run=run, lifetime=lifetime), facts
+        assert sensing.claim([want(mesh, run)], run=run, lifetime=lifetime)
 
 
 def intend(mesh: Workspace, run: str, lifetime: timedelta) -> PostgresLedger:

@@ -22,10 +22,10 @@ create function ledger.opening(day timestamp, zone text) returns timestamptz lan
 -- Where a slot ends. Lines say it themselves (`ends`), by the calendar that judges them; this is for
 -- the lines that were written before they did.
 create function ledger.ends(part text) returns timestamptz language sql stable as $$
-    select case grain when 'hour' then start + interval '1 hour'
+    select case when grain = 'hour' then start + interval '1 hour'
         else ledger.opening(date_trunc(grain, start at time zone zone)
-            + case grain when 'quarter' then interval '3 months'
-                         else ('1 ' || grain)::interval end, zone) end
+            + case when grain = 'quarter' then interval '3 months'
+                   else ('1 ' || grain)::interval end, zone) end
     from (select split_part(part, '|', 1), nullif(split_part(part, '|', 2), '')::timestamptz,
                  split_part(part, '|', 3)) slot (grain, start, zone) $$;
 
