@@ -126,7 +126,10 @@ def published(
 
 
 def growth(credentials: Credentials, count: int) -> dict[str, Any]:
-    """Bytes a publication leaves in the log and in the state, and what a vacuum finds and takes."""
+    """
+    Bytes that a publication leaves in the log (with its claim's and its intent's lines) and in the
+    state, and what a vacuum finds and takes.
+    """
     with psycopg.connect(
         credentials.url(credentials.admin, "levada"), autocommit=True
     ) as connection:

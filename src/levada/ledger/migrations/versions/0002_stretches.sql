@@ -152,6 +152,9 @@ begin
     return null;
 end $$;
 
+-- Every publication paid for an index that is asked only when a version comes with another hash.
+drop index ledger.publication_contract;
+
 drop trigger project on ledger.entry;
 create trigger project after insert on ledger.entry referencing new table as fresh
     for each statement execute function ledger.on_entry();
