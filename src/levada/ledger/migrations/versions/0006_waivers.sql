@@ -43,7 +43,7 @@ create or replace function ledger.rebuild() returns bigint language plpgsql
     set search_path = ledger, pg_temp as $$
 begin
     lock table entry in exclusive mode;       -- waits for writers, and keeps them waiting
-    truncate landing, publication, claim, intent, attempt, step, contract, approval,
+    truncate landing, publication, claim, intent, attempt, step, contract, approval, stretch,
         tampering, pardon, waiver;
     return replay();
 end $$;
