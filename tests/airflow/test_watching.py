@@ -14,7 +14,7 @@ from levada.adapters.landing import LandingZone
 from levada.settings import Settings
 from levada.terms import Attempt, Grain, Landing, Mesh, Source, TableRef, Verdict
 from levada_sensors import reconcile
-from levada_sensors.watching import Reminders, Task, probe, work_of
+from levada_sensors.watching import ReconcileTrigger, Reminders, Task, probe, work_of
 
 pytestmark = pytest.mark.airflow
 
@@ -256,3 +256,11 @@ def test_a_claim_is_dead_when_its_own_dag_run_has_ended(
     claim = replace(task.claim, run=holder)
     reconcile.look_after(replace(task, claim=claim), platform)
     assert [(a.run, a.verdict) for a in recorded] == ([(holder, Verdict.UNKNOWN)] if dead else [])
+
+
+def test_whoever_plans_says_in_the_ledger_that_he_lives(
+    project: Settings, ledgers: Any, ledger_url: str
+) -> None:
+    assert ledgers.runner.heartbeats() == {}
+    ReconcileTrigger(root=str(project.root))._plan(ledger_url)
+    assert set(ledgers.runner.heartbeats()) == {"watch"}
