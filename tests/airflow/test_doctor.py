@@ -43,6 +43,7 @@ def sleep(url: str, dag_id: str, run_id: str, logical_date: datetime, task_id: s
     """What Airflow's own tables hold while a sensor's trigger waits."""
     from airflow.models import DagModel, DagRun, TaskInstance, Trigger
     from airflow.models.dagbundle import DagBundleModel
+    from airflow.utils.state import DagRunState
     from airflow.utils.types import DagRunTriggeredByType, DagRunType
     from sqlalchemy import create_engine, insert
     from sqlalchemy.orm import Session
@@ -52,7 +53,8 @@ def sleep(url: str, dag_id: str, run_id: str, logical_date: datetime, task_id: s
     with Session(engine) as session:
         session.merge(DagBundleModel(name="dags-folder"))
         session.flush()
-        session.merge(DagModel(dag_id=dag_id, bundle_name="dags-folder", is_paused=False))
+        model: Any = DagModel
+        session.merge(model(dag_id=dag_id, bundle_name="dags-folder", is_paused=False))
         session.flush()
         session.add(
             DagRun(
@@ -62,7 +64,7 @@ def sleep(url: str, dag_id: str, run_id: str, logical_date: datetime, task_id: s
                 run_after=started,
                 run_type=DagRunType.SCHEDULED,
                 triggered_by=DagRunTriggeredByType.TIMETABLE,
-                state="running",
+                state=DagRunState.RUNNING,
             )
         )
         trigger = Trigger("levada_sensors.triggers.TableTrigger", {"partition": "sealed"})
