@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from datetime import time
 from typing import Any
 
+from levada import calendars
 from levada.errors import Fault
-from levada.intervals import check_mapping, default_mapping
+from levada.intervals import check_mapping, default_mapping, nests
 from levada.settings import Settings, duration, nearest
 from levada.terms import (
     Check,
@@ -47,7 +48,7 @@ __all__ = ["Declared", "ModelFacts", "ParsedProject", "SourceFacts", "declare", 
 _META_KEYS = ("batch", "inputs")
 _INPUT_KEYS = ("mapping", "wait", "on_restatement", "within", "required", "pinned", "any_of")
 _WAIT_KEYS = ("at_least", "at_most_missing", "deadline", "max_lag")
-_SOURCE_KEYS = ("zone", "files", "grain", "calendar", "owner")
+_SOURCE_KEYS = ("zone", "files", "grain", "calendar", "day_start", "week_start", "owner")
 _PLAIN: Mapping[str, type[Identity | Rollup | FanOut]] = {
     "identity": Identity,
     "rollup": Rollup,
@@ -198,11 +199,19 @@ class _Joining:
                 known = nearest(str(meta["zone"]), list(self.settings.landing))
                 self.fault(*place, f"{told}: no landing zone {meta['zone']!r}", known)
                 continue
+            cut, wrongs = calendars.declared(
+                str(meta["grain"]),
+                meta.get("calendar", "UTC"),
+                meta.get("day_start"),
+                meta.get("week_start"),
+            )
+            for _, wrong, right in wrongs:
+                self.fault(*place, f"{told}: {wrong}", right)
             try:
                 source = Source(
                     table=TableRef(project.name, f"{found.name}.{found.table}", 0),
                     grain=Grain(meta["grain"]),
-                    zone=str(meta.get("calendar", "UTC")),
+                    zone=cut,
                     location=str(folder.relative_to(self.settings.root) / str(meta["files"])),
                     columns=found.columns,
                     node=found.node,
@@ -304,7 +313,7 @@ class _Joining:
             if batch and edge.wait.max_lag is not None:
                 wrong = f"batch: true with max_lag of {edge.upstream}"
                 self.fault(*place, wrong, "what stands in differs by interval: leave batch out")
-            if batch and isinstance(edge.mapping, Lag | Trailing | FanOut):
+            if batch and self._windows_differ(edge, contract):
                 wrong = f"batch: true with the mapping {edge.mapping.kind} of {edge.upstream}"
                 self.fault(*place, wrong, "its window differs by interval: leave batch out")
         for check in contract.checks:
@@ -312,6 +321,12 @@ class _Joining:
         code = self.projects[domain].code({model.node, *private})
         mart = Mart(contract.table, layer, model.node, contract, edges, model.path, code)
         return mart, private, batch
+
+    def _windows_differ(self, edge: Dependency, contract: Contract) -> bool:
+        """Whether an interval reads rows that lie in the window of another interval."""
+        if isinstance(edge.mapping, Rollup) and (up := self._slicing(edge.upstream)):
+            return not nests(*up, contract.zone)
+        return isinstance(edge.mapping, Lag | Trailing | FanOut)
 
     def _private(self, model: ModelFacts) -> set[str]:
         """The private models that it reaches without passing another mart."""

@@ -1,8 +1,9 @@
 """The one calendar: which slices of time there are, and which of them a slice reads.
 
-A local day is real time between the first instants of two local dates, so it has 23, 24 or 25
-hours and a date that a zone skipped has no day. Weeks start on Monday. An HOUR is a UTC hour
-whatever the zone's offset, so a local day rolls up the hours that *start* inside it.
+A slice is cut by the calendar that its zone names (`levada.calendars`). A day is real time between
+the first instants of two business dates, so it has 23, 24 or 25 hours, and a date that a zone
+skipped has no day. Weeks start on Monday, or as the calendar says. An HOUR is a UTC hour whatever
+the zone's offset, so a local day rolls up the hours that *start* inside it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from zoneinfo import ZoneInfo
 
+from levada.calendars import calendar, opening
 from levada.terms import (
     WHOLE,
     Deadline,
@@ -33,6 +34,7 @@ __all__ = [
     "bounds",
     "check_mapping",
     "containing",
+    "day_from",
     "default_mapping",
     "due",
     "end",
@@ -40,6 +42,7 @@ __all__ = [
     "inside",
     "is_live",
     "mapped",
+    "nests",
     "parse",
     "preceding",
     "readers",
@@ -65,33 +68,14 @@ class Mapped:
         return len(self.partitions) + len(self.impossible)
 
 
-# Local dates
+# Business dates
 
 
-@lru_cache(maxsize=1 << 16)
-def _opening(day: date, zone: str) -> datetime:
-    """The first instant at which the local date is `day` or later."""
-    tz = ZoneInfo(zone)
-    midnight = datetime(day.year, day.month, day.day, tzinfo=tz)  # fold 0: the first of two
-    instant = midnight.astimezone(UTC)
-    if instant.astimezone(tz).replace(tzinfo=None) == midnight.replace(tzinfo=None):
-        return instant
-    # The clock jumped over midnight, somewhere between what the two offsets make of it.
-    before, after = midnight.replace(fold=1).astimezone(UTC), instant
-    while after - before > timedelta(seconds=1):
-        middle = before + timedelta(seconds=(after - before) // timedelta(seconds=2))
-        if middle.astimezone(tz).date() < day:
-            before = middle
-        else:
-            after = middle
-    return after
-
-
-def _first_day(grain: Grain, day: date) -> date:
+def _first_day(grain: Grain, day: date, first_weekday: int) -> date:
     """The date on which the period of `day` starts."""
     match grain:
         case Grain.WEEK:
-            return day - timedelta(days=day.weekday())
+            return day - timedelta(days=(day.weekday() - first_weekday) % 7)
         case Grain.MONTH:
             return day.replace(day=1)
         case Grain.QUARTER:
@@ -102,11 +86,19 @@ def _first_day(grain: Grain, day: date) -> date:
             return day
 
 
-def _next_first_day(grain: Grain, first: date) -> date:
+# Periods differ in length, but none is shorter or longer than lets these land in the next.
+_STEPS = {
+    Grain.DAY: timedelta(days=1),
+    Grain.WEEK: timedelta(days=7),
+    Grain.MONTH: timedelta(days=31),
+    Grain.QUARTER: timedelta(days=92),
+    Grain.YEAR: timedelta(days=366),
+}
+
+
+def _next_first_day(grain: Grain, first: date, first_weekday: int) -> date:
     """The date on which the period after that of `first` starts."""
-    # Periods differ in length, but none is shorter or longer than lets these land in the next.
-    step = {Grain.DAY: 1, Grain.WEEK: 7, Grain.MONTH: 31, Grain.QUARTER: 92, Grain.YEAR: 366}
-    return _first_day(grain, first + timedelta(days=step[grain]))
+    return _first_day(grain, first + _STEPS[grain], first_weekday)
 
 
 # One slice
@@ -126,11 +118,12 @@ def containing(grain: Grain, instant: datetime, zone: str = "UTC") -> Partition:
     instant = instant.astimezone(UTC)
     if grain is Grain.HOUR:
         return Partition(grain, instant.replace(minute=0, second=0, microsecond=0), zone)
-    first = _first_day(grain, instant.astimezone(ZoneInfo(zone)).date())
-    # A clock set back over midnight shows yesterday's date again after today has begun.
-    while instant >= _opening(after := _next_first_day(grain, first), zone):
+    of = calendar(zone)
+    first = _first_day(grain, of.date(instant), of.first_weekday)
+    # A clock set back over the start of a day shows yesterday's date again after today has begun.
+    while instant >= opening(after := _next_first_day(grain, first, of.first_weekday), zone):
         first = after
-    return Partition(grain, _opening(first, zone), zone)
+    return Partition(grain, opening(first, zone), zone)
 
 
 def end(partition: Partition) -> datetime:
@@ -144,8 +137,9 @@ def end(partition: Partition) -> datetime:
     start = partition.begin
     if partition.grain is Grain.HOUR:
         return start + _HOUR
-    first = _first_day(partition.grain, start.astimezone(ZoneInfo(partition.zone)).date())
-    return _opening(_next_first_day(partition.grain, first), partition.zone)
+    of = calendar(partition.zone)
+    first = _first_day(partition.grain, of.date(start), of.first_weekday)
+    return opening(_next_first_day(partition.grain, first, of.first_weekday), partition.zone)
 
 
 def bounds(partition: Partition) -> tuple[datetime, datetime]:
@@ -177,6 +171,21 @@ def preceding(partition: Partition) -> Partition:
     '2012-10-01'
     """
     return containing(partition.grain, partition.begin - _TICK, partition.zone)
+
+
+def day_from(at: datetime, zone: str) -> date:
+    """
+    The first business date that starts at or after an instant.
+
+    >>> day_from(datetime(2013, 3, 10, 5, tzinfo=UTC), "America/New_York").isoformat()
+    '2013-03-10'
+    >>> day_from(datetime(2013, 3, 10, 5, tzinfo=UTC), "America/New_York@06:00").isoformat()
+    '2013-03-10'
+    >>> day_from(datetime(2013, 3, 10, 6, tzinfo=UTC), "America/New_York").isoformat()
+    '2013-03-11'
+    """
+    day = containing(Grain.DAY, at, zone)
+    return calendar(zone).date(day.begin if day.begin == at else end(day))
 
 
 def is_live(partition: Partition, live_from: datetime) -> bool:
@@ -249,7 +258,7 @@ def parse(grain: Grain, key: str, zone: str = "UTC") -> Partition:
         raise ValueError(f"{key!r} names no {grain.value}: write {read.strftime(form)}")
     if grain is Grain.HOUR:
         return Partition(grain, read, zone)
-    partition = containing(grain, _opening(read.date(), zone), zone)
+    partition = containing(grain, opening(read.date(), zone), zone)
     if partition.key != key:
         raise ValueError(f"no {grain.value} of {zone} starts on {key}: write {partition.key}")
     return partition
@@ -359,38 +368,78 @@ def check_mapping(
             if up_grain <= down_grain:
                 wrong = f"fanout needs a coarser upstream: {up} is not coarser than {down}"
         case _ if up_grain is not down_grain:
-            right = default_mapping(up_grain, up_zone, down_grain, down_zone).kind
+            right = "rollup" if up_grain < down_grain else "fanout"
+            if Grain.WHOLE in (up_grain, down_grain):
+                right = "latest"
             wrong = f"{mapping.kind} needs one grain: {up} is read by {down}; say {right}"
         case _ if up_grain is Grain.WHOLE:
             if not isinstance(mapping, Identity):
                 wrong = f"{mapping.kind} needs slices, and a whole table has none: say identity"
-        case _ if up_zone != down_zone:
+        case _ if not _alike(up_grain, up_zone, down_zone):
             wrong = (
-                f"{mapping.kind} needs one zone: {up}s of {up_zone} are not {down}s of "
+                f"{mapping.kind} needs one calendar: {up}s of {up_zone} are not {down}s of "
                 f"{down_zone}; slice them alike, or say latest"
             )
     return wrong
+
+
+def _alike(grain: Grain, one: str, other: str) -> bool:
+    """Whether two calendars cut the same slices: hours are UTC's, and only weeks have a weekday."""
+    if one == other or grain in (Grain.HOUR, Grain.WHOLE):
+        return True
+    return grain is not Grain.WEEK and calendar(one).days == calendar(other).days
+
+
+def nests(fine: Grain, fine_zone: str, coarse_zone: str) -> bool:
+    """
+    Whether every fine slice lies in one coarser slice. An hour counts by its start.
+
+    >>> nests(Grain.DAY, "Asia/Tokyo", "Asia/Tokyo@sunday"), nests(Grain.DAY, "UTC", "UTC@06:00")
+    (True, False)
+    """
+    if fine in (Grain.HOUR, Grain.WEEK):
+        return fine is Grain.HOUR
+    return calendar(fine_zone).days == calendar(coarse_zone).days
 
 
 def default_mapping(
     up_grain: Grain, up_zone: str, down_grain: Grain, down_zone: str
 ) -> PartitionMapping:
     """
-    The mapping that the two slicings suggest. Raises ValueError where none does.
+    The mapping that the two slicings suggest. Raises ValueError where none does: a slice that lies
+    in two others belongs to neither of them by itself, so the author must say which is meant.
 
     >>> default_mapping(Grain.HOUR, "UTC", Grain.DAY, "America/New_York").kind
     'rollup'
+    >>> default_mapping(Grain.WEEK, "UTC", Grain.MONTH, "UTC")
+    Traceback (most recent call last):
+    ...
+    ValueError: a week of UTC may lie in two months of UTC: no mapping is right by default; read \
+days, or say rollup: each week goes to the month in which it starts
     """
+    up, down = up_grain.value, down_grain.value
     if up_grain is down_grain:
-        if up_grain is not Grain.WHOLE and up_zone != down_zone:
+        if not _alike(up_grain, up_zone, down_zone):
             raise ValueError(
-                f"{up_grain.value}s of {up_zone} and of {down_zone} do not match: no mapping is "
+                f"{up}s of {up_zone} and of {down_zone} do not match: no mapping is "
                 "right by default; slice them alike, or say latest"
             )
         return Identity()
     if Grain.WHOLE in (up_grain, down_grain):
         return Latest()
-    return Rollup() if up_grain < down_grain else FanOut()
+    rolls = up_grain < down_grain
+    if rolls and not nests(up_grain, up_zone, down_zone):
+        finer = "days" if up_grain is Grain.WEEK else "hours"
+        raise ValueError(
+            f"a {up} of {up_zone} may lie in two {down}s of {down_zone}: no mapping is right by "
+            f"default; read {finer}, or say rollup: each {up} goes to the {down} in which it starts"
+        )
+    if not rolls and not nests(down_grain, down_zone, up_zone):
+        raise ValueError(
+            f"a {down} of {down_zone} may lie in two {up}s of {up_zone}: no mapping is right by "
+            "default; slice them alike, or say fanout: it reads the one that holds its start"
+        )
+    return Rollup() if rolls else FanOut()
 
 
 @lru_cache(maxsize=1 << 14)
@@ -427,15 +476,23 @@ def _asked(
     """What the mapping asks for, whether or not the span holds it."""
     match mapping:
         case Identity():
-            return (partition,)
+            return (_named(partition, zone),)
         case Lag(by):
-            return (_stepped(partition, -by),)
+            return (_stepped(_named(partition, zone), -by),)
         case Trailing(n):
-            return tuple(_stepped(partition, -back) for back in reversed(range(n)))
+            last = _named(partition, zone)
+            return tuple(_stepped(last, -back) for back in reversed(range(n)))
         case FanOut():
             return (WHOLE if grain is Grain.WHOLE else containing(grain, partition.begin, zone),)
         case _:
             return tuple(_starting(grain, zone, *bounds(partition)))
+
+
+def _named(partition: Partition, zone: str) -> Partition:
+    """The same slice as a calendar that cuts alike names it."""
+    if partition.zone == zone:
+        return partition
+    return Partition(partition.grain, partition.start, zone)
 
 
 def _stepped(partition: Partition, by: int) -> Partition:
@@ -463,11 +520,12 @@ def readers(
     found: Iterable[Partition]
     match mapping:
         case Identity():
-            found = (upstream,)
+            found = (_named(upstream, zone),)
         case Lag(by):
-            found = (_stepped(upstream, by),)
+            found = (_stepped(_named(upstream, zone), by),)
         case Trailing(n):
-            found = (_stepped(upstream, ahead) for ahead in range(n))
+            first = _named(upstream, zone)
+            found = (_stepped(first, ahead) for ahead in range(n))
         case Rollup() if grain is not Grain.WHOLE:
             found = (containing(grain, upstream.begin, zone),)
         case FanOut() if upstream.start is not None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import total_ordering
 from typing import Literal
-from zoneinfo import ZoneInfo
+
+from levada.calendars import calendar, opening
 
 __all__ = [
     "BUILT_IN",
@@ -143,7 +144,10 @@ class TableRef:
 @dataclass(frozen=True, slots=True)
 class Partition:
     """
-    One slice of a table. Equal by grain, instant and zone name; WHOLE has no start.
+    One slice of a table. Equal by grain, instant and zone; WHOLE has no start.
+
+    The zone is the name of a calendar (`levada.calendars`): of a time zone, or of one with a start
+    of days or weeks of its own, like `America/New_York@06:00`.
 
     >>> Partition(Grain.DAY, datetime(2013, 3, 10, 5, tzinfo=UTC), "America/New_York").key
     '2013-03-10'
@@ -174,13 +178,13 @@ class Partition:
 
     @property
     def key(self) -> str:
-        """The name of the slice: the local date of its start, the UTC hour, or `whole`."""
+        """The name of the slice: the business date of its start, the UTC hour, or `whole`."""
         if self.start is None:
             return "whole"
         if self.grain is Grain.HOUR:
             minutes = f":{self.start:%M}" if self.start.minute else ""
             return f"{self.start:%Y-%m-%dT%H}{minutes}Z"
-        return f"{self.start.astimezone(ZoneInfo(self.zone)):%Y-%m-%d}"
+        return calendar(self.zone).date(self.start).isoformat()
 
     def __str__(self) -> str:
         return self.key
@@ -215,13 +219,10 @@ class Span:
 
     @classmethod
     def days(cls, first: str | date, last: str | date, zone: str) -> Span:
-        """The local days from `first` to `last`, both included."""
-        tz = ZoneInfo(zone)
+        """The days of a calendar from `first` to `last`, both included."""
         a = date.fromisoformat(first) if isinstance(first, str) else first
         b = date.fromisoformat(last) if isinstance(last, str) else last
-        begin = datetime(a.year, a.month, a.day, tzinfo=tz)
-        after = b + timedelta(days=1)
-        return cls(begin, datetime(after.year, after.month, after.day, tzinfo=tz))
+        return cls(opening(a, zone), opening(b + timedelta(days=1), zone))
 
 
 # How one downstream partition finds the upstream partitions it reads (Airflow: PartitionMapper).

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from levada.adapters import sqlrule
 from levada.audit import OPERATORS, argument
-from levada.intervals import bounds, windows
+from levada.intervals import bounds, day_from, windows
 from levada.ports import Relation
 from levada.terms import Check, Contract, Grain, Partition, TableRef
 
@@ -78,10 +77,10 @@ def literal(value: object) -> str:
 
 
 def _instant(contract: Contract, moment: datetime) -> str:
-    """A bound in the interval column's own type: an instant, or the local date it opens."""
+    """A bound in the interval column's own type: an instant, or the business date it opens."""
     column = contract.column(contract.interval_column or "")
     if column is not None and sqlrule.column_type(column.type) == "DATE":
-        return f"DATE '{moment.astimezone(ZoneInfo(contract.zone)):%Y-%m-%d}'"
+        return f"DATE '{day_from(moment, contract.zone)}'"
     return f"TIMESTAMPTZ '{moment:%Y-%m-%d %H:%M:%S}+00'"
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
+from levada import calendars
 from levada.adapters import sqlrule
 from levada.adapters.gx.rehearsal import rehearse
 from levada.adapters.odcs import checks as promised
@@ -38,7 +39,8 @@ __all__ = [
 
 _END_OF_SUPPORT, _END_OF_LIFE = "endOfSupport", ("endOfLife", "retirement")
 _STATUSES = ("active", "deprecated", "draft", "retired")
-_CUSTOM = ("grain", "intervalColumn", "zone")
+_CUSTOM = ("dayStart", "grain", "intervalColumn", "weekStart", "zone")
+_CALENDAR = {"day_start": "dayStart", "week_start": "weekStart", "zone": "zone"}
 _VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?")
 _INSTANT = "TIMESTAMP WITH TIME ZONE"
 _TABLE: Place = ("schema", 0)
@@ -426,6 +428,11 @@ class _Reading:
         zone = "UTC"
         if "zone" in said or not torn:
             zone = self.zone(said.get("zone"), grain, places.get("zone", where))
+        if grain is not None:
+            start, week = said.get("dayStart"), said.get("weekStart")
+            zone, wrongs = calendars.declared(grain.value, zone, start, week)
+            for word, wrong, right in wrongs:
+                self.fault(places.get(_CALENDAR[word], where), wrong, right)
         interval = said.get("intervalColumn")
         if grain is Grain.WHOLE:
             if interval is not None:

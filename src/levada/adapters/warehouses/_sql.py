@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from levada import intervals
 from levada.errors import NotPublishable
@@ -17,7 +16,6 @@ __all__ = [
     "Windows",
     "casts",
     "column_type",
-    "day_from",
     "instant",
     "literal",
     "name",
@@ -99,26 +97,11 @@ def row_hash(columns: Sequence[Column]) -> str:
     return f"CAST(hash({values}) AS HUGEINT)"
 
 
-def day_from(at: datetime, zone: str) -> date:
-    """
-    The first local date that starts at or after an instant.
-
-    >>> day_from(datetime(2013, 3, 10, 5, tzinfo=UTC), "America/New_York")
-    datetime.date(2013, 3, 10)
-    >>> day_from(datetime(2013, 3, 10, 6, tzinfo=UTC), "America/New_York")
-    datetime.date(2013, 3, 11)
-    """
-    tz = ZoneInfo(zone)
-    today = at.astimezone(tz).date()
-    before = (at - timedelta(microseconds=1)).astimezone(tz).date()
-    return today if before < today else today + timedelta(days=1)
-
-
 def within(contract: Contract, windows: Windows | None) -> str:
     """
     The rows of a table whose interval column lies in the windows; None is all of them.
 
-    A date lies in the window in which its local day starts.
+    A date lies in the window in which its day starts, in the contract's calendar.
     """
     if windows is None:
         return "true"
@@ -133,7 +116,7 @@ def within(contract: Contract, windows: Windows | None) -> str:
         )
 
     def bound(at: datetime) -> str:
-        return instant(at) if kind != "DATE" else f"DATE '{day_from(at, contract.zone)}'"
+        return instant(at) if kind != "DATE" else f"DATE '{intervals.day_from(at, contract.zone)}'"
 
     ranges = [f"({column} >= {bound(a)} AND {column} < {bound(b)})" for a, b in windows]
     return "(" + " OR ".join(ranges) + ")" if ranges else "false"

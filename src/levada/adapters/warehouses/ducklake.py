@@ -22,7 +22,6 @@ from levada.adapters.warehouses._session import (
 )
 from levada.adapters.warehouses._sql import (
     column_type,
-    day_from,
     instant,
     literal,
     name,
@@ -338,7 +337,7 @@ def _contents(contract: Contract, slices: Sequence[Partition]) -> str:
     bounds = []
     for number, (start, stop) in enumerate(intervals.bounds(p) for p in slices):
         if kind == "DATE":
-            days = day_from(start, contract.zone), day_from(stop, contract.zone)
+            days = [intervals.day_from(at, contract.zone) for at in (start, stop)]
             bounds.append(f"({number}, DATE '{days[0]}', DATE '{days[1]}')")
         else:
             bounds.append(f"({number}, {instant(start)}, {instant(stop)})")
