@@ -57,6 +57,7 @@ demo: $(READY)   ## history by `levada run`, two live days in real Airflow; KEEP
 prove: $(READY)  ## the long suites whole: the crash matrix, histories; seeds and counts
 	@git log -1 --format="commit %h of %cs"
 	$(BIN)/python -m pytest -v -s -m "prove or not prove" tests/unit/test_histories.py \
+		tests/unit/test_calendar_walks.py \
 		tests/faults/test_killed_runs.py tests/faults/test_races.py \
 		tests/faults/test_databases_away.py \
 		tests/integration/test_ledger_tail.py

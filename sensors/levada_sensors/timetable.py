@@ -8,6 +8,7 @@ from typing import Any
 import pendulum
 from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction, Timetable
 
+from levada.calendars import calendar
 from levada.intervals import containing, end, following
 from levada.terms import Grain, Partition
 
@@ -22,7 +23,7 @@ class IntervalTimetable(Timetable):
     so that a local day has 23, 24 or 25 hours. A run is due when its partition is over.
 
     :param grain: how long a partition is (hour, day, week, month, quarter, year)
-    :param zone: the time zone in which days begin
+    :param zone: the calendar that cuts them: a time zone, or one with a start of days or weeks
     :param start: the first partition begins here or later
     :param stop: the last partition ends here or earlier
     """
@@ -33,7 +34,8 @@ class IntervalTimetable(Timetable):
             raise ValueError("a whole table has no intervals: say schedule=None")
         if start.tzinfo is None or stop.tzinfo is None:
             raise ValueError("a timetable is bounded by aware datetimes")
-        self._zone, self._start, self._stop = zone, start.astimezone(UTC), stop.astimezone(UTC)
+        self._zone = calendar(zone).name
+        self._start, self._stop = start.astimezone(UTC), stop.astimezone(UTC)
         self.description = f"Every {grain} of {zone}, once it is over"
 
     @property

@@ -44,7 +44,17 @@ def intervals(
 
 
 @pytest.mark.parametrize("grain", ["hour", "day", "week", "month", "quarter", "year"])
-@pytest.mark.parametrize("zone", ["UTC", NEW_YORK, "Asia/Kathmandu", "Pacific/Apia"])
+@pytest.mark.parametrize(
+    "zone",
+    [
+        "UTC",
+        NEW_YORK,
+        "Asia/Kathmandu",
+        "Pacific/Apia",
+        "America/New_York@06:00@sunday",
+        "Australia/Lord_Howe@02:15",
+    ],
+)
 def test_the_intervals_are_exactly_the_partitions_of_the_span(grain: str, zone: str) -> None:
     last = "2013-03-12" if grain == "hour" else "2014-12-31"
     span = Span.days("2013-03-08", last, zone)
@@ -55,6 +65,15 @@ def test_the_intervals_are_exactly_the_partitions_of_the_span(grain: str, zone: 
 @pytest.mark.parametrize(("span", "hours"), [(SPRING, [24, 24, 23, 24]), (AUTUMN, [24, 25, 24])])
 def test_a_local_day_has_as_many_hours_as_the_clocks_say(span: Span, hours: list[int]) -> None:
     assert [(b - a).total_seconds() / 3600 for a, b in intervals("day", span)] == hours
+
+
+def test_a_run_of_a_business_day_is_due_at_its_end() -> None:
+    zone = "America/New_York@06:00"
+    span = Span.days("2013-03-09", "2013-03-10", zone)
+    assert intervals("day", span, zone) == [
+        (datetime(2013, 3, 9, 11, tzinfo=UTC), datetime(2013, 3, 10, 10, tzinfo=UTC)),
+        (datetime(2013, 3, 10, 10, tzinfo=UTC), datetime(2013, 3, 11, 10, tzinfo=UTC)),
+    ]
 
 
 def test_the_short_day_has_23_hourly_runs() -> None:
@@ -89,6 +108,7 @@ def test_a_run_by_hand_gets_the_partition_that_was_over_then() -> None:
     [
         (("whole", "UTC", SPRING.start, SPRING.end), "schedule=None"),
         (("day", "UTC", datetime(2013, 1, 1), SPRING.end), "aware"),  # noqa: DTZ001
+        (("day", "UTC@6:00", SPRING.start, SPRING.end), "names no calendar"),
     ],
 )
 def test_a_senseless_timetable_is_refused_when_it_is_made(words: Any, why: str) -> None:

@@ -342,7 +342,7 @@ NY, TOKYO = "America/New_York", "Asia/Tokyo"
     [
         (Identity(), (Grain.DAY, NY), (Grain.DAY, NY), None),
         (Identity(), (Grain.WHOLE, NY), (Grain.WHOLE, TOKYO), None),
-        (Identity(), (Grain.DAY, NY), (Grain.DAY, TOKYO), "identity needs one zone"),
+        (Identity(), (Grain.DAY, NY), (Grain.DAY, TOKYO), "identity needs one calendar"),
         (Identity(), (Grain.HOUR, NY), (Grain.DAY, NY), "say rollup"),
         (Lag(1), (Grain.WEEK, NY), (Grain.DAY, NY), "say fanout"),
         (Lag(1), (Grain.WHOLE, NY), (Grain.WHOLE, NY), "say identity"),
@@ -364,18 +364,38 @@ def test_a_mapping_that_cannot_join_two_slicings_is_refused_with_the_reason(
 
 @pytest.mark.parametrize("up", Grain)
 @pytest.mark.parametrize("down", Grain)
-def test_the_default_mapping_is_allowed_wherever_there_is_one(up: Grain, down: Grain) -> None:
-    mapping = default_mapping(up, NY, down, NY)
-    assert check_mapping(mapping, up, NY, down, NY) is None
-    if up is down:
-        assert mapping == Identity()
-        if up is not Grain.WHOLE:
-            with pytest.raises(ValueError, match="do not match"):
-                default_mapping(up, NY, down, TOKYO)
-    elif Grain.WHOLE in (up, down):
-        assert mapping == Latest()
-    else:
-        assert mapping == (Rollup() if up < down else FanOut())
+@pytest.mark.parametrize(
+    "zones", [(NY, NY), (NY, TOKYO), (NY, f"{NY}@06:00"), (NY, f"{NY}@sunday")]
+)
+def test_the_default_mapping_is_that_of_slices_that_nest(
+    up: Grain, down: Grain, zones: tuple[str, str]
+) -> None:
+    there, here = zones
+    one_calendar, days = there == here, there.split("@0")[0] == here.split("@s")[0]
+    fine = min(up, down)
+    expected: PartitionMapping | None = Rollup() if up < down else FanOut()
+    if Grain.WHOLE in (up, down):
+        expected = Identity() if up is down else Latest()
+    elif up is down:
+        alike = one_calendar or up is Grain.HOUR or (days and up is not Grain.WEEK)
+        expected = Identity() if alike else None
+    elif fine is Grain.WEEK or (fine is not Grain.HOUR and not days):
+        expected = None  # a slice may lie in two others
+    if expected is None:
+        with pytest.raises(ValueError, match=r"no mapping is right by default.*; .* say "):
+            default_mapping(up, there, down, here)
+        return
+    assert default_mapping(up, there, down, here) == expected
+    assert check_mapping(expected, up, there, down, here) is None
+
+
+def test_hours_are_the_same_in_every_calendar() -> None:
+    hour = parse(Grain.HOUR, "2013-03-10T07Z", f"{NY}@06:00")
+    (read,) = mapped(Identity(), hour, Grain.HOUR, TOKYO, SPAN).partitions
+    assert (read.key, read.zone) == ("2013-03-10T07Z", TOKYO)
+    assert readers(Lag(2), read, Grain.HOUR, f"{NY}@06:00", SPAN) == (
+        parse(Grain.HOUR, "2013-03-10T09Z", f"{NY}@06:00"),
+    )
 
 
 def test_partitions_of_two_zones_are_different_slices() -> None:

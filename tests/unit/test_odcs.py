@@ -233,6 +233,36 @@ CASES = {
     "no such grain": ("{property: grain, value: day}", "{property: grain, value: dya}", "'day'?"),
     "a misspelt custom property": ("{property: zone,", "{property: zonne,", "'zone'?"),
     "no such zone": ("America/New_York", "America/New_Yorc", "'America/New_York'?"),
+    "a misspelt start of days": (
+        "{property: zone,",
+        "{property: dayStrt, value: '06:00'}\n      - {property: zone,",
+        "'dayStart'?",
+    ),
+    "a time of day that is none": (
+        "{property: zone,",
+        "{property: dayStart, value: '25:00'}\n      - {property: zone,",
+        'like "06:00"',
+    ),
+    "a time of day without its nought": (
+        "{property: zone,",
+        "{property: dayStart, value: '6:00'}\n      - {property: zone,",
+        'write "06:00"',
+    ),
+    "a start of days of hours": (
+        "{property: grain, value: day}",
+        "{property: dayStart, value: '06:00'}\n      - {property: grain, value: hour}",
+        "an hour is an hour of UTC",
+    ),
+    "a start of weeks of days": (
+        "{property: zone,",
+        "{property: weekStart, value: sunday}\n      - {property: zone,",
+        "a table by day has no weeks",
+    ),
+    "no such weekday": (
+        "{property: grain, value: day}",
+        "{property: weekStart, value: Sundy}\n      - {property: grain, value: week}",
+        "'sunday'?",
+    ),
     "an interval column nobody promised": (
         "intervalColumn, value: scheduled_at",
         "intervalColumn, value: scheduled",
@@ -544,6 +574,23 @@ def test_a_daily_table_needs_an_interval_column_and_a_zone(tmp_path: Path) -> No
     text = text.replace("      - {property: zone, value: America/New_York}\n", "")
     found = {fault.wrong: fault.line for fault in faults(tmp_path, text)}
     assert found == {"the intervalColumn is missing": 14, "the zone is missing": 14}
+
+
+def test_the_zone_of_a_contract_names_its_calendar(tmp_path: Path) -> None:
+    start = "{property: dayStart, value: '06:00'}\n      - "
+    daily = GOOD.replace("{property: zone", start + "{property: zone")
+    assert _calendar(tmp_path, daily) == "America/New_York@06:00"
+    week = "{property: weekStart, value: sunday}\n      - {property: zone"
+    weekly = GOOD.replace("value: day}", "value: week}").replace("{property: zone", start + week)
+    assert _calendar(tmp_path, weekly) == "America/New_York@06:00@sunday"
+    usual = weekly.replace("sunday", "monday").replace("06:00", "00:00")
+    assert _calendar(tmp_path, usual) == "America/New_York"
+
+
+def _calendar(root: Path, text: str) -> str:
+    contract, wrong = odcs.read_contract(write(root, text), root)
+    assert contract is not None, wrong
+    return contract.zone
 
 
 def test_a_rule_without_severity_blocks_and_text_is_no_check(contract: Contract) -> None:
