@@ -191,10 +191,10 @@ def test_rows_lie_in_the_business_day_that_wall_clocks_give_them(column: str) ->
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
         connection.execute(
-            "create table flights as select t.at,"
-            " cast(timezone('America/New_York', t.at) - interval 6 hour as date) as day from"
-            " range(timestamptz '2013-03-08 00:00Z', timestamptz '2013-03-13 00:00Z',"
-            " interval 1 minute) t(at)"
+            'create table flights as select moment as "at",'
+            " cast(timezone('America/New_York', moment) - interval 6 hour as date) as day from"
+            " range(timestamptz '2013-03-08 00:00:00+00', timestamptz '2013-03-13 00:00:00+00',"
+            " interval 1 minute) t(moment)"
         )
         for where in (_sql.within_partitions(contract, days), measures.inside(contract, days, "f")):
             rows = connection.execute(
