@@ -214,7 +214,7 @@ def due(deadline: Deadline, partition: Partition) -> datetime:
     over = end(partition)
     if deadline.at is None:
         return over + (deadline.after or timedelta(0))
-    zone = ZoneInfo(partition.zone)
+    zone = calendar(partition.zone).tz
     day = over.astimezone(zone).date()
     while True:
         instant = datetime.combine(day, deadline.at, zone).astimezone(UTC)

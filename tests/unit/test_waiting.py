@@ -396,3 +396,9 @@ def test_a_waiver_opens_a_parked_partition_until_it_expires() -> None:
     world.now = NOW
     world.waivers = tuple(replace(w, window=elsewhere) for w in world.waivers)
     assert see(world, "a.x").state is State.FAILED
+
+
+def test_a_deadline_follows_the_end_of_a_business_day() -> None:
+    day = parse(Grain.DAY, "2013-03-09", "America/New_York@06:00")
+    assert due(SEVEN, day) - end(day) == timedelta(hours=1)
+    assert due(Deadline(at=time(6)), day) == end(day)

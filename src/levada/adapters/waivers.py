@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from levada.audit import BUILT_IN
+from levada.calendars import opening
 from levada.errors import DeclarationError, Fault
 from levada.settings import nearest
 from levada.terms import Contract, Mesh, Span, TableRef, Waiver
@@ -71,18 +71,19 @@ class _Reading:
         contract = self._contract(str(said.get("table", "")), mesh) if "table" in said else None
         if contract and "check" in said:
             self._check(str(said["check"]), contract)
-        zone = ZoneInfo(contract.zone) if contract else ZoneInfo("UTC")
-        window = self._window(said["window"], zone.key) if "window" in said else None
+        zone = contract.zone if contract else "UTC"
+        window = self._window(said["window"], zone) if "window" in said else None
         expires = self._day("expires", said["expires"]) if "expires" in said else None
         reason = str(said.get("reason") or "").strip()
         if "reason" in said and not reason:
             self.fault("reason", "the reason says nothing", "say why the data may be published")
         if not (contract and window and expires and reason) or self.faults:
             return None
-        instant = datetime(expires.year, expires.month, expires.day, tzinfo=zone).astimezone(UTC)
         plain = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         digest = hashlib.sha256(plain.encode()).hexdigest()
-        return Waiver(contract.table, str(said["check"]), window, instant, reason, "", digest)
+        return Waiver(
+            contract.table, str(said["check"]), window, opening(expires, zone), reason, "", digest
+        )
 
     def _said(self, path: Path) -> Mapping[str, Any] | None:
         import yaml
@@ -134,7 +135,7 @@ class _Reading:
         if last < first:
             self.fault("window", f"the window {first} .. {last} is empty", "'to' is its last day")
             return None
-        return Span.days(first, last, zone)
+        return Span(opening(first, zone), opening(last + timedelta(days=1), zone))
 
     def _day(self, key: str, said: object) -> date | None:
         try:

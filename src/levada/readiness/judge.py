@@ -6,9 +6,9 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import datetime, timedelta
 
+from levada.calendars import opening
 from levada.intervals import containing, due, end, inside, mapped, preceding, within
 from levada.readiness.edges import (
     UNTOLD,
@@ -159,7 +159,7 @@ class Judge:
         if tampering := self.facts.tampered.get(table):
             return Readiness(State.HELD, f"changed by hand: {tampering.because}")
         contract = self.mesh.mart(table).contract
-        if contract.sunset and _opens(contract.sunset, contract.zone) <= self.now:
+        if contract.sunset and opening(contract.sunset, contract.zone) <= self.now:
             return Readiness(State.HELD, f"its sunset was on {contract.sunset}")
         return None
 
@@ -167,9 +167,9 @@ class Judge:
         """What readers of a deprecated table are told, and when the next of its dates comes."""
         contract = self.mesh.mart(table).contract
         dates = [d for d in (contract.deprecated, contract.sunset) if d]
-        instants = [_opens(d, contract.zone) for d in dates]
+        instants = [opening(d, contract.zone) for d in dates]
         ahead = min((i for i in instants if i > self.now), default=None)
-        if contract.deprecated is None or _opens(contract.deprecated, contract.zone) > self.now:
+        if contract.deprecated is None or opening(contract.deprecated, contract.zone) > self.now:
             return "", ahead
         gone = f", held from {contract.sunset}" if contract.sunset else ""
         return f"; deprecated since {contract.deprecated}{gone}", ahead
@@ -567,13 +567,6 @@ class Judge:
                 return True
             earlier = preceding(earlier)
         return False
-
-
-def _opens(day: date, zone: str) -> datetime:
-    """The first instant of a local day."""
-    return containing(
-        Grain.DAY, datetime(day.year, day.month, day.day, 12, tzinfo=ZoneInfo(zone)), zone
-    ).begin
 
 
 def _newer(line: Line, attempt: Attempt) -> bool:
