@@ -12,12 +12,16 @@ import asyncio
 import functools
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode
 from weakref import WeakKeyDictionary
 
+from airflow.sdk.exceptions import AirflowException
+
 from levada import compiled
+from levada.errors import Unavailable
 from levada.ledger import PostgresLedger
 from levada.settings import Settings, find_root, read_settings
 from levada.terms import Mesh
@@ -32,7 +36,10 @@ __all__ = [
     "address",
     "connect",
     "ledger_at",
+    "look_up_outside",
+    "looked_up",
     "mesh_of",
+    "outside",
     "project_root",
     "runner_address",
     "settings_of",
@@ -105,6 +112,52 @@ async def runner_address(conn_id: str) -> str:
             url = address(await BaseHook.aget_connection(conn_id))
             _known[conn_id] = (time.monotonic(), url)
         return url
+
+
+# Databases outside the mesh, which sources are probed in
+
+
+_outside: dict[str, str | Unavailable] = {}
+
+
+def outside(conn_id: str) -> str:
+    """Where a connection to a database outside leads; for a task."""
+    from airflow.sdk.bases.hook import BaseHook
+
+    try:
+        return _outside_address(conn_id, BaseHook.get_connection(conn_id))
+    except AirflowException as error:
+        raise Unavailable(f"connection {conn_id}", "Airflow", str(error)) from error
+
+
+async def look_up_outside(conn_ids: Iterable[str]) -> None:
+    """Ask for these connections, so that a thread of a trigger may have them by `looked_up`."""
+    from airflow.sdk.bases.hook import BaseHook
+
+    for conn_id in conn_ids:
+        try:
+            found = _outside_address(conn_id, await BaseHook.aget_connection(conn_id))
+            _outside[conn_id] = found
+        except Unavailable as error:
+            _outside[conn_id] = error
+        except AirflowException as error:
+            _outside[conn_id] = Unavailable(f"connection {conn_id}", "Airflow", str(error))
+
+
+def looked_up(conn_id: str) -> str:
+    """Where a connection leads that was looked up before. Raises Unavailable."""
+    found = _outside.get(conn_id)
+    if isinstance(found, str):
+        return found
+    why = found.why if found else "it was not looked up"
+    raise Unavailable(f"connection {conn_id}", "Airflow", why)
+
+
+def _outside_address(conn_id: str, connection: Any) -> str:
+    if connection.conn_type not in ("postgres", "postgresql"):
+        why = f"it is of type {connection.conn_type}: sources are probed in PostgreSQL only"
+        raise Unavailable(f"connection {conn_id}", "Airflow", why)
+    return address(connection, connection.schema or "postgres")
 
 
 async def connect(conn_id: str) -> asyncpg.Connection:

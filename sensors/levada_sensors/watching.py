@@ -1,8 +1,9 @@
 """
 Watching for what the timetables do not start: restatements, repairs, due retries, whole tables.
 
-The trigger lists the landing zones, follows the ledger and plans; it ends its task when there is
-work for the reconciler, or after a long pause. The class path is stored data, as in `triggers`.
+The trigger asks the tables outside the mesh, follows the ledger and plans; it ends its task when
+there is work for the reconciler, or after a long pause. The class path is stored data, as in
+`triggers`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
-from levada.adapters.landing import LandingZone
-from levada.intervals import is_live, within
+from levada.adapters.probes import Probes, record
+from levada.intervals import is_live
 from levada.plan import decide
 from levada.ports import Ledger
 from levada.readiness import Judge, fingerprint
@@ -103,21 +104,15 @@ def work_of(mesh: Mesh, facts: Facts, now: datetime) -> Work:
     return Work(tuple(tasks), steps, facts.position, ahead)
 
 
-def probe(settings: Settings, mesh: Mesh, ledger: Ledger, zone: LandingZone, now: datetime) -> int:
-    """List the landing zones over the horizon and record what is new; how many lines."""
+def probe(settings: Settings, mesh: Mesh, ledger: Ledger, probes: Probes, now: datetime) -> int:
+    """Ask every source over the horizon and record what is new; how many lines."""
     hour, horizon = now.replace(minute=0, second=0, microsecond=0), settings.probe_horizon
     # A mesh of the past is looked at from its end; some sources deliver before a slice is over.
     oldest = max(settings.span.start, min(hour, settings.span.end) - horizon)
     latest = min(settings.span.end, hour + horizon)
     if oldest >= latest:
         return 0
-    span = Span(oldest, latest)
-    landed = [
-        found
-        for source in mesh.sources
-        for found in zone.probe(source, within(source.grain, source.zone, span), now)
-    ]
-    return len(ledger.land(landed)) if landed else 0
+    return len(record(ledger, probes.ask(mesh.sources, Span(oldest, latest), now)))
 
 
 class ReconcileTrigger(LedgerTrigger):
@@ -154,10 +149,11 @@ class ReconcileTrigger(LedgerTrigger):
                 url = await connections.runner_address(self.conn_id)
                 settings = connections.settings_of(Path(self.root))
                 if time.monotonic() >= list_at:
+                    await connections.look_up_outside(settings.connections)
                     listed = await asyncio.to_thread(self._list, url)
                     list_at = time.monotonic() + settings.probe_every.total_seconds()
                     if listed:
-                        self.log.info("%d files landed", listed)
+                        self.log.info("%d partitions landed", listed)
                 began = time.monotonic()
                 work = await asyncio.to_thread(self._plan, url)
                 took = time.monotonic() - began
@@ -183,8 +179,11 @@ class ReconcileTrigger(LedgerTrigger):
     def _list(self, url: str) -> int:
         root = Path(self.root)
         settings, mesh = connections.settings_of(root), connections.mesh_of(root)
-        zone = _zones.setdefault(settings.root, LandingZone(settings.root))
-        return probe(settings, mesh, connections.ledger_at(url), zone, datetime.now(UTC))
+        key = (settings.root, settings.probe_every)
+        if key not in _probes:
+            # Kept from trigger to trigger: what was just asked is not asked again by the next.
+            _probes[key] = Probes(settings.root, connections.looked_up, settings.probe_every)
+        return probe(settings, mesh, connections.ledger_at(url), _probes[key], datetime.now(UTC))
 
     def _plan(self, url: str) -> Work:
         mesh, ledger = connections.mesh_of(Path(self.root)), connections.ledger_at(url)
@@ -232,4 +231,4 @@ class Reminders:
 
 
 _reminders = Reminders()
-_zones: dict[Path, LandingZone] = {}
+_probes: dict[tuple[Path, timedelta], Probes] = {}

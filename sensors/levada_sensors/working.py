@@ -19,7 +19,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from levada.adapters.dbt import run_in_fork
 from levada.adapters.gx import GreatExpectations
-from levada.adapters.landing import LandingZone
+from levada.adapters.probes import Probes
 from levada.adapters.warehouses.ducklake import DuckLake
 from levada.build import BuildRequest, BuildResult
 from levada.errors import ClaimLost, LandingMoved, LevadaError
@@ -64,7 +64,7 @@ def opened(root: Path, *, publishing: bool) -> Iterator[Platform]:
             builder=build,
             auditor=GreatExpectations(setup=lake.setup),
             clock=now,
-            landing=LandingZone(settings.root),
+            probes=Probes(settings.root, connections.outside),
             claim_lifetime=CLAIM_LIFETIME,
         )
     finally:

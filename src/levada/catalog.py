@@ -210,19 +210,26 @@ def _upstreams(mesh: Mesh, line: Publication, mart: Mart | None) -> Iterator[Tab
             yield edge.upstream
 
 
+_OUTSIDE = {
+    "files": "Files that land outside the mesh: read by ingest models, never published.",
+    "postgres": "A table outside the mesh: copied for ingest models, never published.",
+    "query": "A sign from outside the mesh: waited for, never read.",
+}
+
+
 def _source(mesh: Mesh, source: Source, at: datetime) -> TableFact:
     return TableFact(
         mesh=mesh.name,
         table=source.table,
         owner=source.owner,
-        description="Files that land outside the mesh: read by ingest models, never published.",
+        description=_OUTSIDE[source.probe.kind],
         columns=tuple(Column(name, "VARCHAR") for name in source.columns),
         upstreams=(),
         properties=(
             ("contact", source.owner.contact),
             ("grain", source.grain.value),
             ("zone", source.zone),
-            ("files", source.location),
+            (source.probe.kind, source.location),
         ),
         at=at,
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import time
 from typing import Any
 
-from levada import calendars
+from levada import outside
 from levada.errors import Fault
 from levada.intervals import check_mapping, default_mapping, nests
 from levada.settings import Settings, duration, nearest
@@ -33,7 +33,6 @@ from levada.terms import (
     Mart,
     Mesh,
     OnRestatement,
-    Owner,
     PartitionMapping,
     Product,
     Rollup,
@@ -48,7 +47,6 @@ __all__ = ["Declared", "ModelFacts", "ParsedProject", "SourceFacts", "declare", 
 _META_KEYS = ("batch", "inputs")
 _INPUT_KEYS = ("mapping", "wait", "on_restatement", "within", "required", "pinned", "any_of")
 _WAIT_KEYS = ("at_least", "at_most_missing", "deadline", "max_lag")
-_SOURCE_KEYS = ("zone", "files", "grain", "calendar", "day_start", "week_start", "owner")
 _PLAIN: Mapping[str, type[Identity | Rollup | FanOut]] = {
     "identity": Identity,
     "rollup": Rollup,
@@ -185,44 +183,14 @@ class _Joining:
             meta: Mapping[str, Any] = found.meta
             if not meta:
                 continue  # a source without meta.levada is not a landed table
-            place = (project.name, found.yaml, found.yaml_line)
-            told = f"source {found.name}.{found.table}"
-            for key in meta:
-                if key not in _SOURCE_KEYS:
-                    self.fault(*place, f"{told}: unknown key {key!r}", nearest(key, _SOURCE_KEYS))
-            missing = [k for k in ("zone", "files", "grain") if k not in meta]
-            if missing:
-                self.fault(*place, f"{told}: meta.levada lacks {', '.join(missing)}")
-                continue
-            folder = self.settings.landing.get(str(meta["zone"]))
-            if folder is None:
-                known = nearest(str(meta["zone"]), list(self.settings.landing))
-                self.fault(*place, f"{told}: no landing zone {meta['zone']!r}", known)
-                continue
-            cut, wrongs = calendars.declared(
-                str(meta["grain"]),
-                meta.get("calendar", "UTC"),
-                meta.get("day_start"),
-                meta.get("week_start"),
+            described = outside.Described(
+                *(project.name, found.name, found.table, found.node, found.columns, meta)
             )
-            for _, wrong, right in wrongs:
-                self.fault(*place, f"{told}: {wrong}", right)
-            try:
-                source = Source(
-                    table=TableRef(project.name, f"{found.name}.{found.table}", 0),
-                    grain=Grain(meta["grain"]),
-                    zone=cut,
-                    location=str(folder.relative_to(self.settings.root) / str(meta["files"])),
-                    columns=found.columns,
-                    node=found.node,
-                    owner=Owner(str(meta.get("owner", project.name))),
-                )
-            except ValueError as error:
-                self.fault(*place, f"{told}: {error}")
-                continue
-            if not source.columns:
-                self.fault(*place, f"{told} declares no columns", "list the header, in order")
-            self.sources[found.node] = source
+            source, faults = outside.source_of(self.settings, described)
+            for wrong, right in faults:
+                self.fault(project.name, found.yaml, found.yaml_line, wrong, right)
+            if source is not None:
+                self.sources[found.node] = source
 
     def _promises(self) -> None:
         """Find the model that keeps each contract."""
@@ -296,6 +264,7 @@ class _Joining:
         private = self._private(model)
         reads = self._reads(model, private)
         reads.discard(contract.table)
+        reads |= (gates := self._gates(model))
         for key in model.meta:
             if key not in _META_KEYS:
                 self.fault(*place, f"meta.levada: unknown key {key!r}", nearest(key, _META_KEYS))
@@ -317,7 +286,7 @@ class _Joining:
                 wrong = f"batch: true with the mapping {edge.mapping.kind} of {edge.upstream}"
                 self.fault(*place, wrong, "its window differs by interval: leave batch out")
         for check in contract.checks:
-            self._reachable(contract, check, reads)
+            self._reachable(contract, check, reads - gates)
         code = self.projects[domain].code({model.node, *private})
         mart = Mart(contract.table, layer, model.node, contract, edges, model.path, code)
         return mart, private, batch
@@ -350,8 +319,20 @@ class _Joining:
                     wrong = f"reads {table}, whose contract cannot be read"
                     self.fault(found.package, found.path, 1, wrong, "mend the contract first")
             reads |= {self.marts[parent].table for parent in found.models if parent in self.marts}
-            reads |= {self.sources[name].table for name in found.sources if name in self.sources}
+            for source in (self.sources[name] for name in found.sources if name in self.sources):
+                reads.add(source.table)
+                if not source.readable:
+                    wrong = f"model {found.name} reads {source.table}, which is only waited for"
+                    right = "name it under meta.levada.inputs, and take source() out"
+                    self.fault(found.package, found.path, 1, wrong, right)
         return reads
+
+    def _gates(self, model: ModelFacts) -> set[TableRef]:
+        """Sources that cannot be read, and that its YAML says to wait for."""
+        inputs = model.meta.get("inputs")
+        named = set(inputs) if isinstance(inputs, Mapping) else set()
+        own = (s for s in self.sources.values() if s.table.domain == model.package)
+        return {s.table for s in own if not s.readable and str(s.table) in named}
 
     def _told(
         self, model: ModelFacts, reads: set[TableRef], place: tuple[str, str, int]

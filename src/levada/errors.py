@@ -10,7 +10,7 @@
   x TransientError           the same call may succeed later
     + Unavailable            a database or a service does not answer
     + ToolError              dbt, the warehouse or Great Expectations failed
-    + LandingMoved           a landed file changed between its pin and its copy
+    + LandingMoved           what landed changed between its pin and its copy
 
 Every error is picklable, carries its data as attributes and makes its sentence from them.
 """
@@ -132,4 +132,4 @@ class ToolError(TransientError):
 
 
 class LandingMoved(TransientError):
-    """A landed file changed between its pin and its copy; the attempt ends, its step stays open."""
+    """What landed changed between its pin and its copy; the attempt ends, its step stays open."""

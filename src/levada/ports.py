@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,6 +31,7 @@ __all__ = [
     "Change",
     "Clock",
     "LandedFile",
+    "LandedRows",
     "Ledger",
     "Reject",
     "Relation",
@@ -94,6 +95,12 @@ class Ledger(Protocol):
 
     def land(self, landings: Sequence[Landing]) -> tuple[Landing, ...]:
         """Record what landed; returns the lines that are new or whose content changed (runner)."""
+
+    def probed(self, said: Mapping[TableRef, str]) -> None:
+        """
+        Record which sources do not answer, and why; an empty text says that one did. Nothing is
+        written where nothing changed (runner).
+        """
 
     def claims(self, run: str) -> tuple[Claim, ...]:
         """The claims that this run holds."""
@@ -199,12 +206,27 @@ class LandedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class LandedRows:
+    """Pinned partitions of a table outside the mesh: other rows than these end the attempt."""
+
+    name: str
+    pins: tuple[tuple[Partition, str], ...]
+    """In order, each with the `rows:hash` that it must have."""
+    copy: Callable[[Path], None]
+    """
+    Writes the rows as CSV: the declared columns, the number of the pin, and the row's hash. NULL
+    is an empty field, an empty text is quoted.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class StagedSource:
-    """A landed source as a run may read it: these files, every column VARCHAR."""
+    """A landed source as a run may read it: these files or rows, every column VARCHAR."""
 
     table: TableRef
     columns: tuple[str, ...]
     files: tuple[LandedFile, ...]
+    rows: LandedRows | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)

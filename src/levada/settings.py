@@ -20,13 +20,14 @@ __all__ = ["Settings", "duration", "find_root", "look", "nearest", "read_setting
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _KEYS = {
     "": (
-        *("mesh", "zone", "span", "live_from", "warehouse", "landing", "domains", "probe", "lease"),
-        *("quiet",),
+        *("mesh", "zone", "span", "live_from", "warehouse", "landing", "connections", "domains"),
+        *("probe", "lease", "quiet"),
     ),
     "span": ("from", "to"),
     "warehouse": ("type", "path"),
     "probe": ("every", "horizon"),
 }
+_CONNECTION = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _NEEDED = ("mesh", "zone", "span", "domains")
 
 
@@ -47,6 +48,8 @@ class Settings:
     probe_horizon: timedelta
     lease: timedelta
     quiet: timedelta
+    connections: tuple[str, ...] = ()
+    """Databases outside the mesh that sources may be probed in, by the ids of their connections."""
 
     @property
     def home(self) -> Path:
@@ -162,6 +165,7 @@ class _Reading:
         if not isinstance(landing, dict):
             self.fault("landing", "'landing' names folders", "landing: {zone: folder}")
             landing = {}
+        connections = self._connections(data.get("connections") or [])
         warehouse, probe = data.get("warehouse") or {}, data.get("probe") or {}
         every = self._duration("probe.every", probe.get("every", "30s"))
         horizon = self._duration("probe.horizon", probe.get("horizon", "40d"))
@@ -183,7 +187,20 @@ class _Reading:
             probe_horizon=horizon,
             lease=lease,
             quiet=quiet,
+            connections=connections,
         )
+
+    def _connections(self, named: object) -> tuple[str, ...]:
+        if not isinstance(named, list):
+            self.fault("connections", "'connections' is a list of ids", "connections: [shop_db]")
+            return ()
+        for each in map(str, named):
+            if not _CONNECTION.fullmatch(each):
+                right = "use letters, digits and _"
+                self.fault("connections", f"{each!r} is no id of a connection", right)
+            elif each.startswith("levada_"):  # the roles of Levada itself
+                self.fault("connections", f"{each} is the platform's own", "name another database")
+        return tuple(map(str, named))
 
     def _span(self, data: dict[str, Any], zone: str) -> tuple[Span | None, datetime | None]:
         part = data.get("span")

@@ -26,6 +26,7 @@ __all__ = [
     "Dependency",
     "Facts",
     "FanOut",
+    "FileProbe",
     "Grain",
     "Identity",
     "Input",
@@ -41,8 +42,11 @@ __all__ = [
     "Partition",
     "PartitionMapping",
     "Plan",
+    "Probe",
+    "ProbeFailure",
     "Product",
     "Publication",
+    "QueryProbe",
     "Readiness",
     "Rollup",
     "Severity",
@@ -50,6 +54,7 @@ __all__ = [
     "Span",
     "State",
     "Step",
+    "TableProbe",
     "TableRef",
     "Tampering",
     "Trailing",
@@ -499,18 +504,64 @@ class Contract:
         return next((c for c in self.columns if c.name == name), None)
 
 
+# How the platform finds out what has landed of a table outside the mesh.
+
+
+@dataclass(frozen=True, slots=True)
+class FileProbe:
+    """A file for each partition; with a marker it counts only when its marker is there too."""
+
+    marker: str = ""
+    kind: Literal["files"] = "files"
+
+
+@dataclass(frozen=True, slots=True)
+class QueryProbe:
+    """A query that answers with a fingerprint for each partition. It is waited for, never read."""
+
+    connection: str
+    sql: str
+    kind: Literal["query"] = "query"
+
+
+@dataclass(frozen=True, slots=True)
+class TableProbe:
+    """A PostgreSQL table, cut into partitions by the column `time` (none: WHOLE)."""
+
+    connection: str
+    table: str
+    time: str = ""
+    version: str = ""
+    """A column that changes whenever a row does; without one all declared columns are compared."""
+    complete_when: str = ""
+    """A boolean of SQL: whether a partition has landed; otherwise one row of it is enough."""
+    kind: Literal["postgres"] = "postgres"
+
+
+Probe = FileProbe | QueryProbe | TableProbe
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A landed table: files that arrive in a landing zone, one for a partition."""
+    """A table outside the mesh, and how it is probed: a file that lands, by default."""
 
     table: TableRef
     grain: Grain
     zone: str
     location: str
-    """Path of a partition's file inside the project, with `{start:%Y...}` of its UTC start."""
+    """
+    Path of a partition's file inside the project, with `{start:%Y...}` of its UTC start; else the
+    connection, and what is asked there.
+    """
     columns: tuple[str, ...]
     node: str
     owner: Owner = Owner("unknown")
+    probe: Probe = FileProbe()
+
+    @property
+    def readable(self) -> bool:
+        """Whether models read it; a source that is none is only waited for."""
+        return not isinstance(self.probe, QueryProbe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -665,15 +716,17 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """A file that landed: its fingerprint is its content. Landed and empty is a fact."""
+    """What landed: its fingerprint is its content. Landed and empty is a fact."""
 
     table: TableRef
     partition: Partition
     generation: int
     content: str
-    """sha256 of the file's bytes."""
+    """sha256 of a file's bytes, `rows:hash` of a table's rows, or what a query answered."""
     path: str
+    """The file, or the connection and what was asked there."""
     size: int
+    """Bytes of a file, rows of a table."""
     at: datetime
     position: int = 0
 
@@ -844,6 +897,15 @@ class Waiver:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeFailure:
+    """A source that does not answer: nobody knows what has landed there since."""
+
+    table: TableRef
+    because: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """
     What the ledger showed at one position: newest lines and newest failed attempts.
@@ -862,6 +924,8 @@ class Facts:
     """Positions at which what an edge held was released, by product and partition."""
     waivers: tuple[Waiver, ...] = ()
     """What governance granted, expired or not."""
+    probes: Mapping[TableRef, ProbeFailure] = field(default_factory=dict)
+    """Sources that do not answer."""
 
     def line(self, table: TableRef, partition: Partition) -> Publication | Landing | None:
         """The newest publication of a table's partition, or the newest landing of a source's."""

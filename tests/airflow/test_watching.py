@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.unit.strategies import NOW, World, little_mesh
 
-from levada.adapters.landing import LandingZone
+from levada.adapters.probes import Probes
 from levada.settings import Settings
 from levada.terms import Attempt, Grain, Landing, Mesh, Source, TableRef, Verdict
 from levada_sensors import reconcile
@@ -135,10 +135,14 @@ def test_a_first_run_has_a_minute_before_it_is_looked_after(world: World) -> Non
 
 
 class Lines:
-    """A ledger that takes landings."""
+    """A ledger that takes landings, and what sources said."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []
+        self.said: dict[TableRef, str] = {}
+
+    def probed(self, said: dict[TableRef, str]) -> None:
+        self.said |= said
 
     def land(self, landings: list[Landing]) -> list[Landing]:
         self.keys += [landing.partition.key for landing in landings]
@@ -159,8 +163,9 @@ def test_the_landing_zones_of_a_past_mesh_are_listed_from_its_end(
     near = replace(project, probe_horizon=timedelta(days=2))
     lines = Lines()
     probed = replace(mesh, products=(), sources=(source,))
-    count = probe(near, probed, lines, LandingZone(project.root), NOW)  # type: ignore[arg-type]
+    count = probe(near, probed, lines, Probes(project.root), NOW)  # type: ignore[arg-type]
     assert (count, lines.keys) == (2, ["2013-03-16", "2013-03-17"])
+    assert lines.said == {source.table: ""}
 
 
 # Starting runs

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from levada import compiled
 from levada import sense as sensing
-from levada.adapters.landing import location
+from levada.adapters.probes.files import location, marker
 from levada.cli import output
 from levada.cli.spans import span_of
 from levada.declare import selected
@@ -23,7 +23,17 @@ from levada.flow import platform as opening
 from levada.intervals import parse, within
 from levada.readiness import Hop, Judge, ancestors, inherited, judge_table, suspects, trace
 from levada.settings import Settings, find_root, nearest, read_settings
-from levada.terms import Facts, Mesh, Partition, Product, Readiness, Span, State, TableRef
+from levada.terms import (
+    Facts,
+    FileProbe,
+    Mesh,
+    Partition,
+    Product,
+    Readiness,
+    Span,
+    State,
+    TableRef,
+)
 
 __all__ = ["board", "named", "states", "status", "why"]
 
@@ -224,13 +234,18 @@ def _print_hops(settings: Settings, mesh: Mesh, alike: Sequence[Hop]) -> None:
 
 
 def _awaited(settings: Settings, mesh: Mesh, hop: Hop) -> str:
-    """Where the file of a source is waited for; the ledger does not know what nobody listed."""
+    """What of a source is waited for; the ledger does not know what nobody listed."""
     if not hop.table.is_source:
         return ""
-    path = location(settings.root, mesh.source(hop.table), hop.partition)
-    if path.exists():
-        return f"{path.relative_to(settings.root)} is there: the next run or probe lists it"
-    return f"waits for {path.relative_to(settings.root)}"
+    source = mesh.source(hop.table)
+    if not isinstance(source.probe, FileProbe):
+        return f"the platform asks {source.location}"
+    paths = (f(settings.root, source, hop.partition) for f in (location, marker))
+    wanted = [path for path in paths if path is not None]
+    absent = [str(path.relative_to(settings.root)) for path in wanted if not path.exists()]
+    if absent:
+        return f"waits for {' and '.join(absent)}"
+    return f"{wanted[0].relative_to(settings.root)} is there: the next run or probe lists it"
 
 
 def _why_json(

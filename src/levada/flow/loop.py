@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from levada import plan as planning
 from levada import publish as publishing
 from levada import sense as sensing
+from levada.adapters.probes import record
 from levada.flow.inspecting import inspect
 from levada.flow.stages import Platform, Run, execute
-from levada.intervals import runs, within
+from levada.intervals import runs
 from levada.terms import Facts, Landing, Partition, Plan, Product, Span, State, Verdict
 
 __all__ = ["Left", "Progress", "current_plan", "landed", "left_over", "probe", "run_plan"]
@@ -34,18 +35,14 @@ class Progress:
 
 
 def landed(platform: Platform, span: Span) -> tuple[Landing, ...]:
-    """What lies in the landing zones over a span, whether the ledger knows of it or not."""
-    now = platform.clock()
-    return tuple(
-        found
-        for source in platform.mesh.sources
-        for found in platform.landing.probe(source, within(source.grain, source.zone, span), now)
-    )
+    """What has landed outside the mesh over a span, whether the ledger knows of it or not."""
+    return platform.probes.ask(platform.mesh.sources, span, platform.clock()).landed
 
 
 def probe(platform: Platform, span: Span) -> tuple[Landing, ...]:
-    """List the landing zones over a span; what is new or changed becomes landing lines."""
-    return platform.runner.land(landed(platform, span))
+    """Ask every source over a span; what is new or changed becomes landing lines."""
+    answers = platform.probes.ask(platform.mesh.sources, span, platform.clock())
+    return record(platform.runner, answers)
 
 
 def current_plan(

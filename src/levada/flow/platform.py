@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from levada.adapters import odcs, postgres
 from levada.adapters.dbt.workers import DbtWorkers
 from levada.adapters.gx import GreatExpectations
-from levada.adapters.landing import LandingZone
+from levada.adapters.probes import Probes
 from levada.adapters.warehouses.ducklake import DuckLake
 from levada.flow.stages import Platform
 from levada.ledger import PostgresLedger
@@ -100,6 +100,6 @@ def open_platform(
             builder=workers.build,
             auditor=GreatExpectations(setup=lake.setup),
             clock=now,
-            landing=LandingZone(settings.root),
+            probes=Probes(settings.root, every=settings.probe_every),
             claim_lifetime=settings.lease,  # build follows at once in this process
         )

@@ -19,7 +19,8 @@ from pathlib import Path
 from levada import publish as publishing
 from levada import sense as sensing
 from levada.adapters import odcs
-from levada.adapters.landing import LandingZone, location
+from levada.adapters.probes import Probes
+from levada.adapters.probes.files import location
 from levada.audit import Auditor, reports, waive
 from levada.build import Builder, build_request
 from levada.errors import ClaimLost, LandingMoved, LevadaError, ToolError
@@ -86,7 +87,7 @@ class Platform:
     builder: Builder
     auditor: Auditor
     clock: Clock
-    landing: LandingZone
+    probes: Probes
     claim_lifetime: timedelta
     """How long a claim keeps its pins before `build` begins and the lease takes over."""
 
@@ -285,7 +286,8 @@ def _inputs(
         pins = pinned.get(table, {})
         if table.is_source:
             source = mesh.source(table)
-            sources.append(StagedSource(table, source.columns, _files(platform, source, pins)))
+            if source.readable:
+                sources.append(_source(platform, source, pins))
         else:
             contract = mesh.mart(table).contract
             whole = contract.interval_column is None
@@ -301,14 +303,16 @@ def _span(claims: Sequence[Claim]) -> Span | None:
     return Span(bounds(min(slices))[0], bounds(max(slices))[1]) if slices else None
 
 
-def _files(
-    platform: Platform, source: Source, pins: Mapping[Partition, Input]
-) -> tuple[LandedFile, ...]:
+def _source(platform: Platform, source: Source, pins: Mapping[Partition, Input]) -> StagedSource:
+    contents = {partition: pin.content or "" for partition, pin in sorted(pins.items())}
+    if rows := platform.probes.rows(source, contents):
+        return StagedSource(source.table, source.columns, (), rows)
     root = platform.settings.root
-    return tuple(
-        LandedFile(partition, location(root, source, partition), pin.content or "")
-        for partition, pin in sorted(pins.items())
+    files = (
+        LandedFile(partition, location(root, source, partition), content)
+        for partition, content in contents.items()
     )
+    return StagedSource(source.table, source.columns, tuple(files))
 
 
 def _waived(

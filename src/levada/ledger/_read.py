@@ -20,6 +20,7 @@ from levada.terms import (
     Facts,
     Landing,
     Partition,
+    ProbeFailure,
     Publication,
     Span,
     TableRef,
@@ -67,6 +68,9 @@ _WAIVER = """
     select 'w', table_name, check_id, 0, pos, expires, reason, by, hash, '', '', '', 0,
            starts::text, ends::text, ''
     from ledger.waivers"""
+_PROBE = """
+    select 'u', table_name, '', 0, 0, since, because, '', '', '', '', '', 0, '', '', ''
+    from ledger.probes"""
 _WITHIN = (
     "and (start is null or %(from)s::timestamptz is null or start >= %(from)s and start < %(to)s)"
 )
@@ -80,6 +84,7 @@ FACTS = f"""
     union all {_TAMPERING} where table_name = any (%(tables)s)
     union all {_PARDON} where product = any (%(products)s)
     union all {_WAIVER} where table_name = any (%(tables)s)
+    union all {_PROBE} where verdict = 'UNKNOWN' and table_name = any (%(tables)s)
     union all select 'z', '', '', 0, position, null, '', '', '', '', '', '', 0, '', '', ''
     from ledger.positions"""
 HISTORY = f"""
@@ -100,6 +105,7 @@ def facts_of(rows: Iterable[Row]) -> Facts:
     tampered: dict[TableRef, Tampering] = {}
     pardons: dict[tuple[str, Partition], int] = {}
     waivers: list[Waiver] = []
+    probes: dict[TableRef, ProbeFailure] = {}
     position = 0
     for row in rows:
         kind = row[0]
@@ -120,9 +126,12 @@ def facts_of(rows: Iterable[Row]) -> Facts:
             pardons[row[1], decode_partition(row[2])] = row[4]
         elif kind == "w":
             waivers.append(waiver_of(row))
+        elif kind == "u":
+            failure = _failure_of(row)
+            probes[failure.table] = failure
         else:
             position = row[4]
-    return Facts(lines, attempts, claims, position, tampered, pardons, tuple(waivers))
+    return Facts(lines, attempts, claims, position, tampered, pardons, tuple(waivers), probes)
 
 
 def line_of(row: Row) -> Publication | Landing:
@@ -182,6 +191,11 @@ def waiver_of(row: Row) -> Waiver:
 
 def _texts(written: str) -> tuple[str, ...]:
     return tuple(json.loads(written)) if written != "[]" else ()
+
+
+def _failure_of(row: Row) -> ProbeFailure:
+    _, name, _, _, _, since, because, *_ = row
+    return ProbeFailure(decode_table(name), because, since.replace(tzinfo=UTC))
 
 
 def _claim_of(row: Row) -> Claim:

@@ -190,6 +190,11 @@ class PostgresLedger:
             written = [line_of(row) for row in connection.execute(LANDED, [[r[0] for r in rows]])]
         return tuple(line for line in written if isinstance(line, Landing))
 
+    def probed(self, said: Mapping[TableRef, str]) -> None:
+        """Record which sources do not answer, and why; an empty text says that one did."""
+        answers = Jsonb({str(table): because for table, because in said.items()})
+        self._rows("select ledger.probed(%s, %s)", answers, self._now())
+
     def open_steps(self, steps: Sequence[Step]) -> int:
         """Open steps, merging those of one product and partition; how many were new."""
         opened = self._rows("select ledger.open_steps(%s)", Jsonb([encode_step(s) for s in steps]))

@@ -129,7 +129,9 @@ class Judge:
         if wrong := self._misplaced(partition, *self.mesh.slicing(table)):
             return Readiness(State.IMPOSSIBLE, wrong)
         line = self.facts.line(table, partition)
-        return self._landed(line) if table.is_source else self._made(table, partition, line)
+        if table.is_source:
+            return self._landed(table, line)
+        return self._made(table, partition, line)
 
     def _made(self, table: TableRef, partition: Partition, line: Line | None) -> Readiness:
         product = self.mesh.product(table)
@@ -148,11 +150,6 @@ class Judge:
             return Readiness(State.FAILED, said)
         said += f"; waived until {until:%Y-%m-%d %H:%M}Z, to be built again"
         return Readiness(State.WAITING, said, next=until)
-
-    def _landed(self, line: Line | None) -> Readiness:
-        if line is None:
-            return Readiness(State.WAITING, "nothing landed")
-        return Readiness(State.READY, f"landed, generation {line.generation}")
 
     def _closed(self, table: TableRef) -> Readiness | None:
         """Whether nobody may count on the table at all: changed by hand, or past its sunset."""
@@ -173,6 +170,15 @@ class Judge:
             return "", ahead
         gone = f", held from {contract.sunset}" if contract.sunset else ""
         return f"; deprecated since {contract.deprecated}{gone}", ahead
+
+    def _landed(self, table: TableRef, line: Line | None) -> Readiness:
+        if line is not None:
+            return Readiness(State.READY, f"landed, generation {line.generation}")
+        if failure := self.facts.probes.get(table):
+            since = f"{failure.since:%Y-%m-%d %H:%M}Z"
+            said = f"could not be asked since {since}: {failure.because}"
+            return Readiness(State.WAITING, said)
+        return Readiness(State.WAITING, "nothing landed")
 
     def _unpublished(
         self, product: Product, partition: Partition, attempt: Attempt | None

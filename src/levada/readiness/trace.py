@@ -170,7 +170,8 @@ def _hop(judge: Judge, found: Readiness, path: tuple[Slice, ...]) -> Hop:
     table, at = path[-1]
     owner = judge.mesh.owner(table)
     if table.is_source or found.state is State.IMPOSSIBLE:
-        return Hop(table, at, found, owner, None, (), path)
+        failure = judge.facts.probes.get(table) if found.state is State.WAITING else None
+        return Hop(table, at, found, owner, failure.since if failure else None, (), path)
     product = judge.mesh.product(table)
     attempt = judge.attempt(product, at)
     results = [

@@ -271,8 +271,12 @@ def _leave_out_blocked(
 
 
 def _landed(source: Any) -> tuple[tuple[str, str], ...]:
+    columns = tuple((name, "VARCHAR") for name in source.columns)
+    meta = source.config.meta or source.meta
+    if "postgres" in (meta.get("levada") or {}):  # rows of a table: they have no file and no line
+        return columns
     return (
-        *((name, "VARCHAR") for name in source.columns),
+        *columns,
         ("_file", "VARCHAR"),
         ("_line", "BIGINT"),
     )

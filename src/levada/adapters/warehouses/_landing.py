@@ -1,4 +1,7 @@
-"""Landed files on their way into a stage: copied while they are hashed, then split into fields."""
+"""
+Landed data on its way into a stage. Files are copied while they are hashed, then split into fields;
+rows of a table outside are hashed there and counted here, as they lie in the stage.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,17 @@ from typing import Any
 
 import duckdb
 
+from levada.adapters.probes.postgres import fingerprint
 from levada.adapters.warehouses._sql import literal, name
 from levada.errors import LandingMoved
-from levada.ports import LandedFile, Reject, StagedSource
+from levada.ports import LandedFile, LandedRows, Reject, StagedSource
 
 __all__ = ["REJECTS", "load_sources", "read_rejects"]
 
 REJECTS = '"up"."rejects"'
 
 _CHUNK = 1 << 20
+_SLICE, _HASH = "_levada_slice", "_levada_hash"
 
 
 def load_sources(
@@ -31,8 +36,8 @@ def load_sources(
     """
     Make one table for each source in `<database>.up`, and the table of rejects.
 
-    Every column is VARCHAR, an empty field NULL; `_file` is the path as pinned and `_line` the
-    line in that file. `room` is an empty folder for what lies in between. Raises LandingMoved.
+    Every column is VARCHAR. Of a file an empty field is NULL, `_file` its path as pinned, `_line` the
+    line in it. `room` is an empty folder for what lies in between. Raises LandingMoved.
     """
     # DuckDB's own reader cannot say on which line a row began, so Python splits the fields, and
     # DuckDB reads one clean file a source however many tiny files have landed.
@@ -40,6 +45,10 @@ def load_sources(
     with rejects.open("w", encoding="utf-8", newline="") as bad_file:
         bad = csv.writer(bad_file, lineterminator="\n")
         for number, source in enumerate(sources):
+            target = name(database, "up", f"{source.table.domain}__{source.table.relation}")
+            if source.rows is not None:
+                _load_rows(connection, target, source.columns, source.rows, room / f"{number}.csv")
+                continue
             rows = room / f"{number}.csv"
             with rows.open("w", encoding="utf-8", newline="") as good_file:
                 good = csv.writer(good_file, lineterminator="\n")
@@ -47,11 +56,41 @@ def load_sources(
                     copy = _copied(file, room / "landed")
                     _split(source, file, copy, good, bad)
                     copy.unlink()
-            target = name(database, "up", f"{source.table.domain}__{source.table.relation}")
             types = {**dict.fromkeys((*source.columns, "_file"), "VARCHAR"), "_line": "BIGINT"}
             _load(connection, target, rows, types)
     shape = dict.fromkeys(("source", "file", "line", "reason", "partition_key"), "VARCHAR")
     _load(connection, f"{name(database)}.{REJECTS}", rejects, shape | {"line": "BIGINT"})
+
+
+def _load_rows(
+    connection: duckdb.DuckDBPyConnection,
+    target: str,
+    columns: Sequence[str],
+    rows: LandedRows,
+    file: Path,
+) -> None:
+    """Load the rows of a table outside, and prove that they are the pinned ones."""
+    if rows.pins:
+        rows.copy(file)
+    else:
+        file.touch()
+    types = {**dict.fromkeys(columns, "VARCHAR"), _SLICE: "INTEGER", _HASH: "BIGINT"}
+    _load(connection, target, file, types, "parallel = false, allow_quoted_nulls = false")
+    file.unlink()
+    found = {
+        number: fingerprint(count, int(total))
+        for number, count, total in connection.execute(
+            f"SELECT {_SLICE}, count(*), sum({_HASH}) FROM {target} GROUP BY 1"
+        ).fetchall()
+    }
+    for number, (partition, pinned) in enumerate(rows.pins):
+        if (now := found.get(number, fingerprint(0, 0))) != pinned:
+            raise LandingMoved(
+                f"{rows.name} {partition.key} changed since it was pinned: {now}, "
+                f"pinned {pinned}; its step stays open"
+            )
+    for column in (_SLICE, _HASH):
+        connection.execute(f"ALTER TABLE {target} DROP COLUMN {column}")
 
 
 def _copied(file: LandedFile, to: Path) -> Path:
@@ -120,7 +159,11 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 def _load(
-    connection: duckdb.DuckDBPyConnection, target: str, file: Path, types: dict[str, str]
+    connection: duckdb.DuckDBPyConnection,
+    target: str,
+    file: Path,
+    types: dict[str, str],
+    further: str = "parallel = false",
 ) -> None:
     if file.stat().st_size == 0:
         columns = ", ".join(f"{name(column)} {kind}" for column, kind in types.items())
@@ -130,7 +173,7 @@ def _load(
     connection.execute(
         f"CREATE TABLE {target} AS FROM read_csv({literal(file)}, columns = {{{columns}}},"
         " header = false, auto_detect = false, delim = ',', quote = '\"', escape = '\"',"
-        " new_line = '\\n', nullstr = '', parallel = false, max_line_size = 16777216)"
+        f" new_line = '\\n', nullstr = '', max_line_size = 16777216, {further})"
     )
 
 

@@ -35,6 +35,7 @@ begin
         when 'approval' then perform ledger.project_approval(e);
         when 'tampering' then perform ledger.project_tampering(e);
         when 'pardon' then perform ledger.project_pardon(e);
+        when 'probe' then perform ledger.project_probe(e);
         when 'waiver' then perform ledger.project_waiver(e);
     end case;
 end $$;
@@ -44,7 +45,7 @@ create or replace function ledger.rebuild() returns bigint language plpgsql
 begin
     lock table entry in exclusive mode;       -- waits for writers, and keeps them waiting
     truncate landing, publication, claim, intent, attempt, step, contract, approval, stretch,
-        tampering, pardon, waiver;
+        tampering, pardon, probe, waiver;
     return replay();
 end $$;
 

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator
 from datetime import datetime
 from pathlib import Path
 
-from levada.terms import Landing, Partition, Source
+from levada.terms import FileProbe, Landing, Partition, Source
 
-__all__ = ["LandingZone", "location"]
+__all__ = ["LandingZone", "location", "marker"]
 
 
 def location(root: Path, source: Source, partition: Partition) -> Path:
@@ -27,10 +27,17 @@ def location(root: Path, source: Source, partition: Partition) -> Path:
     return root / source.location.format(start=partition.start)
 
 
+def marker(root: Path, source: Source, partition: Partition) -> Path | None:
+    """Where the sign arrives that a partition's file is complete; None where none is waited for."""
+    if not isinstance(source.probe, FileProbe) or not source.probe.marker:
+        return None
+    return root / source.probe.marker.format(start=partition.start)
+
+
 class LandingZone:
     """
     Lists landed files. A file is hashed again only when its size or time of change differs; files
-    arrive by rename, so what is there is whole.
+    arrive by rename, or before their marker, so what is there is whole.
     """
 
     def __init__(self, root: Path) -> None:
@@ -40,10 +47,16 @@ class LandingZone:
     def probe(
         self, source: Source, partitions: Collection[Partition], now: datetime
     ) -> Iterator[Landing]:
-        """What has landed of these partitions; nothing is said of a file that is not there."""
+        """
+        What has landed of these partitions; nothing is said of a file that is not there. Raises
+        OSError where the folder cannot be read.
+        """
         for partition in partitions:
             path = location(self.root, source, partition)
+            awaited = marker(self.root, source, partition)
             try:
+                if awaited is not None:
+                    awaited.stat()
                 stat = path.stat()
                 print_of = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
                 seen = self._seen.get(path)

@@ -1,0 +1,153 @@
+"""
+Tables outside the mesh: the platform asks, once for all who wait, and the ledger keeps the answer.
+
+    files.py       a landing zone: a file for each partition, with or without a marker
+    query.py       any SELECT that answers with a fingerprint; waited for, never read
+    postgres.py    a table of another PostgreSQL; a build copies its rows
+    session.py     how another database is reached: read only, and never for long
+
+A source that does not answer is UNKNOWN. That is recorded once, when it begins, and once when it
+is over; it is never taken for "nothing landed", and what had landed before stays.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from levada.adapters.probes import postgres, query
+from levada.adapters.probes.files import LandingZone
+from levada.adapters.probes.session import Address, Database, connected, environment
+from levada.errors import ToolError, Unavailable
+from levada.intervals import within
+from levada.ports import LandedRows, Ledger
+from levada.terms import (
+    FileProbe,
+    Landing,
+    Partition,
+    QueryProbe,
+    Source,
+    Span,
+    TableProbe,
+    TableRef,
+)
+
+__all__ = ["Address", "Answers", "Probes", "environment", "record"]
+
+_Found = list[Landing] | str
+"""What has landed of a source, or why it did not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one round of probing found."""
+
+    landed: tuple[Landing, ...]
+    said: Mapping[TableRef, str]
+    """Of each source that was asked: why it did not answer; empty where it did."""
+
+
+class Probes:
+    """
+    Asks sources, each in its own way.
+
+    :param root: the folder of `levada.yaml`
+    :param address: where a connection leads; raises Unavailable
+    :param every: a source outside this host is left alone for so long after it was asked
+    """
+
+    def __init__(
+        self, root: Path, address: Address = environment, every: timedelta = timedelta(0)
+    ) -> None:
+        self._files = LandingZone(root)
+        self._address, self._every = address, every.total_seconds()
+        self._asked: dict[TableRef, float] = {}
+
+    def ask(self, sources: Iterable[Source], span: Span, now: datetime) -> Answers:
+        """What has landed inside a span, and who did not answer."""
+        landed: list[Landing] = []
+        said: dict[TableRef, str] = {}
+        for connection, group in itertools.groupby(sorted(sources, key=_home), key=_home):
+            if connection:
+                asked = [source for source in group if self._due(source.table)]
+                answers = self._there(connection, asked, span, now)
+            else:
+                answers = self._here(group, span, now)
+            for source, found in answers:
+                said[source.table] = found if isinstance(found, str) else ""
+                landed += [] if isinstance(found, str) else found
+        return Answers(tuple(landed), said)
+
+    def rows(self, source: Source, pins: Mapping[Partition, str]) -> LandedRows | None:
+        """How the pinned partitions of a source are copied, where they are rows of a table."""
+        probe = source.probe
+        if not isinstance(probe, TableProbe):
+            return None
+
+        def copy(to: Path) -> None:
+            with connected(probe.connection, self._address) as database:
+                postgres.copy(database, source, probe, sorted(pins), to)
+
+        return LandedRows(source.location, tuple(sorted(pins.items())), copy)
+
+    def _due(self, table: TableRef) -> bool:
+        now = time.monotonic()
+        if now - self._asked.get(table, float("-inf")) < self._every:
+            return False
+        self._asked[table] = now
+        return True
+
+    def _here(
+        self, sources: Iterable[Source], span: Span, now: datetime
+    ) -> Iterator[tuple[Source, _Found]]:
+        """The sources of landing zones, each with what landed or why nobody can tell."""
+        for source in sources:
+            try:
+                partitions = within(source.grain, source.zone, span)
+                yield source, list(self._files.probe(source, partitions, now))
+            except OSError as error:
+                yield source, f"{error.filename}: {error.strerror}"
+
+    def _there(
+        self, connection: str, sources: Iterable[Source], span: Span, now: datetime
+    ) -> Iterator[tuple[Source, _Found]]:
+        """The sources of one database: they share a connection, and its failure."""
+        left = list(sources)
+        if not left:
+            return
+        try:
+            with connected(connection, self._address) as database:
+                while left:
+                    found: _Found
+                    try:
+                        found = list(_landings(database, left[0], span, now))
+                    except ToolError as error:
+                        found = error.message
+                    yield left.pop(0), found
+        except Unavailable as error:
+            yield from ((source, error.why) for source in left)
+
+
+def record(ledger: Ledger, answers: Answers) -> tuple[Landing, ...]:
+    """Write what is new: landings, and which sources began or ceased not to answer."""
+    ledger.probed(answers.said)
+    return ledger.land(answers.landed) if answers.landed else ()
+
+
+def _home(source: Source) -> str:
+    """The connection that a source is asked through; empty for files."""
+    return "" if isinstance(source.probe, FileProbe) else source.probe.connection
+
+
+def _landings(database: Database, source: Source, span: Span, now: datetime) -> Iterable[Landing]:
+    partitions = within(source.grain, source.zone, span)
+    match source.probe:
+        case QueryProbe() as probe:
+            return query.probe(database, source, probe, partitions, now)
+        case TableProbe() as probe:
+            return postgres.probe(database, source, probe, partitions, now)
+    return ()
