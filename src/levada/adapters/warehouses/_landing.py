@@ -36,7 +36,7 @@ def load_sources(
     """
     Make one table for each source in `<database>.up`, and the table of rejects.
 
-    Every column is VARCHAR. Of a file an empty field is NULL, `_file` its path as pinned, `_line` the
+    Every column is VARCHAR. Of a file an empty field is NULL, `_file` its path, and `_line` the
     line in it. `room` is an empty folder for what lies in between. Raises LandingMoved.
     """
     # DuckDB's own reader cannot say on which line a row began, so Python splits the fields, and
