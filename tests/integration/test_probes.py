@@ -241,6 +241,11 @@ def test_a_source_is_asked_again_only_after_its_pause(shop: Shop) -> None:
 
 # A query
 
+BURGLAR = (
+    "select 1) q(content) on true; drop table orders; select s.n, q.content"
+    " from (select 1 as n) s join lateral (select 2"
+)
+
 
 @pytest.mark.parametrize(
     ("sql", "content"),
@@ -270,11 +275,7 @@ def test_the_first_column_of_the_one_row_is_the_fingerprint(
         ("select no_such from orders", 'column "no_such" does not exist'),
         ("select 1 / 0", "division by zero"),
         ("select lo_create(0)", "read-only transaction"),
-        (
-            "select 1) q(content) on true; drop table orders;"
-            " select s.n, q.content from (select 1 as n) s join lateral (select 2",
-            "multiple commands",
-        ),
+        (BURGLAR, "multiple commands"),
     ],
 )
 def test_a_query_that_cannot_be_told_says_why_and_changes_nothing(
