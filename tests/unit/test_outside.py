@@ -169,7 +169,7 @@ def test_all_faults_of_a_source_are_told_at_once(settings: Settings) -> None:
 
 def test_what_is_only_waited_for_is_named_in_inputs_and_never_read(settings: Settings) -> None:
     sources = (source(QUERY, "sign"),)
-    named = {"inputs": {"shop.in.sign": {}}}
+    named: dict[str, object] = {"inputs": {"shop.in.sign": {}}}
     reading = ParsedProject("shop", "p", (model(sources=(sources[0].node,)),), sources)
     waiting = ParsedProject("shop", "p", (model(named),), sources)
 
