@@ -102,7 +102,13 @@ def environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         **named,
         **{f"{_CONNECTION}{role.upper()}": credentials.url(role, "levada") for role in roles},
+        **{name: os.environ[name] for name in _outside(settings) if name in os.environ},
     }
+
+
+def _outside(settings: Settings) -> tuple[str, ...]:
+    """The variables of the connections in which sources are probed: by the triggerer, too."""
+    return tuple(f"{_CONNECTION}{name.upper()}" for name in settings.connections)
 
 
 def start(settings: Settings, credentials: Credentials) -> None:
@@ -203,6 +209,7 @@ def _keep_up(settings: Settings, ended: _Ended) -> None:
                 del children[name]
             if name not in children and now >= due[name]:
                 known = _KNOWS.get(name, ())
+                known += _outside(settings) if name == "triggerer" else ()
                 env = {
                     key: value
                     for key, value in os.environ.items()
