@@ -208,7 +208,7 @@ def _keep_up(settings: Settings, ended: _Ended) -> None:
                 _end_group(child.pid)
                 del children[name]
             if name not in children and now >= due[name]:
-                known = _KNOWS.get(name, ())
+                known: tuple[str, ...] = _KNOWS.get(name, ())
                 known += _outside(settings) if name == "triggerer" else ()
                 env = {
                     key: value
