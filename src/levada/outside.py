@@ -184,6 +184,9 @@ class _Reading:
         if not _TABLE.fullmatch(table):
             self.fault(f"{table!r} is no table", "postgres: schema.table")
         time = str(self.meta.get("time", ""))
+        if self.meta.get("day_start"):
+            wrong = "a table's dates are calendar dates: day_start cannot cut them"
+            self.fault(wrong, "slice it by the hour, and roll the hours up")
         if grain is Grain.WHOLE and time:
             self.fault("a whole table has no time", "leave it out")
         elif grain not in (None, Grain.WHOLE) and not time:

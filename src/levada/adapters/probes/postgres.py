@@ -15,6 +15,7 @@ from pathlib import Path
 from psycopg import sql
 
 from levada.adapters.probes.session import SLICE, Database, slices
+from levada.calendars import calendar
 from levada.intervals import end, windows
 from levada.outside import placed
 from levada.terms import Landing, Partition, Source, TableProbe
@@ -60,7 +61,7 @@ def probe(
         of,
         sql.SQL(placed(asked.complete_when or ":rows > 0", places)),
     )
-    with database.reading(source.zone) as cursor:
+    with database.reading(calendar(source.zone).zone) as cursor:
         answers = cursor.execute(statement, arguments).fetchall()
     for number, rows, hashed in answers:
         yield Landing(
@@ -90,7 +91,7 @@ def copy(
     statement = sql.SQL("copy ({}) to stdout (format csv)").format(select)
     with (
         to.open("wb") as file,
-        database.reading(source.zone, patience="0") as cursor,
+        database.reading(calendar(source.zone).zone, patience="0") as cursor,
         cursor.copy(statement) as stream,
     ):
         for data in stream:

@@ -8,6 +8,7 @@ from datetime import datetime
 from psycopg import sql
 
 from levada.adapters.probes.session import SLICE, Database, slices
+from levada.calendars import calendar
 from levada.errors import ToolError
 from levada.outside import placed
 from levada.terms import Landing, Partition, QueryProbe, Source
@@ -33,7 +34,7 @@ def probe(
         rows,
         sql.SQL(placed(asked.sql, SLICE)),
     )
-    with database.reading(source.zone) as cursor:
+    with database.reading(calendar(source.zone).zone) as cursor:
         answers = cursor.execute(statement, arguments).fetchall()
     seen: set[int] = set()
     for number, content in answers:
