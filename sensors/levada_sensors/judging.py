@@ -10,15 +10,28 @@ import enum
 import re
 import secrets
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from levada.errors import LawBroken
 from levada.intervals import containing, mapped, parse
 from levada.ledger.tail import Batch
 from levada.ports import Ledger, Want
 from levada.readiness import Judge
 from levada.sense import products_to_read, tables_to_read, want
-from levada.terms import WHOLE, Facts, Grain, Latest, Mesh, Partition, Product, State, TableRef
+from levada.terms import (
+    WHOLE,
+    Claim,
+    Facts,
+    Grain,
+    Latest,
+    Mesh,
+    Partition,
+    Product,
+    State,
+    TableRef,
+)
 
 __all__ = [
     "CLAIM_LIFETIME",
@@ -26,6 +39,7 @@ __all__ = [
     "Misnamed",
     "Outcome",
     "Touches",
+    "attempt_name",
     "claim_prefix",
     "judge_product",
     "judge_tables",
@@ -39,6 +53,7 @@ CLAIM_LIFETIME = timedelta(minutes=15)
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.:+=-]")
+_TRY = re.compile(r"(\d+)-")
 
 
 class Misnamed(ValueError):
@@ -95,6 +110,16 @@ def claim_prefix(dag_id: str, run_id: str) -> str:
     return f"{_NOT_IN_A_NAME.sub('-', dag_id)}@{_NOT_IN_A_NAME.sub('-', run_id)}@"
 
 
+def attempt_name(try_number: int, task: object) -> str:
+    """
+    One try of one task instance. Airflow gives a cleared task another id and the next number.
+
+    >>> attempt_name(2, "019bf3a0-6f1e-7c3b-9d2a-0c5b1f6e7d88")
+    '2-0c5b1f6e7d88'
+    """
+    return f"{try_number}-{str(task).replace('-', '')[-12:]}"
+
+
 def partition_of(text: str, grain: Grain, zone: str) -> Partition:
     """
     The partition that a template named: by its key, or by an instant inside it.
@@ -132,17 +157,31 @@ def judge_product(
 
     :param prefix: how claims of this DAG run begin
     :param attempt: this try of its `sense`. A claim that this very try holds already, because its
-        trigger was moved after claiming, is its own.
+        trigger was moved after claiming, is its own. That of an earlier try is given back: its run
+        was cleared, and nobody builds from it any more.
     """
+    answer = _judged_product(ledger, mesh, product, partition, prefix, attempt)
+    if isinstance(answer, Answer):
+        return answer
+    with suppress(LawBroken):  # it is about to publish: that is finished first
+        ledger.release(answer.run, [partition], "its task was cleared and runs again")
+    again = _judged_product(ledger, mesh, product, partition, prefix, attempt)
+    if isinstance(again, Answer):
+        return again
+    soon = datetime.now(UTC) + timedelta(seconds=5)
+    return Answer(Outcome.WAITING, f"being built by run {again.run}", next=soon)
+
+
+def _judged_product(
+    ledger: Ledger, mesh: Mesh, product: Product, partition: Partition, prefix: str, attempt: str
+) -> Answer | Claim:
+    """The answer; or the claim of an earlier try of the same task, which stands in its way."""
     tables = tables_to_read(mesh, [product.id])
     with ledger.sensing(tables, products_to_read(mesh, [product.id])) as transaction:
         facts = transaction.facts
         held = facts.claims.get((product.id, partition))
         if held is not None:
-            if held.run.startswith(f"{prefix}{attempt}."):
-                return Answer(Outcome.READY, f"claimed as {held.run}", facts.position)
-            said = f"being built by run {held.run}"
-            return Answer(Outcome.WAITING, said, facts.position, held.until)
+            return _held(held, prefix, attempt, facts.position)
         found = want(mesh, product, partition, facts, datetime.now(UTC))
         if isinstance(found, Want):
             run = f"{prefix}{attempt}.{secrets.token_hex(4)}"
@@ -156,6 +195,27 @@ def judge_product(
     never = found.state is State.IMPOSSIBLE
     outcome = Outcome.NEVER if never else Outcome.WAITING
     return Answer(outcome, found.because, facts.position, found.next)
+
+
+def _held(held: Claim, prefix: str, attempt: str, position: int) -> Answer | Claim:
+    """What a living claim means to this try of a DAG run."""
+    if held.run.startswith(f"{prefix}{attempt}."):
+        return Answer(Outcome.READY, f"claimed as {held.run}", position)
+    if _is_earlier(held.run, prefix, attempt):
+        return held
+    return Answer(Outcome.WAITING, f"being built by run {held.run}", position, held.until)
+
+
+def _is_earlier(run: str, prefix: str, attempt: str) -> bool:
+    """
+    Whether a run was claimed by an earlier try of the same task.
+
+    Only earlier: a trigger that was thawed after its task was cleared takes nothing from the next.
+    """
+    theirs, ours = _TRY.match(run.removeprefix(prefix)), _TRY.match(attempt)
+    if not run.startswith(prefix) or theirs is None or ours is None:
+        return False
+    return int(theirs[1]) < int(ours[1])
 
 
 def product_touches(mesh: Mesh, product: Product, partition: Partition) -> Touches:

@@ -16,22 +16,12 @@ from levada.intervals import containing
 from levada.settings import Settings
 from levada.terms import Grain, Product
 from levada_sensors import connections
+from levada_sensors.limits import ACTIVE
 from levada_sensors.sensors import TableSensor
 from levada_sensors.tasks import BuildOperator, PublishOperator
 from levada_sensors.timetable import IntervalTimetable
 
 __all__ = ["product_dag", "product_dags"]
-
-_ACTIVE = {
-    Grain.HOUR: 96,
-    Grain.DAY: 45,
-    Grain.WEEK: 12,
-    Grain.MONTH: 12,
-    Grain.QUARTER: 8,
-    Grain.YEAR: 4,
-    Grain.WHOLE: 1,
-}
-"""Runs that may wait at once, so that one late input does not stop what comes after it."""
 
 
 def product_dags(domain: str, root: Path | None = None) -> dict[str, DAG]:
@@ -52,10 +42,15 @@ def product_dags(domain: str, root: Path | None = None) -> dict[str, DAG]:
 
 
 def product_dag(settings: Settings, product: Product) -> DAG:
-    """One product's DAG: sense, build, publish."""
+    """
+    One product's DAG: sense, build, publish.
+
+    Where the mesh dispatches what is ready, it has no timetable: the reconciler creates each run,
+    and `sense` only claims.
+    """
     whole = product.grain is Grain.WHOLE
     timetable = None
-    if not whole:
+    if not whole and settings.dispatch == "sensor":
         begin = containing(product.grain, settings.live_from, product.zone).begin
         timetable = IntervalTimetable(
             product.grain.value, product.zone, max(begin, settings.span.start), settings.span.end
@@ -64,8 +59,8 @@ def product_dag(settings: Settings, product: Product) -> DAG:
         dag_id=product.id,
         schedule=timetable,
         start_date=settings.span.start,
-        catchup=not whole,
-        max_active_runs=_ACTIVE[product.grain],
+        catchup=timetable is not None,
+        max_active_runs=ACTIVE[product.grain],
         is_paused_upon_creation=False,
         description=_first_sentence(product),
         doc_md=_documentation(product),

@@ -1,5 +1,6 @@
 """
-The system DAG that starts whatever is not a timetable's first run.
+The system DAG that starts whatever is not a timetable's first run. Where the mesh dispatches what is
+ready, it starts every run.
 
 It opens the steps of the plan in the ledger, then makes sure that each that could be built now has
 a living run: an ended one is cleared, an absent one created, a living one left alone. Killed
@@ -48,7 +49,7 @@ def reconcile_dag(root: Path | None = None) -> DAG:
         catchup=False,
         max_active_runs=1,
         is_paused_upon_creation=False,
-        description="Starts restatements, repairs, retries and whole tables; never a routine run.",
+        description="Starts what no timetable does: restatements, repairs, retries, whole tables.",
         doc_md=__doc__,
         tags=["levada"],
         default_args={"owner": "levada", "retries": 0},
@@ -111,7 +112,8 @@ class ReconcileOperator(BaseOperator):
                 self.log.info("finished the publication of run %s, which had died", run)
             for found in inspect(platform):
                 self.log.error("%s is held: changed by hand, %s", found.table, found.because)
-            work = work_of(platform.mesh, self._swept(platform), platform.clock())
+            dispatch = platform.settings.dispatch
+            work = work_of(platform.mesh, self._swept(platform), platform.clock(), dispatch)
             opened_now = platform.runner.open_steps([s for s in work.steps if not s.first])
             self._close(platform, {(s.product, s.partition) for s in work.steps})
             self.log.info("%d steps are new, %d to look after", opened_now, len(work.tasks))
@@ -164,7 +166,7 @@ def look_after(task: Task, platform: Platform) -> str:
     Should that build live after all, its token is void, and it publishes nothing.
     """
     if task.claim is None:
-        return ensure_run(task, platform.mesh.live_from)
+        return ensure_run(task, platform.mesh.live_from, platform.settings.dispatch)
     if not _is_dead(task, task.claim):
         return f"run {task.claim.run} is about it"
     from levada.flow.stages import Run, failed_attempt
@@ -189,28 +191,29 @@ def _is_dead(task: Task, claim: Claim) -> bool:
     return claim.run.startswith(claim_prefix(dag_id, str(run.run_id)))
 
 
-def ensure_run(task: Task, live_from: datetime) -> str:
+def ensure_run(task: Task, live_from: datetime, dispatch: str = "sensor") -> str:
     """
     See to it that a step has a living run; what was done, in words.
 
     Airflow keeps one run for each DAG and logical date, so that an ended one is cleared by its own
-    id. A new one says when it was due: else its data interval would be reckoned from now.
+    id. A new one says when it was due: else its data interval would be reckoned from now. Only an
+    ended run is reset: one that somebody made in between is left to live.
     """
     dag_id, partition = task.product.id, task.step.partition
     if partition.grain is Grain.WHOLE:
         if _count_alive(dag_id):
             return "a run is alive"
-        _trigger(dag_id, f"step__{task.mark[:16]}", None, datetime.now(UTC))
+        _trigger(dag_id, f"step__{task.mark[:16]}", None, datetime.now(UTC), reset=True)
         return "started"
     run = _run_at(dag_id, partition.begin)
     if run is not None:
         if run.state in _ALIVE:
             return f"run {run.run_id} is alive"
-        _trigger(dag_id, run.run_id, partition.begin, end(partition))
+        _trigger(dag_id, run.run_id, partition.begin, end(partition), reset=True)
         return f"run {run.run_id} was cleared"
-    if is_live(partition, live_from):
+    if dispatch == "sensor" and is_live(partition, live_from):
         return "its timetable has yet to create the run"
-    _trigger(dag_id, f"step__{partition.key}", partition.begin, end(partition))
+    _trigger(dag_id, f"step__{partition.key}", partition.begin, end(partition), reset=False)
     return "a run was created"
 
 
@@ -232,7 +235,9 @@ def _count_alive(dag_id: str) -> int:
     return int(_ask(GetDRCount(dag_id=dag_id, states=list(_ALIVE))).count)
 
 
-def _trigger(dag_id: str, run_id: str, logical_date: datetime | None, run_after: datetime) -> None:
+def _trigger(
+    dag_id: str, run_id: str, logical_date: datetime | None, run_after: datetime, *, reset: bool
+) -> None:
     from airflow.sdk.execution_time.comms import TriggerDagRun
 
     _ask(
@@ -241,7 +246,7 @@ def _trigger(dag_id: str, run_id: str, logical_date: datetime | None, run_after:
             run_id=run_id,
             logical_date=logical_date,
             run_after=run_after,
-            reset_dag_run=True,
+            reset_dag_run=reset,
         )
     )
 

@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.triggers.base import StartTriggerArgs
 
 from levada_sensors.connections import RUNNER, project_root
+from levada_sensors.judging import attempt_name
 from levada_sensors.triggers import TableTrigger
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class TableSensor(BaseSensorOperator):
     def execute(self, context: Context) -> NoReturn:
         """Defer at once: for `dag.test()`, which does not start tasks from their trigger."""
         task = context["ti"]
-        attempt = str(task.id).replace("-", "")[-12:]
+        attempt = attempt_name(task.try_number, task.id)
         self.defer(
             trigger=TableTrigger(
                 **self._trigger_kwargs(), claimant=[task.dag_id, task.run_id, attempt]

@@ -25,15 +25,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from levada import compiled
 from levada.adapters.postgres import Credentials
 from levada.errors import ToolError
 from levada.settings import Settings, find_root, read_settings
+from levada_sensors.limits import waiting_at_most
 
 __all__ = ["COMPONENTS", "address", "environment", "main", "running", "start", "stop"]
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 _SUPERVISOR = "supervisor"
 _HOST = "127.0.0.1"
+_STARTS = 3
 _CONNECTION = "AIRFLOW_CONN_"
 _KNOWS = {
     "api-server": (_CONNECTION,),
@@ -44,8 +47,12 @@ _KNOWS = {
 _log = logging.getLogger(__name__)
 
 
-def environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
-    """Everything Airflow is to know: its configuration, and Levada's connections."""
+def environment(settings: Settings, credentials: Credentials, waiting: int = 0) -> dict[str, str]:
+    """
+    Everything Airflow is to know: its configuration, and Levada's connections.
+
+    :param waiting: how many runs may wait at once
+    """
     home = _home(settings)
     port, worker_logs, trigger_logs = _ports(settings)
     api = f"http://{_HOST}:{port}"
@@ -78,12 +85,16 @@ def environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
         "scheduler": {
             # The scheduler examines so many running runs at a time, waiting ones included; runs
             # beyond it starve.
-            "max_dagruns_per_loop_to_schedule": "500",
+            "max_dagruns_per_loop_to_schedule": str(max(500, waiting + 100)),
             "max_dagruns_to_create_per_loop": "50",
             "scheduler_idle_sleep_time": "1",
             "task_instance_heartbeat_timeout": "60",
         },
-        "triggerer": {"capacity": "4000", "max_trigger_to_select_per_loop": "500"},
+        "triggerer": {
+            # One waiting run is one trigger; other people's sensors need room beside them.
+            "capacity": str(max(4000, 2 * waiting)),
+            "max_trigger_to_select_per_loop": "500",
+        },
         "dag_processor": {"refresh_interval": "10", "min_file_process_interval": "30"},
         "usage_data_collection": {"enabled": "False"},
     }
@@ -115,6 +126,8 @@ def start(settings: Settings, credentials: Credentials) -> None:
     """
     Start Airflow, detached from this process; where it runs already, nothing happens.
 
+    It is tuned to the runs that may wait in the mesh as it is compiled now.
+
     Raises ToolError when it does not answer within some minutes; its logs say why.
     """
     from levada.flow.platform import warehouse
@@ -128,17 +141,22 @@ def start(settings: Settings, credentials: Credentials) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     with (home / "run" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if _process(settings, _SUPERVISOR) is None:
-            stop(settings)  # components whose supervisor was killed
-            _pick_ports(settings)
-            env = {**_inherited(), **environment(settings, credentials)}
-            _launch(
-                settings,
-                _SUPERVISOR,
-                [sys.executable, "-m", "levada_sensors.service", str(settings.root)],
-                env,
-            )
-    _await_answer(settings)
+        waiting = waiting_at_most(compiled.load(settings), settings.dispatch)
+        for _ in range(_STARTS):
+            if _process(settings, _SUPERVISOR) is None:
+                stop(settings)  # components whose supervisor was killed
+                _pick_ports(settings)
+                env = {**_inherited(), **environment(settings, credentials, waiting)}
+                _launch(
+                    settings,
+                    _SUPERVISOR,
+                    [sys.executable, "-m", "levada_sensors.service", str(settings.root)],
+                    env,
+                )
+            if _answers(settings):
+                return
+            stop(settings)  # somebody took the port before our server did: choose another
+    raise ToolError("Airflow", f"a port of {_HOST} was taken from it {_STARTS} times")
 
 
 def stop(settings: Settings) -> None:
@@ -304,19 +322,34 @@ def _end(process: _Process, patience: float = 20.0) -> None:
         _end_group(process.pid)
 
 
-def _await_answer(settings: Settings, seconds: float = 240.0) -> None:
+def _answers(settings: Settings, seconds: float = 240.0) -> bool:
+    """Wait for the API server; whether what answers is ours."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if _process(settings, _SUPERVISOR) is None:
             break
-        with (
-            contextlib.suppress(OSError),
-            socket.create_connection((_HOST, _ports(settings)[0]), 1),
-        ):
-            return
+        port = _ports(settings)[0]
+        with contextlib.suppress(OSError), socket.create_connection((_HOST, port), 1):
+            return _listens(settings, port)
         time.sleep(0.3)
     logs = (_home(settings) / "logs").relative_to(settings.root)
     raise ToolError("Airflow", f"its API server does not answer; {logs} says why")
+
+
+def _listens(settings: Settings, port: int) -> bool:
+    """Whether our API server, and nobody else's, listens on a port."""
+    import psutil
+
+    server = _process(settings, "api-server")
+    if server is None:
+        return False
+    with contextlib.suppress(psutil.Error):
+        main = psutil.Process(server.pid)
+        for process in (main, *main.children(recursive=True)):
+            for found in process.net_connections("tcp"):
+                if found.status == psutil.CONN_LISTEN and found.laddr.port == port:
+                    return True
+    return False
 
 
 # Places

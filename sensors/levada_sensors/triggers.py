@@ -38,6 +38,7 @@ from levada_sensors.judging import (
     Misnamed,
     Outcome,
     Touches,
+    attempt_name,
     claim_prefix,
     judge_product,
     judge_tables,
@@ -307,7 +308,7 @@ class TableTrigger(LedgerTrigger):
         task = self.task_instance
         if task is None:
             raise Misnamed("a product's trigger runs for a task: say claimant")
-        return task.dag_id, task.run_id, str(task.id).replace("-", "")[-12:]
+        return task.dag_id, task.run_id, attempt_name(task.try_number, task.id)
 
     def _event(self, answer: Answer) -> TriggerEvent | None:
         match answer.outcome:

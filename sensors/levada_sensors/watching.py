@@ -1,5 +1,6 @@
 """
-Watching for what the timetables do not start: restatements, repairs, due retries, whole tables.
+Watching for what the timetables do not start: restatements, repairs, due retries, whole tables;
+where the mesh dispatches what is ready, first runs too.
 
 The trigger asks the tables outside the mesh, follows the ledger and plans; it ends its task when
 there is work for the reconciler, or after a long pause. The class path is stored data, as in
@@ -71,11 +72,13 @@ def all_facts(ledger: Ledger, mesh: Mesh) -> Facts:
     return ledger.facts(tables, [product.id for product in mesh.products])
 
 
-def work_of(mesh: Mesh, facts: Facts, now: datetime) -> Work:
+def work_of(mesh: Mesh, facts: Facts, now: datetime, dispatch: str = "sensor") -> Work:
     """
     The steps that are not a timetable's alone, and of these what could be built now.
 
     Nobody starts a first run before `live_from` here: that history is a command's, or a plan's.
+
+    :param dispatch: `sensor`, where a timetable starts first runs; `ready`, where nobody else does
     """
     judge = Judge(mesh, facts, now)
     planned, rests = decide(mesh, facts, now)
@@ -96,6 +99,7 @@ def work_of(mesh: Mesh, facts: Facts, now: datetime) -> Work:
             continue
         attempt = judge.attempt(product, step.partition)
         routine = step.first and attempt is None and step.partition.grain is not Grain.WHOLE
+        routine = routine and dispatch == "sensor"
         mark = fingerprint(product, step.partition, judge.pins(product, step.partition))
         tried = attempt.position if attempt else 0
         tasks.append(Task(step, product, mark, tried, patient=routine))
@@ -186,9 +190,11 @@ class ReconcileTrigger(LedgerTrigger):
         return probe(settings, mesh, connections.ledger_at(url), _probes[key], datetime.now(UTC))
 
     def _plan(self, url: str) -> Work:
-        mesh, ledger = connections.mesh_of(Path(self.root)), connections.ledger_at(url)
+        root = Path(self.root)
+        settings, mesh = connections.settings_of(root), connections.mesh_of(root)
+        ledger = connections.ledger_at(url)
         ledger.beat("watch")
-        return work_of(mesh, all_facts(ledger, mesh), datetime.now(UTC))
+        return work_of(mesh, all_facts(ledger, mesh), datetime.now(UTC), settings.dispatch)
 
 
 class Reminders:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from levada.adapters.dbt import run_in_fork
 from levada.adapters.gx import GreatExpectations
@@ -27,7 +27,16 @@ from levada.flow import stages
 from levada.flow.platform import now
 from levada.flow.stages import Platform, Run, failed_attempt, heartbeat
 from levada.ports import Relation, Stage
-from levada.terms import Attempt, Partition, Product, Severity, TableRef, Verdict
+from levada.terms import (
+    Attempt,
+    Partition,
+    Product,
+    Publication,
+    Severity,
+    State,
+    TableRef,
+    Verdict,
+)
 from levada_sensors import connections
 from levada_sensors.judging import CLAIM_LIFETIME, claim_prefix, partition_of
 
@@ -120,6 +129,8 @@ def _claimed(platform: Platform, product: Product, partition: Partition, prefix:
     if run.claims:
         return run
     waits = run.waiting.get(partition)
+    if waits is not None and waits.state is State.READY:
+        raise AirflowSkipException(f"{product} {partition} is {waits.because}: nothing is to build")
     held = f"run {claim.run} has it" if claim else "another run took it"
     raise AirflowFailException(
         f"the claim of {product} {partition} ran out before the build began, and cannot be had "
@@ -130,12 +141,23 @@ def _claimed(platform: Platform, product: Product, partition: Partition, prefix:
 def _run_of(platform: Platform, run: str, product: Product, partition: Partition) -> Run:
     """A claimed run, with the attempts that came before it."""
     claims = platform.runner.claims(run)
+    if not claims and _is_published(platform, run, product, partition):
+        raise AirflowSkipException(f"{product} {partition} was published by run {run} already")
     if not claims:
         raise AirflowFailException(
             f"run {run} no longer holds a claim of {product} {partition}: clear the whole DAG run"
         )
     before = platform.runner.facts((), [product.id]).attempts
     return Run(run, product, (partition,), claims=claims, before=before)
+
+
+def _is_published(platform: Platform, run: str, product: Product, partition: Partition) -> bool:
+    """Whether a run wrote its lines, whatever was published since."""
+    return any(
+        isinstance(line, Publication) and line.run == run
+        for mart in product.marts
+        for line in platform.runner.history(mart.table, partition)
+    )
 
 
 @contextmanager

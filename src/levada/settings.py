@@ -21,13 +21,14 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 _KEYS = {
     "": (
         *("mesh", "zone", "span", "live_from", "warehouse", "landing", "connections", "domains"),
-        *("probe", "lease", "quiet"),
+        *("probe", "lease", "quiet", "dispatch"),
     ),
     "span": ("from", "to"),
     "warehouse": ("type", "path"),
     "probe": ("every", "horizon"),
 }
 _CONNECTION = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_DISPATCH = ("sensor", "ready")
 _NEEDED = ("mesh", "zone", "span", "domains")
 
 
@@ -50,6 +51,11 @@ class Settings:
     quiet: timedelta
     connections: tuple[str, ...] = ()
     """Databases outside the mesh that sources may be probed in, by the ids of their connections."""
+    dispatch: str = "sensor"
+    """
+    Who starts a routine run. `sensor`: its timetable, and the run waits. `ready`: the reconciler,
+    once all its inputs are ready, so that no run waits.
+    """
 
     @property
     def home(self) -> Path:
@@ -171,6 +177,10 @@ class _Reading:
         horizon = self._duration("probe.horizon", probe.get("horizon", "40d"))
         lease = self._duration("lease", data.get("lease", "30s"))
         quiet = self._duration("quiet", data.get("quiet", "0s"))
+        dispatch = str(data.get("dispatch", "sensor"))
+        if dispatch not in _DISPATCH:
+            wrong = f"no such way to dispatch: {dispatch!r}"
+            self.fault("dispatch", wrong, nearest(dispatch, _DISPATCH))
         if span is None or live is None:
             return None
         return Settings(
@@ -188,6 +198,7 @@ class _Reading:
             lease=lease,
             quiet=quiet,
             connections=connections,
+            dispatch=dispatch,
         )
 
     def _connections(self, named: object) -> tuple[str, ...]:

@@ -1,0 +1,32 @@
+"""How many runs of a mesh may wait at once: Airflow must be tuned to more. Imports no Airflow."""
+
+from __future__ import annotations
+
+from levada.intervals import is_live, within
+from levada.terms import Grain, Mesh
+
+__all__ = ["ACTIVE", "waiting_at_most"]
+
+ACTIVE = {
+    Grain.HOUR: 96,
+    Grain.DAY: 45,
+    Grain.WEEK: 12,
+    Grain.MONTH: 12,
+    Grain.QUARTER: 8,
+    Grain.YEAR: 4,
+    Grain.WHOLE: 1,
+}
+"""Runs of a product that may wait at once, so that one late input does not stop what comes after."""
+
+
+def waiting_at_most(mesh: Mesh, dispatch: str) -> int:
+    """The runs that wait when nothing lands. Whole tables, and what is dispatched, never wait."""
+    if dispatch == "ready":
+        return 0
+    found = 0
+    for product in mesh.products:
+        if product.grain is not Grain.WHOLE:
+            slices = within(product.grain, product.zone, mesh.span)
+            live = sum(is_live(partition, mesh.live_from) for partition in slices)
+            found += min(ACTIVE[product.grain], live)
+    return found
