@@ -16,7 +16,7 @@ ACTIVE = {
     Grain.YEAR: 4,
     Grain.WHOLE: 1,
 }
-"""Runs of a product that may wait at once, so that one late input does not stop what comes after."""
+"""Runs of a product that may wait at once, so that one late input stops nothing after it."""
 
 
 def waiting_at_most(mesh: Mesh, dispatch: str) -> int:

@@ -1,6 +1,6 @@
 """
-The system DAG that starts whatever is not a timetable's first run. Where the mesh dispatches what is
-ready, it starts every run.
+The system DAG that starts whatever is not a timetable's first run; every run, where the mesh
+dispatches what is ready.
 
 It opens the steps of the plan in the ledger, then makes sure that each that could be built now has
 a living run: an ended one is cleared, an absent one created, a living one left alone. Killed

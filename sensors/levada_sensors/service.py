@@ -62,6 +62,8 @@ def environment(settings: Settings, credentials: Credentials, waiting: int = 0) 
             "executor": "LocalExecutor",
             "dags_folder": str(settings.root / "dags"),
             "load_examples": "False",
+            # Else a file that does not say "airflow" somewhere is passed over without a word.
+            "dag_discovery_safe_mode": "False",
             "fernet_key": fernet.decode(),
             "parallelism": str(max(4, os.cpu_count() or 1)),
             "execution_api_server_url": f"{api}/execution/",

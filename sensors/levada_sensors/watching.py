@@ -33,6 +33,8 @@ __all__ = ["ReconcileTrigger", "Task", "Work", "all_facts", "probe", "work_of"]
 
 _PATIENCE = 60.0
 """Seconds that a run has for claiming what it may claim, before it is looked after."""
+_AGAIN = 20.0
+"""Seconds after which work is told once more: its DAG may not have been parsed yet."""
 _LONGEST = 600.0
 
 
@@ -201,8 +203,8 @@ class Reminders:
     """
     What was told already, so that a step whose run has yet to begin wakes nobody twice a second.
 
-    New work is told at once; work that stays is told again after a minute, then less and less
-    often. What somebody is about gets its minute before it is told at all. Lost with the process:
+    New work is told at once; work that stays is told again soon, then less and less often. What
+    somebody is about gets its minute before it is told at all. Lost with the process:
     then it is told once more, and the reconciler finds the run alive.
     """
 
@@ -219,9 +221,10 @@ class Reminders:
             what = (task.mark, task.tried)
             known = before.get(task.key)
             if known is None or known[0] != what:
+                wait = _PATIENCE if task.patient else _AGAIN
                 if not task.patient:
                     found.append(task)
-                after[task.key] = (what, now + _PATIENCE, _PATIENCE)
+                after[task.key] = (what, now + wait, wait)
             elif known[1] <= now:
                 found.append(task)
                 wait = min(known[2] * 2, _LONGEST)

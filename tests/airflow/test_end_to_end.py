@@ -8,24 +8,19 @@ PostgreSQL, land the late hour, restate an hour. Most hours are published by `le
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import psutil
-import psycopg
 import pytest
 import source_system
 import yaml
-from workspace import REPOSITORY, Workspace
+from live import Live, until
 
 from levada.adapters import postgres
-from levada.settings import read_settings
 from levada_sensors import service
 
 pytestmark = [pytest.mark.airflow, pytest.mark.integration]
@@ -75,62 +70,22 @@ schema:
 """
 
 
-class Mesh(Workspace):
-    """The workspace, and what Airflow's database says."""
-
-    @property
-    def settings(self) -> Any:
-        return read_settings(self.root)
-
-    def airflow(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        url = self.credentials.url("airflow", "airflow")
-        with psycopg.connect(url) as connection:
-            return connection.execute(sql.encode(), values).fetchall()
-
-    def tasks(self, task: str) -> list[tuple[Any, ...]]:
-        return self.airflow(
-            "select dag_id, state, pid, coalesce(hostname, '') from task_instance"
-            " where task_id = %s and dag_id <> 'levada.reconcile' order by 1",
-            task,
-        )
-
-    def lines(self) -> dict[str, list[tuple[str, int]]]:
-        """Partitions and generations that each table published, in the order of the ledger."""
-        found: dict[str, list[tuple[str, int]]] = {}
-        rows = self.rows(
-            "select table_name, split_part(part, '|', 2), generation from ledger.publications"
-            " order by pos"
-        )
-        for table, start, generation in rows:
-            found.setdefault(table, []).append((start, generation))
-        return found
-
-    def counts(self) -> dict[str, int]:
-        return {table: len(found) for table, found in self.lines().items()}
-
-    def faults(self) -> list[tuple[Any, ...]]:
-        return self.airflow("select filename, stacktrace from import_error")
-
-
 @pytest.fixture
-def mesh(tmp_path: Path) -> Iterator[Mesh]:
-    made = Mesh.make(
+def mesh(tmp_path: Path) -> Iterator[Live]:
+    made = Live.make(
         tmp_path,
         domains=("operations", "weather"),
         first=str(DAY),
         last=str(DAY),
         lease="10s",
     )
-    mesh = Mesh(made.root)
+    mesh = Live(made.root)
     (mesh.root / "contracts/weather/days.v1.odcs.yaml").write_text(CONTRACT)
     (mesh.root / "models/weather/base").mkdir(exist_ok=True)
     (mesh.root / "models/weather/base/days.sql").write_text(MODEL)
     words = yaml.safe_load((mesh.root / "levada.yaml").read_text())
     words["probe"] = {"every": "2s", "horizon": "40d"}
     (mesh.root / "levada.yaml").write_text(yaml.safe_dump(words))
-    (mesh.root / "dags").mkdir()
-    for name in ("operations", "weather", "reconcile"):
-        shutil.copy(REPOSITORY / "dags" / f"{name}.py", mesh.root / "dags")
     try:
         yield mesh
     finally:
@@ -138,30 +93,17 @@ def mesh(tmp_path: Path) -> Iterator[Mesh]:
         mesh.stop()
 
 
-def until(true: Callable[[], bool], what: Callable[[], object], seconds: float = 180) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if true():
-                return
-        except psycopg.OperationalError:
-            pass  # it is being restarted
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {seconds} s: {what()}")
-        time.sleep(0.25)
-
-
-def _inside(process: psutil.Process, mesh: Mesh) -> bool:
+def _inside(process: psutil.Process, mesh: Live) -> bool:
     return str(process.info["cwd"] or "").startswith(str(mesh.root))
 
 
-def test_late_data_kills_and_restarts_lose_nothing_and_double_nothing(mesh: Mesh) -> None:
+def test_late_data_kills_and_restarts_lose_nothing_and_double_nothing(mesh: Live) -> None:
     for hour in BEFORE:
         source_system.land_weather_hour(hour, mesh.landing)
     mesh.start()
     mesh.levada("run", "weather.observations")
     assert mesh.counts() == {OBSERVATIONS: 20}
-    mesh.levada("up")
+    mesh.fly("operations", "weather")
 
     # What is published already is skipped; the rest waits, and no worker is held by it.
     def states() -> Counter[str]:

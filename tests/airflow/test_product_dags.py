@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import distribution, entry_points
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from levada.errors import DeclarationError
 from levada.settings import Settings
+from levada.terms import Mesh
 from levada_sensors import TableSensor, product_dags, reconcile_dag
+from levada_sensors.products import product_dag
 from levada_sensors.provider import get_provider_info
 
 pytestmark = pytest.mark.airflow
@@ -80,6 +83,15 @@ def test_a_whole_product_has_no_schedule_and_one_run_at_a_time(bundle: Path) -> 
     assert dag.schedule is None
     assert dag.max_active_runs == 1
     assert dag.get_task("sense").partition == "whole"
+
+
+def test_a_product_that_is_dispatched_when_ready_has_no_timetable(
+    project: Settings, mesh: Mesh
+) -> None:
+    dag = product_dag(replace(project, dispatch="ready"), mesh.product("company.daily"))
+    assert dag.schedule is None
+    assert not dag.catchup
+    assert {task.task_id for task in dag.tasks} == {"sense", "build", "publish"}
 
 
 def test_nothing_is_stored_that_could_reach_a_database(bundle: Path) -> None:

@@ -21,7 +21,7 @@ from levada.ledger.tail import Batch
 from levada.ports import Want
 from levada.sense import products_to_read, tables_to_read, want
 from levada.settings import Settings
-from levada.terms import WHOLE, Landing, Mesh, Partition, Publication, TableRef, Verdict
+from levada.terms import WHOLE, Claim, Landing, Mesh, Partition, Publication, TableRef, Verdict
 from levada_sensors import connections, triggers
 from levada_sensors.judging import CLAIM_LIFETIME, claim_prefix
 from levada_sensors.triggers import TableTrigger
@@ -59,7 +59,7 @@ def waiting(project: Settings, **words: Any) -> Listening:
 
 
 def sensing(project: Settings, product: str = OBSERVATIONS, **words: Any) -> Listening:
-    words = {"claimant": [*RUN, "try1"], **words}
+    words = {"claimant": [*RUN, "1-a"], **words}
     return waiting(project, product=product, **words)
 
 
@@ -212,7 +212,7 @@ def test_a_partition_that_nobody_can_read_ends_the_task_at_once(
     ],
 )
 def test_what_can_never_be_ready_fails_at_once(project: Settings, words: dict[str, Any]) -> None:
-    event = event_of(waiting(project, **{"claimant": [*RUN, "try1"], **words}))
+    event = event_of(waiting(project, **{"claimant": [*RUN, "1-a"], **words}))
     assert isinstance(event, TaskFailedEvent)
 
 
@@ -245,7 +245,7 @@ def test_a_ready_product_is_claimed_for_this_very_run(
     ledgers.runner.land([landing(mesh, HOURS, HOUR)])
     assert isinstance(event_of(sensing(project)), TaskSuccessEvent)
     (run,) = claims(ledgers, OBSERVATIONS)
-    assert run.startswith(claim_prefix(*RUN) + "try1.")
+    assert run.startswith(claim_prefix(*RUN) + "1-a.")
 
 
 def test_a_trigger_that_moved_after_claiming_fires_again_with_the_same_claim(
@@ -258,7 +258,43 @@ def test_a_trigger_that_moved_after_claiming_fires_again_with_the_same_claim(
     assert claims(ledgers, OBSERVATIONS) == before
 
 
-@pytest.mark.parametrize("other", [[*RUN, "try2"], ["x", "y", "try1"]])
+def test_a_cleared_task_takes_over_the_claim_of_its_earlier_try(
+    project: Settings, mesh: Mesh, ledgers: Any
+) -> None:
+    ledgers.runner.land([landing(mesh, HOURS, HOUR)])
+    earlier, later = [*RUN, "9-a"], [*RUN, "10-b"]
+    assert isinstance(event_of(sensing(project, claimant=earlier)), TaskSuccessEvent)
+    assert isinstance(event_of(sensing(project, claimant=later)), TaskSuccessEvent)
+    (run,) = claims(ledgers, OBSERVATIONS)
+    assert run.startswith(claim_prefix(*RUN) + "10-b.")
+
+
+def test_a_claim_that_is_about_to_publish_is_not_taken_over(
+    project: Settings, mesh: Mesh, ledgers: Any
+) -> None:
+    async def scene() -> None:
+        ledgers.runner.land([landing(mesh, HOURS, HOUR)])
+        earlier = sensing(project, claimant=[*RUN, "1-a"])
+        assert isinstance(
+            await first(earlier.filter_shared_stream(aiter(Stream()))), TaskSuccessEvent
+        )
+        (claim,) = ledgers.runner.facts((), [OBSERVATIONS]).claims.values()
+        intend(ledgers, mesh, claim)
+        trigger = sensing(project, claimant=[*RUN, "2-b"])
+        event = asyncio.ensure_future(first(trigger.run()))
+        await until(lambda: trigger.judgements >= 1)
+        await asyncio.sleep(0.3)
+        assert not event.done()
+        assert claims(ledgers, OBSERVATIONS) == [claim.run]
+        ledgers.publisher.publish(claim.run, "1")
+        assert isinstance(await event, TaskSkippedEvent)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    "other", [[*RUN, "2-b"], [*RUN, "1-b"], [*RUN, "again"], ["x", "y", "0-a"]]
+)
 def test_a_claim_held_by_another_is_waited_for(
     project: Settings, mesh: Mesh, ledgers: Any, other: list[str]
 ) -> None:
@@ -281,19 +317,13 @@ def test_a_claim_held_by_another_is_waited_for(
     asyncio.run(scene())
 
 
-def publish(ledgers: Any, mesh: Mesh, name: str, partition: Partition, run: str = "r1") -> None:
-    """Publish a product's partition as a run would."""
-    product = mesh.product(name)
-    tables, products = tables_to_read(mesh, [name]), products_to_read(mesh, [name])
-    labels = {m.contract.label: "{}" for m in product.marts}
-    ledgers.governance.record_contracts(labels)
-    with ledgers.runner.sensing(tables, products) as transaction:
-        asked = want(mesh, product, partition, transaction.facts, datetime.now(UTC))
-        assert isinstance(asked, Want), asked
-        (claim,) = transaction.claim([asked], run=run, lifetime=CLAIM_LIFETIME)
+def intend(ledgers: Any, mesh: Mesh, claim: Claim) -> None:
+    """Say what a claimed build is about to publish."""
+    product, run = mesh.product(claim.product), claim.run
+    ledgers.governance.record_contracts({m.contract.label: "{}" for m in product.marts})
     lines = [
         Publication(
-            *(mart.table, partition, 0, mart.contract.label, Verdict.PASS, ""),
+            *(mart.table, claim.partition, 0, mart.contract.label, Verdict.PASS, ""),
             *(f"1:{claim.fingerprint[:8]}", claim.fingerprint, claim.inputs, (), run),
             datetime.now(UTC),
         )
@@ -301,6 +331,17 @@ def publish(ledgers: Any, mesh: Mesh, name: str, partition: Partition, run: str 
     ]
     ledgers.publisher.intend(run, lines)
     ledgers.publisher.confirm(run)
+
+
+def publish(ledgers: Any, mesh: Mesh, name: str, partition: Partition, run: str = "r1") -> None:
+    """Publish a product's partition as a run would."""
+    product = mesh.product(name)
+    tables, products = tables_to_read(mesh, [name]), products_to_read(mesh, [name])
+    with ledgers.runner.sensing(tables, products) as transaction:
+        asked = want(mesh, product, partition, transaction.facts, datetime.now(UTC))
+        assert isinstance(asked, Want), asked
+        (claim,) = transaction.claim([asked], run=run, lifetime=CLAIM_LIFETIME)
+    intend(ledgers, mesh, claim)
     ledgers.publisher.publish(run, "1")
 
 

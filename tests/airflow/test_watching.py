@@ -43,6 +43,13 @@ def test_a_first_run_before_live_from_is_nobodys_here(world: World) -> None:
     assert tasks(world) == {}
 
 
+def test_a_first_run_is_work_where_no_timetable_starts_it(world: World) -> None:
+    world.land(FILES, "2013-03-08")
+    world.land(FILES, "2013-03-10")
+    (task,) = work_of(world.mesh, world.facts, world.now, "ready").tasks
+    assert (task.step.partition.key, task.patient) == ("2013-03-10", False)
+
+
 def test_a_restatement_is_work_even_of_history(world: World) -> None:
     world.land(FILES, "2013-03-08")
     world.publish(FLIGHTS, "2013-03-08")
@@ -100,12 +107,12 @@ def restated(world: World) -> Task:
     return tasks(world)["fleet.planes", "whole"]
 
 
-def test_new_work_is_told_at_once_and_then_not_again_for_a_minute(world: World) -> None:
+def test_new_work_is_told_at_once_and_then_less_and_less_often(world: World) -> None:
     reminders, task = Reminders(), restated(world)
     assert reminders.fresh("m", [task], 0.0) == [task]
-    assert reminders.fresh("m", [task], 59.0) == []
-    assert reminders.fresh("m", [task], 60.0) == [task]
-    assert reminders.due("m") == 180.0
+    assert reminders.fresh("m", [task], 19.0) == []
+    assert reminders.fresh("m", [task], 20.0) == [task]
+    assert reminders.due("m") == 60.0
 
 
 def test_work_that_changed_is_new_work(world: World) -> None:
@@ -213,9 +220,23 @@ def test_an_ended_run_is_cleared_an_absent_one_made_and_a_living_one_left_alone(
     reconcile.ensure_run(tasks(world)[FLIGHTS, key], LIVE)
     assert [run["run_id"] for run in airflow.triggered] == ([run_id] if run_id else [])
     for run in airflow.triggered:
-        assert run["reset_dag_run"]
+        # One that somebody made in between is not reset.
+        assert run["reset_dag_run"] is (state is not None)
         # Due when its interval ended, or Airflow would reckon the interval from now.
         assert run["logical_date"] < run["run_after"] < NOW  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("dispatch", ["sensor", "ready"])
+def test_a_live_first_run_is_made_where_no_timetable_makes_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, dispatch: str
+) -> None:
+    airflow = Airflow()
+    monkeypatch.setattr(reconcile, "_ask", airflow)
+    world.land(FILES, "2013-03-10")
+    (task,) = work_of(world.mesh, world.facts, world.now, dispatch).tasks
+    reconcile.ensure_run(task, LIVE, dispatch)
+    made = [run["run_id"] for run in airflow.triggered]
+    assert made == (["step__2013-03-10"] if dispatch == "ready" else [])
 
 
 @pytest.mark.parametrize("alive", [0, 1])
