@@ -25,7 +25,8 @@ class TableSensor(BaseSensorOperator):
     Waits until tables may be read, for the partition that each of them has at one instant.
 
     Waiting holds no worker, at either end: the scheduler hands the task to the triggerer, where one
-    tail of the ledger serves every sensor, and the trigger ends it there.
+    tail of the ledger serves every sensor, and the trigger ends it there. A mapped sensor is deferred
+    by a worker, where what it is expanded with is known; it waits without one all the same.
 
     :param table: the table to wait for, `domain.table` or `domain.table@major`
     :param tables: several, judged together
@@ -101,5 +102,5 @@ class TableSensor(BaseSensorOperator):
             "tables": self.tables,
             "product": self.product,
             "generations": self.generations,
-            "soft_fail": self.soft_fail,
+            "soft_fail": self.soft_fail or self.never_fail,
         }

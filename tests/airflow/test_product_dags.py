@@ -173,6 +173,14 @@ def test_a_senseless_sensor_is_refused_when_it_is_made(words: dict[str, Any], wh
         TableSensor(task_id="wait", root="/mesh", **words)
 
 
+@pytest.mark.parametrize("words", [{"soft_fail": True}, {"never_fail": True}, {}])
+def test_a_sensor_that_may_not_fail_tells_its_trigger(words: dict[str, Any]) -> None:
+    sensor = TableSensor(task_id="wait", root="/mesh", table="a.b", **words)
+    assert sensor.start_trigger_args is not None
+    assert sensor.start_trigger_args.trigger_kwargs is not None
+    assert sensor.start_trigger_args.trigger_kwargs["soft_fail"] is bool(words)
+
+
 def test_the_provider_is_the_distribution_and_its_plugin_is_found() -> None:
     info = get_provider_info()
     assert info["package-name"] == distribution("levada").name
