@@ -25,8 +25,8 @@ class TableSensor(BaseSensorOperator):
     Waits until tables may be read, for the partition that each of them has at one instant.
 
     Waiting holds no worker, at either end: the scheduler hands the task to the triggerer, where one
-    tail of the ledger serves every sensor, and the trigger ends it there. A mapped sensor is deferred
-    by a worker, where what it is expanded with is known; it waits without one all the same.
+    tail of the ledger serves every sensor, and the trigger ends it there. A mapped sensor is
+    deferred by a worker, where what it is expanded with is known; it, too, waits without one.
 
     :param table: the table to wait for, `domain.table` or `domain.table@major`
     :param tables: several, judged together
