@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from levada.intervals import end, inside, readers, within
 from levada.readiness import Judge, fingerprint
@@ -25,7 +25,19 @@ from levada.terms import (
     Verdict,
 )
 
-__all__ = ["Rest", "Target", "affected", "decide", "explain", "order", "plan", "stale_code"]
+__all__ = [
+    "Rest",
+    "Target",
+    "affected",
+    "backoff",
+    "decide",
+    "explain",
+    "order",
+    "plan",
+    "stale_code",
+]
+
+_FIRST_WAIT, _LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=5)
 
 Target = tuple[str, Partition]
 """A product's id and one of its partitions."""
@@ -77,10 +89,15 @@ def explain(
 
 
 def decide(
-    mesh: Mesh, facts: Facts, now: datetime, *, reason: str = "routine"
+    mesh: Mesh,
+    facts: Facts,
+    now: datetime,
+    *,
+    only: Collection[Target] | None = None,
+    reason: str = "routine",
 ) -> tuple[Plan, tuple[Rest, ...]]:
-    """`plan` and `explain` of the whole mesh, decided together."""
-    decided = tuple(_decided(mesh, facts, now, None, None, None))
+    """`plan` and `explain` of the whole mesh, or of single targets, decided together."""
+    decided = tuple(_decided(mesh, facts, now, None, None, only))
     steps = tuple(step for step in decided if isinstance(step, Step))
     return Plan(reason, steps), tuple(rest for rest in decided if isinstance(rest, Rest))
 
@@ -95,6 +112,16 @@ def affected(mesh: Mesh, table: TableRef, partition: Partition) -> tuple[Target,
         for reader in readers(edge.mapping, partition, product.grain, product.zone, mesh.span)
     }
     return tuple(sorted(found))
+
+
+def backoff(tries: int) -> timedelta:
+    """
+    After so many attempts in a row that could not be told: how long until the next.
+
+    >>> backoff(0).seconds, backoff(1).seconds, backoff(60).seconds
+    (5, 10, 300)
+    """
+    return min(_FIRST_WAIT * (1 << min(tries, 10)), _LONGEST_WAIT)
 
 
 def stale_code(
@@ -232,20 +259,23 @@ def _resting(
     judge: Judge, product: Product, partition: Partition, attempt: Attempt | None
 ) -> Readiness | None:
     """Why building now would be in vain, if it would."""
-    mark = ""
-    if judge.inputs(product, partition).state is State.READY:
+    mark, inputs = "", judge.inputs(product, partition)
+    if inputs.state is State.READY:
         mark = fingerprint(product, partition, judge.pins(product, partition))
     if mark and judge.published_as(product, partition, mark):
-        return Readiness(State.STALE, "a build would read what it has read already")
+        said = "a build would read what it has read already"
+        return Readiness(State.STALE, said, next=inputs.next)
     if attempt is None:
         return None
     waived = judge.waived(attempt) is not None
     if attempt.verdict is Verdict.FAIL and mark == attempt.fingerprint and not waived:
-        return Readiness(State.FAILED, f"parked until something changes: {attempt.because}")
+        said = f"parked until something changes: {attempt.because}"
+        return Readiness(State.FAILED, said, next=inputs.next)
     waiting = attempt.not_before is not None and attempt.not_before > judge.now
     if attempt.verdict is not Verdict.FAIL and waiting and mark in ("", attempt.fingerprint):
         said = f"tried again later, {attempt.tries} so far: {attempt.because}"
-        return Readiness(State.WAITING, said, next=attempt.not_before)
+        wakes = min(i for i in (attempt.not_before, inputs.next) if i)
+        return Readiness(State.WAITING, said, next=wakes)
     return None
 
 

@@ -273,3 +273,14 @@ def test_every_decision_says_why_what_follows_and_what_would_violate_it(record: 
 
 def test_decisions_are_numbered_without_a_gap() -> None:
     assert [int(record.stem[:4]) for record in RECORDS] == list(range(1, len(RECORDS) + 1))
+
+
+# Scenarios
+
+
+def test_the_scenarios_of_the_guide_are_the_files_that_it_names() -> None:
+    guide = (ROOT / "docs" / "how-to" / "ask-what-would-happen.md").read_text()
+    shown = [body for language, body in _blocks(guide) if language == "yaml"]
+    kept = sorted((ROOT / "docs" / "how-to" / "scenarios").glob("*.yaml"))
+
+    assert sorted(shown) == sorted(path.read_text() for path in kept)

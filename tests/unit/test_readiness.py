@@ -393,8 +393,8 @@ def test_latest_within_counts_from_the_wall_time_of_the_line() -> None:
     world.mesh = mesh
     for later, state, wakes in (
         (timedelta(days=1), State.READY, NOW + timedelta(days=40)),
-        (timedelta(days=40), State.READY, None),
-        (timedelta(days=40, seconds=1), State.WAITING, None),
+        (timedelta(days=40, seconds=-1), State.READY, NOW + timedelta(days=40)),
+        (timedelta(days=40), State.WAITING, None),  # the answer is another at the promised instant
     ):
         world.now = NOW + later
         found = may(world, "company.daily", SHORT_DAY)

@@ -172,6 +172,18 @@ def doctor(
 
 
 @app.command()
+def simulate(
+    scenario: Annotated[Path, typer.Argument(help="A YAML file: what arrives when, what fails.")],
+    project: Project = None,
+    json: Json = False,
+) -> None:
+    """What the mesh would do, in virtual time, by the same judge: a timeline with its reasons."""
+    from levada.cli import simulating
+
+    raise typer.Exit(simulating.simulate(project, scenario, as_json=json))
+
+
+@app.command()
 def catalog(
     sink: Annotated[
         Path | None,

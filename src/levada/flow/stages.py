@@ -25,6 +25,7 @@ from levada.audit import Auditor, reports, waive
 from levada.build import Builder, build_request
 from levada.errors import ClaimLost, LandingMoved, LevadaError, ToolError
 from levada.intervals import bounds, windows
+from levada.plan import backoff
 from levada.ports import (
     Clock,
     LandedFile,
@@ -70,9 +71,6 @@ __all__ = [
     "publish",
     "sense",
 ]
-
-_FIRST_WAIT, _LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=5)
-"""After an attempt that could not be told: how long until the next, doubling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +363,6 @@ def failed_attempt(
     causes = {r.because for r in blocking}
     if verdict is Verdict.UNKNOWN and len(causes) == 1:
         named = causes.pop()  # one cause, however many checks it stopped
-    wait = min(_FIRST_WAIT * 2 ** min(tries, 10), _LONGEST_WAIT)
     return Attempt(
         product=run.product.id,
         partition=claim.partition,
@@ -376,7 +373,7 @@ def failed_attempt(
         results=results,
         tries=tries + 1,
         at=now,
-        not_before=now + wait if verdict is Verdict.UNKNOWN else None,
+        not_before=now + backoff(tries) if verdict is Verdict.UNKNOWN else None,
     )
 
 

@@ -422,7 +422,9 @@ class Judge:
         found = self._found(edge, partition)
         late = until is None or until <= self.now or not found.coming
         absent = tuple(p for _, p, _ in found.waits)
-        replaced = self._replaced(edge, found, wait.max_lag) if late and wait.max_lag else {}
+        replaced: dict[Partition, Partition] = {}
+        if late and wait.max_lag is not None:
+            replaced = self._replaced(edge, found, wait.max_lag)
         good = len(found.ready) + len(replaced)
         full = len(found.ready) == found.total
         met = full or (late and wait.met(ready=good, total=found.total))
@@ -516,7 +518,7 @@ class Judge:
         wakes = readiness.next
         if readiness.state is State.READY and mapping.within is not None:
             wakes = _soonest(readiness.next, _ahead(line.at + mapping.within, self.now))
-            if self.now - line.at > mapping.within:
+            if self.now - line.at >= mapping.within:  # at `next` the answer is another
                 old = (
                     f"published {_long(self.now - line.at)} ago, not within {_long(mapping.within)}"
                 )
