@@ -269,6 +269,9 @@ class MemoryLedger:
     def beat(self, name: str) -> None:
         """Nobody looks for signs of life in a simulation."""
 
+    def probed(self, said: Mapping[TableRef, str]) -> None:
+        """Sources land by themselves in a simulation: nobody probes."""
+
     # --- what was changed by hand, and what is let go ---------------------------------------------
 
     def inspected(self, domain: str) -> str:
