@@ -143,11 +143,11 @@ def check_slice(walked: Walked, grain: str, n: int) -> None:
         assert day_from(later, walked.name).isoformat() == cut.keys[n + 1], told
 
 
-def check_instants(walked: Walked, change: datetime) -> None:
+def check_instants(walked: Walked, change: datetime, grains: Iterable[str] = GRAINS) -> None:
     """Every minute of the hours around a change, and every hour of the days around it."""
     middle = minute(change)
     minutes = {*range(middle - 100, middle + 101), *range(middle - 3 * DAY, middle + 3 * DAY, 59)}
-    for grain in GRAINS:
+    for grain in grains:
         cut = walked.cut(grain)
         for each in minutes:
             found = containing(Grain(grain), instant(each), walked.name)
@@ -279,6 +279,30 @@ def moments(draw: st.DrawFn) -> tuple[str, datetime]:
 starts = st.one_of(st.sampled_from([0, 6 * 60, 30, 2 * 60 + 30]), st.integers(0, DAY - 1))
 weekdays = st.integers(0, 6)
 pairs = st.lists(st.sampled_from(GRAINS[:4]), min_size=2, max_size=2, unique=True)
+
+
+@pytest.mark.parametrize("calendar", [*CALENDARS[:2], (30, 0)])
+@pytest.mark.parametrize(
+    ("zone", "year", "month"),
+    [
+        ("America/St_Johns", 2010, 11),  # back over midnight: a date is shown twice
+        ("America/Sao_Paulo", 2013, 10),  # midnight is skipped
+        ("Pacific/Apia", 2011, 12),  # a date is skipped
+        ("Australia/Lord_Howe", 2013, 4),  # half an hour
+        ("Antarctica/Troll", 2013, 3),  # two hours
+    ],
+)
+def test_a_hard_change_equals_a_walk_at_every_minute_around_it(
+    zone: str, year: int, month: int, calendar: tuple[int, int]
+) -> None:
+    (change,) = (at for at in changes(zone, year, year) if at.month == month)
+    around = minute(change - timedelta(days=60)), minute(change + timedelta(days=60))
+    walked = Walked(zone, *calendar, around)
+    check_instants(walked, change, GRAINS[:3])
+    for grain in GRAINS[:3]:
+        middle = walked.cut(grain).at(minute(change))
+        for n in range(middle - 2, middle + 3):
+            check_slice(walked, grain, n)
 
 
 @seed(SEED)
