@@ -164,6 +164,7 @@ class AuditReport:
         FAIL if a blocking check failed, UNKNOWN if one could not be told, WARN if an advisory
         check did not pass, else PASS. No blocking check at all is UNKNOWN.
 
+        >>> from levada.terms import WHOLE
         >>> AuditReport("a.b", WHOLE, ()).verdict
         <Verdict.UNKNOWN: 'UNKNOWN'>
         """
@@ -188,6 +189,7 @@ class AuditReport:
         """
         The advisory checks of a table that did not pass, as its line names them.
 
+        >>> from levada.terms import WHOLE
         >>> check = Check("tailnum_known", "unknownValues", severity=Severity.ADVISORY)
         >>> flights = TableRef("operations", "flights")
         >>> result = CheckResult(check, flights, Verdict.FAIL, count=12)

@@ -175,6 +175,7 @@ class Facts:
     """
     What the ledger showed at one position: newest lines and newest failed attempts.
 
+    >>> from levada.terms import WHOLE
     >>> Facts().line(TableRef("operations", "flights"), WHOLE) is None
     True
     """
