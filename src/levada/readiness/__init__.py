@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from levada.readiness.judge import Change, Judge, fingerprint
+from levada.readiness.causes import Change
+from levada.readiness.fingerprints import fingerprint
+from levada.readiness.judge import Judge
 from levada.readiness.trace import Hop, ancestors, inherited, suspects, trace
 from levada.terms import Facts, Input, Mesh, Partition, Product, Readiness, TableRef
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from levada.calendars import opening
 from levada.intervals import containing, due, end, inside, mapped, preceding, within
+from levada.readiness.causes import Change, Line, failure
 from levada.readiness.edges import (
     UNTOLD,
     Edge,
@@ -22,11 +19,11 @@ from levada.readiness.edges import (
     waiting,
     without,
 )
+from levada.readiness.fingerprints import fingerprint
 from levada.terms import (
     BUILT_IN,
     WHOLE,
     Attempt,
-    CheckResult,
     Dependency,
     Facts,
     Grain,
@@ -45,63 +42,9 @@ from levada.terms import (
     WaitPolicy,
 )
 
-__all__ = ["Change", "Judge", "Line", "Slice", "failing", "fingerprint"]
+__all__ = ["Judge", "Slice"]
 
-Line = Publication | Landing
 Slice = tuple[TableRef, Partition]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """An input that is no longer what a published line recorded."""
-
-    table: TableRef
-    partition: Partition
-    line: Line | None
-    action: str
-    """What the edge does about it: rerun or hold."""
-    arrived: bool
-    """Whether it was absent when the line was made."""
-
-    def __str__(self) -> str:
-        how = "arrived after" if self.arrived else "changed since"
-        return f"{named(self.table, self.partition)} {how} it was read"
-
-
-def fingerprint(
-    product: Product,
-    partition: Partition,
-    inputs: Iterable[Input],
-    parameters: Iterable[tuple[str, str]] = (),
-) -> str:
-    """
-    What a run would make, as one name: code, contracts, parameters and contents of its inputs.
-    Generations and data versions are left out: the same contents make the same data.
-
-    >>> product = Product("operations", "flights", (), Grain.DAY, "UTC")
-    >>> day = containing(Grain.DAY, datetime.fromisoformat("2013-03-10T00:00Z"))
-    >>> source = TableRef("operations", "landing.flights", 0)
-    >>> first = fingerprint(product, day, [Input(source, day, 1, "abc")])
-    >>> first == fingerprint(product, day, [Input(source, day, 2, "abc", "elsewhere")])
-    True
-    """
-    said = {
-        "product": product.id,
-        "partition": _words(partition),
-        "code": product.code,
-        "contracts": sorted((c.id, c.version, c.hash) for c in product.contracts),
-        "parameters": sorted(parameters),
-        "inputs": sorted(
-            {(str(i.table), *_words(i.partition), i.content or "") for i in inputs},
-        ),
-    }
-    text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _words(partition: Partition) -> tuple[str, str, str]:
-    start = partition.start.isoformat() if partition.start else ""
-    return partition.grain.value, start, partition.zone
 
 
 class Judge:
@@ -145,7 +88,7 @@ class Judge:
         return self._unpublished(product, partition, attempt)
 
     def _failed(self, attempt: Attempt, table: TableRef) -> Readiness:
-        said, until = _failure(attempt, table), self.waived(attempt)
+        said, until = failure(attempt, table), self.waived(attempt)
         if until is None:
             return Readiness(State.FAILED, said)
         said += f"; waived until {until:%Y-%m-%d %H:%M}Z, to be built again"
@@ -594,25 +537,3 @@ def _soonest(*instants: datetime | None) -> datetime | None:
 
 def _long(time: timedelta) -> str:
     return f"{time.days}d" if time.days else f"{time.total_seconds() / 3600:.3g}h"
-
-
-def failing(attempt: Attempt | None) -> tuple[CheckResult, ...]:
-    """The results that made an audit fail."""
-    return tuple(
-        r
-        for r in (attempt.results if attempt else ())
-        if r.verdict is Verdict.FAIL and r.check.severity is Severity.BLOCKING
-    )
-
-
-def _failure(attempt: Attempt, table: TableRef) -> str:
-    """Which checks failed; for a table that passed, those of the siblings it is withheld with."""
-    bad = failing(attempt)
-    own = [r for r in bad if r.table == table]
-    names = [str(r) for r in own or bad]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    failed = f"audit failed: {', '.join(names[:3]) or attempt.because}{more}"
-    if own or not bad:
-        return failed
-    siblings = ", ".join(sorted({str(r.table) for r in bad}))
-    return f"withheld with {siblings} of the same product: {failed}"

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from levada.readiness.causes import failing
 from levada.readiness.edges import Wait
-from levada.readiness.judge import Judge, Slice, failing
+from levada.readiness.judge import Judge, Slice
 from levada.terms import (
     CheckResult,
     Facts,
