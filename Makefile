@@ -29,10 +29,10 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 test: $(READY) lint types layers sql  ## the gate: lint, types, layers, SQL, tests
-	$(BIN)/python -m pytest -m "not prove" -n $(WORKERS) --dist loadfile --durations=15
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15
 
 unit: $(READY)   ## the tests that need no service, in seconds
-	$(BIN)/python -m pytest -m "not prove" tests/unit src
+	$(BIN)/python -m pytest tests/unit src
 
 lint: $(READY)
 	$(BIN)/ruff check .
