@@ -39,6 +39,7 @@ from levada.flow import declaring, loop
 from levada.flow import platform as opening
 from levada.intervals import within
 from levada.ledger.roles import provision
+from levada.errors import LevadaError
 from levada.settings import Settings, read_settings
 from levada.terms import Mesh, Partition, Product, Span, State
 
@@ -97,6 +98,9 @@ def main() -> int:
         _show(settings, mesh, credentials, timing)
         _prove(before, after, arrived)
         address = service.address(settings)
+    except LevadaError as error:
+        console.print(f"error: {error}", style="red")
+        return 2
     finally:
         if not keep:
             service.stop(settings)
