@@ -6,10 +6,12 @@ Parsing reads `.levada/<domain>.json` and nothing else: no dbt, no Great Expecta
 
 from __future__ import annotations
 
+import functools
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Asset
+from airflow.sdk import DAG, Asset, get_parsing_context
 
 from levada import compiled
 from levada.intervals import containing
@@ -29,16 +31,20 @@ def product_dags(domain: str, root: Path | None = None) -> dict[str, DAG]:
     The DAGs of a domain's products, by name, for `globals().update(...)` in a DAG file.
 
     Raises DeclarationError, naming the command that mends it, where the domain's declarations are
-    not compiled or changed since.
+    not compiled or changed since. A worker, which runs one task, gets the DAG of that task alone.
 
     :param domain: the domain
     :param root: the folder of `levada.yaml` (default: LEVADA_PROJECT, or above the DAG folder)
     """
     settings = connections.settings_of(root or connections.project_root())
     share = compiled.load_domain(settings, domain, fresh=True)
-    return {
-        f"{domain}_{product.name}": product_dag(settings, product) for product in share.products
-    }
+    only = get_parsing_context().dag_id
+    with compiled.uncollected():
+        return {
+            f"{domain}_{product.name}": product_dag(settings, product)
+            for product in share.products
+            if only in (None, product.id)
+        }
 
 
 def product_dag(settings: Settings, product: Product) -> DAG:
@@ -52,8 +58,8 @@ def product_dag(settings: Settings, product: Product) -> DAG:
     timetable = None
     if not whole and settings.dispatch == "sensor":
         begin = containing(product.grain, settings.live_from, product.zone).begin
-        timetable = IntervalTimetable(
-            product.grain.value, product.zone, max(begin, settings.span.start), settings.span.end
+        timetable = _timetable(
+            product.grain, product.zone, max(begin, settings.span.start), settings.span.end
         )
     with DAG(
         dag_id=product.id,
@@ -77,6 +83,12 @@ def product_dag(settings: Settings, product: Product) -> DAG:
         publish = PublishOperator(task_id="publish", outlets=_assets(product), **common)
         sense >> build >> publish
     return dag
+
+
+@functools.lru_cache(maxsize=256)
+def _timetable(grain: Grain, zone: str, start: datetime, stop: datetime) -> IntervalTimetable:
+    """One for all products of a calendar: it says the same and never changes."""
+    return IntervalTimetable(grain.value, zone, start, stop)
 
 
 def _assets(product: Product) -> list[Asset]:

@@ -78,6 +78,14 @@ def test_no_task_of_a_product_depends_on_another_dag(bundle: Path) -> None:
         assert type(dag.timetable).__name__ in ("IntervalTimetable", "NullTimetable")
 
 
+def test_a_worker_makes_the_dag_of_its_task_alone(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "company.daily")
+    assert list(product_dags("company")) == ["company_daily"]
+    assert product_dags("fleet") == {}
+
+
 def test_a_whole_product_has_no_schedule_and_one_run_at_a_time(bundle: Path) -> None:
     dag = parsed(bundle).dags["fleet.planes"]
     assert dag.schedule is None
