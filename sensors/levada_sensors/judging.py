@@ -41,6 +41,7 @@ __all__ = [
     "Touches",
     "attempt_name",
     "claim_prefix",
+    "glance_at_product",
     "judge_product",
     "judge_tables",
     "partition_of",
@@ -179,17 +180,37 @@ def _judged_product(
     tables = tables_to_read(mesh, [product.id])
     with ledger.sensing(tables, products_to_read(mesh, [product.id])) as transaction:
         facts = transaction.facts
-        held = facts.claims.get((product.id, partition))
-        if held is not None:
-            return _held(held, prefix, attempt, facts.position)
-        found = want(mesh, product, partition, facts, datetime.now(UTC))
-        if isinstance(found, Want):
-            run = f"{prefix}{attempt}.{secrets.token_hex(4)}"
-            if transaction.claim([found], run=run, lifetime=CLAIM_LIFETIME):
-                return Answer(Outcome.READY, f"claimed as {run}", facts.position)
-            # Something moved under our eyes: its line will come by, or is judged again soon.
-            soon = datetime.now(UTC) + timedelta(seconds=5)
-            return Answer(Outcome.WAITING, "another run was quicker", facts.position, soon)
+        found = _found(facts, mesh, product, partition, prefix, attempt)
+        if not isinstance(found, Want):
+            return found
+        run = f"{prefix}{attempt}.{secrets.token_hex(4)}"
+        if transaction.claim([found], run=run, lifetime=CLAIM_LIFETIME):
+            return Answer(Outcome.READY, f"claimed as {run}", facts.position)
+        # Something moved under our eyes: its line will come by, or is judged again soon.
+        soon = datetime.now(UTC) + timedelta(seconds=5)
+        return Answer(Outcome.WAITING, "another run was quicker", facts.position, soon)
+
+
+def glance_at_product(
+    facts: Facts, mesh: Mesh, product: Product, partition: Partition, *, prefix: str, attempt: str
+) -> Answer | None:
+    """
+    The same from facts that were read already; None where it may be claimed, or a claim given back,
+    which takes a reading of its own.
+    """
+    found = _found(facts, mesh, product, partition, prefix, attempt)
+    return found if isinstance(found, Answer) else None
+
+
+def _found(
+    facts: Facts, mesh: Mesh, product: Product, partition: Partition, prefix: str, attempt: str
+) -> Answer | Claim | Want:
+    held = facts.claims.get((product.id, partition))
+    if held is not None:
+        return _held(held, prefix, attempt, facts.position)
+    found = want(mesh, product, partition, facts, datetime.now(UTC))
+    if isinstance(found, Want):
+        return found
     if found.state is State.READY:
         return Answer(Outcome.CURRENT, found.because, facts.position)
     never = found.state is State.IMPOSSIBLE

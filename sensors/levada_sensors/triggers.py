@@ -11,7 +11,6 @@ The class paths here are stored with every waiting task: renaming one is a migra
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
@@ -30,28 +29,29 @@ from airflow.triggers.base import (
 
 from levada.ledger import tail
 from levada.ledger.tail import Batch
-from levada.sense import products_to_read, tables_to_read
-from levada.terms import Mesh, Partition, TableRef
+from levada.terms import Facts, Mesh, Partition, Product, TableRef
 from levada_sensors import connections
+from levada_sensors.desk import Ask, Desk, Glance, ask_of
 from levada_sensors.judging import (
     Answer,
     Misnamed,
     Outcome,
-    Touches,
     attempt_name,
     claim_prefix,
+    glance_at_product,
     judge_product,
     judge_tables,
     partition_of,
     product_touches,
     table_touches,
 )
+from levada_sensors.listening import Listener, Switchboard
 
-__all__ = ["LedgerTrigger", "Listener", "TableTrigger"]
+__all__ = ["LedgerTrigger", "TableTrigger"]
 
 _BACK_OFF = (0.2, 5.0)
-_SAFETY = 900.0
-"""Seconds after which a waiter judges again whatever the tail said: new code, a new contract."""
+_SAFETY = 3600.0
+"""Seconds after which a waiter judges again whatever it was told."""
 
 
 class LedgerTrigger(BaseEventTrigger):
@@ -73,45 +73,38 @@ class LedgerTrigger(BaseEventTrigger):
     @classmethod
     async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[Batch]:
         """
-        The ledger's batches, for ever; it never raises, since that would fail every waiter.
+        Follow the ledger for ever; it never raises, since that would fail every waiter.
 
-        The first batch is empty: it tells those who read the ledger before the tail stood where it
-        stands, so that they see whether they missed anything.
+        What it yields is for all: an empty batch first, which tells those who read the ledger
+        before the tail stood where it stands, and whatever does not join. The rest goes through
+        the switchboard to those whom it touches.
         """
-        connect = partial(connections.connect, kwargs["conn_id"])
-        pause = _BACK_OFF[0]
-        while True:
-            try:
-                connection = await connect()
-                try:
-                    start = await tail.position(connection)
-                finally:
-                    connection.terminate()
-                break
-            except Exception:  # whatever it is, the waiters wait
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _BACK_OFF[1])
-        yield Batch(start, start, frozenset())
-        async for batch in tail.follow(connect, start):
+        conn_id = kwargs["conn_id"]
+        async for batch in _followed(conn_id, Switchboard.shared(conn_id)):
             yield batch
 
     async def filter_shared_stream(
         self, shared_stream: AsyncIterator[Batch]
     ) -> AsyncIterator[TriggerEvent]:
         """Judge until there is an event."""
-        listener = Listener(shared_stream)
+        async for event in self._heard(shared_stream, Switchboard.shared(self.conn_id)):
+            yield event
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """The same with a tail of its own, where nobody shares one (`dag.test()`)."""
+        board = Switchboard()
+        async for event in self._heard(_followed(self.conn_id, board), board):
+            yield event
+
+    async def _heard(
+        self, stream: AsyncIterator[Batch], board: Switchboard
+    ) -> AsyncIterator[TriggerEvent]:
+        listener = Listener(stream, board)
         try:
             async for event in self.events(listener):
                 yield event
         finally:
             await listener.close()
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """The same with a tail of its own, where nobody shares one (`dag.test()`)."""
-        async for event in self.filter_shared_stream(
-            type(self).open_shared_stream({"conn_id": self.conn_id})
-        ):
-            yield event
 
     @abstractmethod
     def events(self, listener: Listener) -> AsyncIterator[TriggerEvent]:
@@ -125,59 +118,26 @@ class LedgerTrigger(BaseEventTrigger):
         await asyncio.sleep(min(low * 2**failures, high) * random.uniform(0.5, 1))  # noqa: S311
 
 
-class Listener:
-    """
-    Drains a stream at once, so that no slow judgement fills its queue, and keeps what counts.
-
-    Should the shared stream fail this subscriber, the waiter is woken at every look: slower, and
-    still right.
-    """
-
-    def __init__(self, stream: AsyncIterator[Batch]) -> None:
-        self._batches: list[Batch] = []
-        self._came = asyncio.Event()
-        self._task = asyncio.ensure_future(self._drain(stream))
-
-    async def _drain(self, stream: AsyncIterator[Batch]) -> None:
-        async for batch in stream:
-            self._batches.append(batch)
-            self._came.set()
-
-    async def changed(self, position: int, touches: Touches | None, seconds: float) -> None:
-        """
-        Return when something after `position` touches the waiter, or after so many seconds.
-
-        :param position: what the waiter has read
-        :param touches: what counts; None: everything
-        """
-        deadline = asyncio.get_running_loop().time() + seconds
-        while True:
-            batches, self._batches = self._batches, []
-            self._came.clear()
-            for batch in batches:
-                if batch.start > position:
-                    return  # lines between its own reading and the tail's were never shown
-                if batch.stop > position:
-                    if touches is None or touches.by(batch):
-                        return
-                    position = batch.stop
-                elif batch.start == 0 < position:
-                    return  # the positions began anew: another ledger stands there
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                return
-            if self._task.done():
-                left = min(left, _BACK_OFF[1])
-                deadline = min(deadline, asyncio.get_running_loop().time() + left)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._came.wait()
-
-    async def close(self) -> None:
-        """Stop listening."""
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await self._task
+async def _followed(conn_id: str, board: Switchboard) -> AsyncIterator[Batch]:
+    """Hand out the ledger's batches at a switchboard, and yield those that all must hear."""
+    connect = partial(connections.connect, conn_id)
+    pause = _BACK_OFF[0]
+    while True:
+        try:
+            connection = await connect()
+            try:
+                start = await tail.position(connection)
+            finally:
+                connection.terminate()
+            break
+        except Exception:  # whatever it is, the waiters wait
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _BACK_OFF[1])
+    board.begin(start)
+    yield Batch(start, start, frozenset())
+    async for batch in tail.follow(connect, start):
+        if not board.hand_out(batch):
+            yield batch
 
 
 class TableTrigger(LedgerTrigger):
@@ -241,7 +201,10 @@ class TableTrigger(LedgerTrigger):
         while True:
             try:
                 url = await connections.runner_address(self.conn_id)
-                answer, touches = await asyncio.to_thread(self.judged, url)
+                glance = await Desk.of(Path(self.root), url).answer(self)
+                answer, touches = glance.answer, glance.touches
+                if answer is None:
+                    answer = await asyncio.to_thread(self.claimed, url)
             except Misnamed as error:  # no line of the ledger can mend it
                 self.log.error("%s", error)
                 yield TaskSkippedEvent() if self.soft_fail else TaskFailedEvent()
@@ -259,34 +222,49 @@ class TableTrigger(LedgerTrigger):
                 return
             await listener.changed(answer.position, touches, _seconds_until(answer.next))
 
-    def judged(self, url: str) -> tuple[Answer, Touches]:
-        """
-        The answer as the ledger stands, and what may change it. Blocks: call it in a thread.
+    def ask(self, mesh: Mesh) -> Ask:
+        """What its judgement reads. Raises Misnamed for what does not exist."""
+        if self.product:
+            return ask_of(mesh, [self._sought(mesh)])
+        wanted = self._wanted(mesh)
+        return ask_of(mesh, [(t if t.is_source else mesh.product(t), p) for t, p in wanted.items()])
 
-        Raises Misnamed where the partition, a table or the product does not exist.
-        """
-        mesh = connections.mesh_of(Path(self.root))
-        ledger = connections.ledger_at(url)
-        if not self.product:
-            wanted = self._wanted(mesh)
-            made = {mesh.product(t).id for t in wanted if not t.is_source}
-            facts = ledger.facts(
-                {*wanted, *tables_to_read(mesh, made)}, products_to_read(mesh, made)
+    def glance(self, mesh: Mesh, facts: Facts) -> Glance:
+        """The answer as these facts have it, and what may change it; none where it may claim."""
+        if self.product:
+            product, partition = self._sought(mesh)
+            dag_id, run_id, attempt = self._claimant()
+            answer = glance_at_product(
+                facts,
+                mesh,
+                product,
+                partition,
+                prefix=claim_prefix(dag_id, run_id),
+                attempt=attempt,
             )
-            least = {_table(t): g for t, g in self.generations.items()}
-            return judge_tables(facts, mesh, wanted, least), table_touches(mesh, wanted)
+            return Glance(answer, product_touches(mesh, product, partition))
+        wanted = self._wanted(mesh)
+        least = {_table(t): g for t, g in self.generations.items()}
+        return Glance(judge_tables(facts, mesh, wanted, least), table_touches(mesh, wanted))
+
+    def claimed(self, url: str) -> Answer:
+        """Judge the product alone, and claim it. Blocks: call it in a thread."""
+        mesh = connections.mesh_of(Path(self.root))
+        product, partition = self._sought(mesh)
+        dag_id, run_id, attempt = self._claimant()
+        return judge_product(
+            *(connections.ledger_at(url), mesh, product, partition),
+            prefix=claim_prefix(dag_id, run_id),
+            attempt=attempt,
+        )
+
+    def _sought(self, mesh: Mesh) -> tuple[Product, Partition]:
+        """The product and its partition that holds the named one."""
         try:
             product = mesh.product(self.product)
         except KeyError:
             raise Misnamed(f"the mesh has no product {self.product}") from None
-        partition = partition_of(self.partition, product.grain, product.zone)
-        dag_id, run_id, attempt = self._claimant()
-        answer = judge_product(
-            *(ledger, mesh, product, partition),
-            prefix=claim_prefix(dag_id, run_id),
-            attempt=attempt,
-        )
-        return answer, product_touches(mesh, product, partition)
+        return product, partition_of(self.partition, product.grain, product.zone)
 
     def _wanted(self, mesh: Mesh) -> dict[TableRef, Partition]:
         """Each table's own partition that holds the named one."""

@@ -27,7 +27,8 @@ from levada.readiness import Judge, fingerprint
 from levada.settings import Settings
 from levada.terms import Claim, Facts, Grain, Mesh, Partition, Product, Span, State, Step
 from levada_sensors import connections
-from levada_sensors.triggers import LedgerTrigger, Listener
+from levada_sensors.listening import Listener
+from levada_sensors.triggers import LedgerTrigger
 
 __all__ = ["ReconcileTrigger", "Task", "Work", "all_facts", "probe", "work_of"]
 

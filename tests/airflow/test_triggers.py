@@ -21,8 +21,19 @@ from levada.ledger.tail import Batch
 from levada.ports import Want
 from levada.sense import products_to_read, tables_to_read, want
 from levada.settings import Settings
-from levada.terms import WHOLE, Claim, Landing, Mesh, Partition, Publication, TableRef, Verdict
-from levada_sensors import connections, triggers
+from levada.terms import (
+    WHOLE,
+    Claim,
+    Facts,
+    Landing,
+    Mesh,
+    Partition,
+    Publication,
+    TableRef,
+    Verdict,
+)
+from levada_sensors import connections, listening
+from levada_sensors.desk import Glance
 from levada_sensors.judging import CLAIM_LIFETIME, claim_prefix
 from levada_sensors.triggers import TableTrigger
 
@@ -48,9 +59,9 @@ class Listening(TableTrigger):
         super().__init__(**words)
         self.judgements = 0
 
-    def judged(self, url: str) -> Any:
+    def glance(self, mesh: Mesh, facts: Facts) -> Glance:
         self.judgements += 1
-        return super().judged(url)
+        return super().glance(mesh, facts)
 
 
 def waiting(project: Settings, **words: Any) -> Listening:
@@ -176,7 +187,7 @@ def test_a_ledger_that_does_not_answer_ends_no_wait(
 def test_a_stream_that_fails_its_subscriber_ends_no_wait(
     project: Settings, mesh: Mesh, ledgers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(triggers, "_BACK_OFF", (0.1, 0.2))
+    monkeypatch.setattr(listening, "_LOOK", 0.2)
 
     async def broken() -> AsyncIterator[Batch]:
         yield Batch(0, 0, frozenset())
