@@ -35,6 +35,7 @@ __all__ = [
     "AirflowCredentials",
     "address",
     "connect",
+    "declared",
     "ledger_at",
     "look_up_outside",
     "looked_up",
@@ -199,9 +200,14 @@ def _settings(root: Path, _changed: int) -> Settings:
 
 def mesh_of(root: Path) -> Mesh:
     """The compiled mesh of a project, read anew when a compiled file changed."""
+    return _mesh(settings_of(root).root, declared(root))
+
+
+def declared(root: Path) -> tuple[int, ...]:
+    """When each compiled file was written: another answer, other declarations."""
     settings = settings_of(root)
-    files = tuple(settings.home / f"{domain}.json" for domain in settings.domains)
-    return _mesh(settings.root, tuple(f.stat().st_mtime_ns if f.is_file() else 0 for f in files))
+    files = (settings.home / f"{domain}.json" for domain in settings.domains)
+    return tuple(f.stat().st_mtime_ns if f.is_file() else 0 for f in files)
 
 
 @functools.lru_cache(maxsize=8)

@@ -13,9 +13,11 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Hashable, Iterator
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from levada.ledger.tail import Batch
+from levada_sensors import connections
 from levada_sensors.judging import Touches
 
 __all__ = ["Listener", "Switchboard"]
@@ -24,7 +26,8 @@ _LOOK = 5.0
 """Seconds between looks of a listener whose stream has failed."""
 _RECENT = 20_000
 """How many keys of recent lines are kept, for those who read the ledger just before them."""
-
+_DECLARED = 20.0
+"""Seconds between looks at the compiled declarations."""
 _ALL = "everything"
 
 
@@ -42,6 +45,10 @@ class Switchboard:
         self._kept = 0
         self._begin: int | None = None
         self._end = 0
+        self._ears = 0
+        self._watching: dict[Path, asyncio.Task[None]] = {}
+        self.declared = 0
+        """How often the declarations changed, as far as was seen."""
 
     @classmethod
     def shared(cls, key: Hashable) -> Switchboard:
@@ -103,6 +110,34 @@ class Switchboard:
                 if not listening:
                     del self._listening[key]
 
+    def join(self) -> None:
+        """One more waiter."""
+        self._ears += 1
+
+    def leave(self) -> None:
+        """One less; the last one ends what was done for them."""
+        self._ears -= 1
+        if not self._ears:
+            for task in self._watching.values():
+                task.cancel()
+            self._watching.clear()
+
+    def watch(self, root: Path) -> None:
+        """Tell all when the compiled declarations of a project change: one look for everybody."""
+        if root not in self._watching:
+            self._watching[root] = asyncio.create_task(self._watch(root))
+
+    async def _watch(self, root: Path) -> None:
+        known = None
+        while True:
+            with contextlib.suppress(Exception):  # half written, or away: the next look tells
+                found = await asyncio.to_thread(connections.declared, root)
+                if known not in (None, found):
+                    self.declared += 1
+                    self.wake()
+                known = found
+            await asyncio.sleep(_DECLARED)
+
     def _add(self, batch: Batch) -> None:
         self._recent.append(batch)
         self._end = batch.stop
@@ -130,7 +165,13 @@ class Listener:
         self._board = board or Switchboard()
         self._batches: list[Batch] = []
         self._came = asyncio.Event()
+        self._declared = self._board.declared
+        self._board.join()
         self._task = asyncio.ensure_future(self._drain(stream))
+
+    def watch(self, root: Path) -> None:
+        """Hear also when the declarations of a project change."""
+        self._board.watch(root)
 
     async def _drain(self, stream: AsyncIterator[Batch]) -> None:
         async for batch in stream:
@@ -158,7 +199,7 @@ class Listener:
                         position = batch.stop
                     elif batch.start == 0 < position:
                         return  # the positions began anew: another ledger stands there
-                if self._board.touched(position, touches):
+                if self._board.touched(position, touches) or self._redeclared():
                     return
                 left = deadline - asyncio.get_running_loop().time()
                 if left <= 0:
@@ -170,8 +211,13 @@ class Listener:
                     async with asyncio.timeout(left):
                         await self._came.wait()
 
+    def _redeclared(self) -> bool:
+        before, self._declared = self._declared, self._board.declared
+        return before != self._declared
+
     async def close(self) -> None:
         """Stop listening."""
+        self._board.leave()
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await self._task

@@ -198,6 +198,7 @@ class TableTrigger(LedgerTrigger):
     async def events(self, listener: Listener) -> AsyncIterator[TriggerEvent]:
         """The one event that ends the task."""
         failures, said = 0, ""
+        listener.watch(Path(self.root))
         while True:
             try:
                 url = await connections.runner_address(self.conn_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from airflow.triggers.base import (
     TriggerEvent,
 )
 
+from levada import compiled
 from levada.intervals import parse
 from levada.ledger.tail import Batch
 from levada.ports import Want
@@ -34,7 +36,8 @@ from levada.terms import (
 )
 from levada_sensors import connections, listening
 from levada_sensors.desk import Glance
-from levada_sensors.judging import CLAIM_LIFETIME, claim_prefix
+from levada_sensors.judging import CLAIM_LIFETIME, Touches, claim_prefix
+from levada_sensors.listening import Switchboard
 from levada_sensors.triggers import TableTrigger
 
 pytestmark = [pytest.mark.airflow, pytest.mark.integration, pytest.mark.usefixtures("ledger_url")]
@@ -391,7 +394,92 @@ def test_a_day_waits_for_the_last_of_its_23_hours_and_then_fires(
     asyncio.run(scene())
 
 
+def test_a_waiter_judges_again_when_the_declarations_change(
+    project: Settings, mesh: Mesh, ledgers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "_DECLARED", 0.05)
+
+    async def scene() -> None:
+        gone = "company.daily"
+        trigger = sensing(project, gone, partition=DAY)
+        event = asyncio.ensure_future(first(trigger.filter_shared_stream(aiter(Stream()))))
+        await until(lambda: trigger.judgements == 1)
+        await asyncio.sleep(0.3)
+        assert trigger.judgements == 1
+        kept = tuple(p for p in mesh.products if p.domain != "company")
+        compiled.save(project, replace(mesh, products=kept), ["company"])
+        assert isinstance(await event, TaskFailedEvent)
+
+    asyncio.run(scene())
+
+
+def test_what_a_line_does_not_touch_is_not_woken_by_it() -> None:
+    async def scene() -> None:
+        board, silence = Switchboard(), asyncio.Event()
+        board.begin(7)
+        mine = Touches(frozenset({(str(HOURS), HOUR)}))
+        with board.listening(mine, silence):
+            assert board.hand_out(Batch(7, 8, frozenset({(str(FLIGHTS), DAY)})))
+            assert not silence.is_set()
+            assert board.hand_out(Batch(8, 9, frozenset({(str(HOURS), HOUR)})))
+            assert silence.is_set()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("position", "missed"),
+    [
+        (9, False),  # it read all
+        (8, True),  # its line came between its reading and its listening
+        (7, True),
+        (6, True),  # it read before the tail began: nobody knows what came between
+        (99, False),  # it read ahead of the tail
+    ],
+)
+def test_whoever_listens_late_learns_what_it_missed(position: int, missed: bool) -> None:
+    board, mine = Switchboard(), Touches(frozenset({(str(HOURS), HOUR)}))
+    board.begin(7)
+    board.hand_out(Batch(7, 8, frozenset({(str(FLIGHTS), DAY)})))
+    board.hand_out(Batch(8, 9, frozenset({(str(HOURS), HOUR)})))
+    assert board.touched(position, mine) is missed
+
+
+def test_forgotten_lines_make_a_late_listener_read_again() -> None:
+    board, mine = Switchboard(), Touches(frozenset({(str(HOURS), HOUR)}))
+    board.begin(0)
+    for number in range(4):
+        others = {(str(FLIGHTS), f"{number}-{n}") for n in range(listening._RECENT // 2)}
+        board.hand_out(Batch(number, number + 1, frozenset(others)))
+    assert board.touched(0, mine)
+    assert not board.touched(3, mine)
+
+
+def test_another_ledger_in_its_place_is_told_to_all() -> None:
+    board, mine = Switchboard(), Touches(frozenset())
+    board.begin(50)
+    assert not board.hand_out(Batch(0, 3, frozenset({(str(FLIGHTS), DAY)})))
+    assert not board.touched(3, mine)
+    assert board.hand_out(Batch(3, 4, frozenset({(str(FLIGHTS), DAY)})))
+
+
 # The real tail
+
+
+def test_many_who_ask_at_once_are_each_answered_for_themselves(
+    project: Settings, mesh: Mesh, ledgers: Any
+) -> None:
+    async def scene() -> None:
+        ledgers.runner.land([landing(mesh, HOURS, HOUR)])
+        ready = [waiting(project, tables=[str(HOURS)]) for _ in range(300)]
+        wrong = [waiting(project, tables=["weather.nothing"]) for _ in range(20)]
+        heard = await asyncio.gather(
+            *(first(t.filter_shared_stream(aiter(Stream()))) for t in [*ready, *wrong])
+        )
+        kinds = [type(event) for event in heard]
+        assert kinds == [TaskSuccessEvent] * 300 + [TaskFailedEvent] * 20
+
+    asyncio.run(scene())
 
 
 def test_one_tail_serves_every_waiter_and_survives_the_loss_of_its_connection(
