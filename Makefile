@@ -15,7 +15,7 @@ export DATAHUB_TELEMETRY_ENABLED := false
 export AIRFLOW__USAGE_DATA_COLLECTION__ENABLED := false
 export SQLFLUFF_DISABLE_PROGRESS_BAR := true
 
-.PHONY: help setup test unit lint types layers sql demo prove clean
+.PHONY: help setup test unit lint types layers sql demo prove bench clean
 
 help:            ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | sort | expand -t 12
@@ -61,3 +61,6 @@ prove: $(READY)  ## the long suites whole: the crash matrix, histories; seeds an
 		tests/faults/test_killed_runs.py tests/faults/test_races.py \
 		tests/faults/test_databases_away.py \
 		tests/integration/test_ledger_tail.py tests/airflow/test_real_airflow.py
+
+bench: $(READY)  ## every performance figure beside its peer; ONLY=p2 for one
+	@$(BIN)/python benchmarks/_all.py $(ONLY)

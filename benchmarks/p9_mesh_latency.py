@@ -39,10 +39,12 @@ PEER_DAGS = '''\
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pendulum
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.sensors.external_task import ExternalTaskSensor
-from airflow.providers.standard.sensors.filesystem import FileSensor
+from airflow.providers.standard.sensors.python import PythonSensor
 from airflow.sdk import DAG
 
 HOME = {home!r}
@@ -56,7 +58,12 @@ usual = dict(
 )
 
 with DAG("usual_up", **usual):
-    FileSensor(task_id="ready", filepath=HOME + "/up/{{{{ ds }}}}", poke_interval=0.5)
+    PythonSensor(
+        task_id="ready",
+        python_callable=lambda ds: Path(HOME, "up", ds).exists(),
+        op_args=["{{{{ ds }}}}"],
+        poke_interval=0.5,
+    )
 
 with DAG("usual_down", **usual):
     wait = ExternalTaskSensor(
@@ -122,7 +129,8 @@ def main() -> None:
         workspace.levada("up")
         mine: list[dict[str, float]] = []
         theirs: list[dict[str, float]] = []
-        _until(lambda: _state(workspace, "down.result", "sense", DAYS[0]) == "deferred")
+        _until(lambda: _state(workspace, "down.result", "sense", DAYS[-1]) == "deferred")
+        say("p9: ours wait")
         for day, phase in zip(DAYS, PHASES, strict=True):
             mine.append(ours_once(workspace, day))
             say(f"p9: ours {day} {mine[-1]}")
@@ -183,6 +191,7 @@ def mesh(root: Path) -> Any:
     shutil.copy(REPOSITORY / "dags" / "reconcile.py", root / "dags")
     for domain in ("up", "down"):
         (root / "dags" / f"{domain}.py").write_text(
+            '"""The Airflow DAGs of a domain."""\n\n'
             "from __future__ import annotations\n\nfrom levada_sensors import product_dags\n\n"
             f'globals().update(product_dags("{domain}"))\n'
         )
@@ -212,7 +221,11 @@ def ours_once(workspace: Any, day: str) -> dict[str, float]:
 
 
 def _published(workspace: Any, day: str) -> dict[str, Any]:
-    rows = workspace.rows("select table_name, at from ledger.publications where key = %s", day)
+    rows = workspace.rows(
+        "select table_name, at from ledger.publications"
+        " where left(split_part(part, '|', 2), 10) = %s",
+        day,
+    )
     return dict(rows)
 
 
@@ -249,6 +262,8 @@ def peer(home: Path, dags: Path) -> Path:
 
 def peer_once(workspace: Any, home: Path, day: str, phase: float) -> dict[str, float]:
     """Let the upstream be ready so long after the sensor's first look; seconds, by part."""
+    if day == DAYS[0]:
+        say("p9: waits for the usual sensor's first look")
     _until(lambda: _state(workspace, "usual_down", "wait", day) == "running")
     looked, _ = _task(workspace, "usual_down", "wait", day)
     while (_now(workspace) - looked).total_seconds() < phase:
