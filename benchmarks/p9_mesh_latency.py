@@ -60,8 +60,8 @@ usual = dict(
 with DAG("usual_up", **usual):
     PythonSensor(
         task_id="ready",
-        python_callable=lambda ds: Path(HOME, "up", ds).exists(),
-        op_args=["{{{{ ds }}}}"],
+        python_callable=lambda day: Path(HOME, "up", day).exists(),
+        op_kwargs={{"day": "{{{{ ds }}}}"}},
         poke_interval=0.5,
     )
 

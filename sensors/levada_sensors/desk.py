@@ -163,17 +163,16 @@ def ask_of(mesh: Mesh, wanted: Iterable[tuple[Product | TableRef, Partition]]) -
     of landed tables, themselves.
     """
     tables: set[TableRef] = set()
-    products: set[Product] = set()
+    ids: set[str] = set()
     slices: set[Partition] | None = set()
     for what, partition in wanted:
         if isinstance(what, TableRef):
             tables.add(what)
             near: set[Partition] | None = {partition}
         else:
-            products.add(what)
+            ids.add(what.id)
             near = _reach(mesh, what, partition, hops=2)
         slices = None if slices is None or near is None else slices | near
-    ids = [product.id for product in products]
     return Ask(
         frozenset(tables | tables_to_read(mesh, ids)),
         frozenset(products_to_read(mesh, ids)),
@@ -186,7 +185,7 @@ def _reach(mesh: Mesh, product: Product, partition: Partition, hops: int) -> set
     found = {partition}
     for edge in product.dependencies if hops else ():
         grain, zone = mesh.slicing(edge.upstream)
-        if isinstance(edge.mapping, Latest):
+        if isinstance(edge.mapping, Latest) or edge.wait.max_lag is not None:
             if grain is not Grain.WHOLE:
                 return None
             continue
