@@ -72,7 +72,7 @@ with DAG("usual_down", **usual):
     build = BashOperator(
         task_id="build",
         bash_command="{dbt} build --quiet --project-dir " + HOME + " --profiles-dir " + HOME
-        + " --vars '{{{{day: {{{{ ds }}}}}}}}'",
+        + " --vars '{{day: {{{{ ds }}}}}}'",
     )
     audit = BashOperator(
         task_id="audit", bash_command="{python} " + HOME + "/audit.py {{{{ ds }}}}"
