@@ -9,36 +9,25 @@ made here: who may claim judges once more, alone and in a transaction of its own
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
-from levada.intervals import end, mapped
 from levada.ports import Ledger
-from levada.sense import products_to_read, tables_to_read
-from levada.terms import Facts, Grain, Latest, Mesh, Partition, Product, Span, TableRef
+from levada.terms import Facts, Mesh, Span, TableRef
 from levada_sensors import connections
+from levada_sensors.asking import Ask
 from levada_sensors.judging import Answer, Touches
 
-__all__ = ["Ask", "Desk", "Glance", "ask_of"]
+__all__ = ["Desk", "Glance"]
 
 _TOGETHER = 250
 """Most that are answered by one reading: the first need not wait for ten thousand others."""
 _APART = timedelta(days=31)
 """Slices further apart than that are read apart, so that what lies between is not read at all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What a judgement reads: these tables and products, in the slices that start in this span."""
-
-    tables: frozenset[TableRef]
-    products: frozenset[str]
-    span: Span | None
-    """None: in every slice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,54 +144,3 @@ def _groups(asks: dict[int, Ask]) -> Iterator[list[int]]:
         reach = max(stop, reach or stop)
     if group:
         yield group
-
-
-def ask_of(mesh: Mesh, wanted: Iterable[tuple[Product | TableRef, Partition]]) -> Ask:
-    """
-    What the judgement of these partitions reads: of products, their inputs and the inputs of those;
-    of landed tables, themselves.
-    """
-    tables: set[TableRef] = set()
-    ids: set[str] = set()
-    slices: set[Partition] | None = set()
-    for what, partition in wanted:
-        if isinstance(what, TableRef):
-            tables.add(what)
-            near: set[Partition] | None = {partition}
-        else:
-            ids.add(what.id)
-            near = _reach(mesh, what, partition, hops=2)
-        slices = None if slices is None or near is None else slices | near
-    return Ask(
-        frozenset(tables | tables_to_read(mesh, ids)),
-        frozenset(products_to_read(mesh, ids)),
-        None if slices is None else _hull(slices, mesh.span),
-    )
-
-
-def _reach(mesh: Mesh, product: Product, partition: Partition, hops: int) -> set[Partition] | None:
-    """The slices that a judgement looks at; None where any of a table's may be the one."""
-    found = {partition}
-    for edge in product.dependencies if hops else ():
-        grain, zone = mesh.slicing(edge.upstream)
-        if isinstance(edge.mapping, Latest) or edge.wait.max_lag is not None:
-            if grain is not Grain.WHOLE:
-                return None
-            continue
-        for each in mapped(edge.mapping, partition, grain, zone, mesh.span).partitions:
-            if edge.upstream.is_source:
-                found.add(each)
-                continue
-            near = _reach(mesh, mesh.product(edge.upstream), each, hops - 1)
-            if near is None:
-                return None
-            found |= near
-    return found
-
-
-def _hull(slices: Iterable[Partition], span: Span) -> Span:
-    """From the first slice's start past the last one's: WHOLE ones are always read."""
-    sliced = [p for p in slices if p.start is not None]
-    if not sliced:
-        return Span(span.start, span.start + timedelta(seconds=1))
-    return Span(min(p.begin for p in sliced), max(end(p) for p in sliced))

@@ -19,7 +19,7 @@ from levada.intervals import containing, mapped, parse
 from levada.ledger.tail import Batch
 from levada.ports import Ledger, Want
 from levada.readiness import Judge
-from levada.sense import products_to_read, tables_to_read, want
+from levada.sense import want
 from levada.terms import (
     WHOLE,
     Claim,
@@ -32,6 +32,7 @@ from levada.terms import (
     State,
     TableRef,
 )
+from levada_sensors.asking import ask_to_claim
 
 __all__ = [
     "CLAIM_LIFETIME",
@@ -177,8 +178,8 @@ def _judged_product(
     ledger: Ledger, mesh: Mesh, product: Product, partition: Partition, prefix: str, attempt: str
 ) -> Answer | Claim:
     """The answer; or the claim of an earlier try of the same task, which stands in its way."""
-    tables = tables_to_read(mesh, [product.id])
-    with ledger.sensing(tables, products_to_read(mesh, [product.id])) as transaction:
+    ask = ask_to_claim(mesh, product, partition)
+    with ledger.sensing(ask.tables, ask.products, ask.span) as transaction:
         facts = transaction.facts
         found = _found(facts, mesh, product, partition, prefix, attempt)
         if not isinstance(found, Want):

@@ -31,7 +31,8 @@ from levada.ledger import tail
 from levada.ledger.tail import Batch
 from levada.terms import Facts, Mesh, Partition, Product, TableRef
 from levada_sensors import connections
-from levada_sensors.desk import Ask, Desk, Glance, ask_of
+from levada_sensors.asking import Ask, ask_of
+from levada_sensors.desk import Desk, Glance
 from levada_sensors.judging import (
     Answer,
     Misnamed,

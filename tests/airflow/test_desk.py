@@ -28,7 +28,7 @@ from levada.terms import (
     Verdict,
     WaitPolicy,
 )
-from levada_sensors.desk import Ask, ask_of
+from levada_sensors.asking import Ask, ask_of, ask_to_claim
 from levada_sensors.judging import glance_at_product, judge_tables
 
 pytestmark = pytest.mark.airflow
@@ -144,6 +144,21 @@ def test_a_narrow_reading_answers_a_table_as_the_whole_ledger_does(seed: int) ->
             for seen in (read(facts, ask), facts)
         )
         assert told(some) == told(whole), f"{table} {partition}"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_who_claims_pins_what_it_would_pin_by_the_whole_ledger(seed: int) -> None:
+    declared = mesh()
+    world = lived(declared, seed)
+    claimed = 0
+    for product, partition in everywhere(declared):
+        seen = read(world.facts, ask_to_claim(declared, product, partition))
+        some, whole = (
+            want(declared, product, partition, facts, world.now) for facts in (seen, world.facts)
+        )
+        assert some == whole, f"{product} {partition}"
+        claimed += isinstance(whole, Want) and bool(whole.inputs)
+    assert claimed
 
 
 def told(answer: Any) -> Any:
