@@ -141,7 +141,7 @@ def _land(credentials: Any, mesh: Any) -> list[float]:
     product = mesh.products[0]
     (edge,) = product.dependencies
     asked = (
-        "select end_date from task_instance t join dag_run r using (dag_id, run_id)"
+        "select t.end_date from task_instance t join dag_run r using (dag_id, run_id)"
         " where t.dag_id = %s and t.task_id = 'sense' and r.logical_date = %s"
         " and t.state = 'success'"
     )

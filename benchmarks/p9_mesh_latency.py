@@ -6,8 +6,8 @@ the publication of the one to the publication of the other. The peer is the usua
 same Airflow: an ExternalTaskSensor as it comes (it looks once in 60 s and holds a worker), then
 `dbt build` as a command line over a DuckDB file, then Great Expectations in a task of its own with
 as many expectations; measured is from the end of the upstream's last task to the end of the
-downstream's. The upstream becomes ready 10, 30 and 50 s after a look of the sensor, so that it
-waits half its interval on average. Days are taken in turns.
+downstream's. The upstream becomes ready 10, 30 and 50 s after the sensor began, so that it may wait
+half its interval on average; how long it waited is told. Days are taken in turns.
 
 Takes about ten minutes; no `--small` of it exists.
 """
