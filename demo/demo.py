@@ -35,11 +35,11 @@ from levada import sense as sensing
 from levada.adapters import postgres
 from levada.adapters.dbt.workers import DbtWorkers
 from levada.cli import looking
+from levada.errors import LevadaError
 from levada.flow import declaring, loop
 from levada.flow import platform as opening
 from levada.intervals import within
 from levada.ledger.roles import provision
-from levada.errors import LevadaError
 from levada.settings import Settings, read_settings
 from levada.terms import Mesh, Partition, Product, Span, State
 
