@@ -2,7 +2,9 @@
 A mesh on real Airflow: nothing holds a worker while it waits, everything arrives exactly once.
 
 One story, because starting Airflow is what costs: wait, land, kill the triggerer, restart
-PostgreSQL, land the late hour, restate an hour. Most hours are published by `levada run` before.
+PostgreSQL, land the late hour, restate an hour and a whole table. Most hours are published by
+`levada run` before. No timetable runs a whole table: what lands opens its step, and the
+reconciler starts the run.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -27,6 +30,7 @@ pytestmark = [pytest.mark.airflow, pytest.mark.integration]
 
 DAY = date(2013, 3, 10)  # the day of 23 hours
 DAYS, OBSERVATIONS = "weather.days@1", "weather.observations@1"
+PLANES, WHOLE = "fleet.planes@1", ""
 LATE = datetime(2013, 3, 11, 3, tzinfo=UTC)
 HOURS = [LATE - timedelta(hours=back) for back in reversed(range(23))]
 BEFORE, SOON = HOURS[:20], HOURS[20:22]
@@ -74,7 +78,7 @@ schema:
 def mesh(tmp_path: Path) -> Iterator[Live]:
     made = Live.make(
         tmp_path,
-        domains=("operations", "weather"),
+        domains=("operations", "weather", "fleet"),
         first=str(DAY),
         last=str(DAY),
         lease="10s",
@@ -83,6 +87,10 @@ def mesh(tmp_path: Path) -> Iterator[Live]:
     (mesh.root / "contracts/weather/days.v1.odcs.yaml").write_text(CONTRACT)
     (mesh.root / "models/weather/base").mkdir(exist_ok=True)
     (mesh.root / "models/weather/base/days.sql").write_text(MODEL)
+    for path in (*mesh.root.glob("contracts/fleet/*"), *mesh.root.glob("models/fleet/*/*.sql")):
+        if path.name.split(".")[0] not in ("planes", "unreadable"):  # the register alone
+            path.unlink()
+    (mesh.root / "models/fleet/base/base.yml").unlink()
     words = yaml.safe_load((mesh.root / "levada.yaml").read_text())
     words["probe"] = {"every": "2s", "horizon": "40d"}
     (mesh.root / "levada.yaml").write_text(yaml.safe_dump(words))
@@ -91,6 +99,24 @@ def mesh(tmp_path: Path) -> Iterator[Live]:
     finally:
         service.stop(mesh.settings)
         mesh.stop()
+
+
+def register(mesh: Live) -> Path:
+    return mesh.landing / "planes.csv"
+
+
+def published_rows(mesh: Live) -> int:
+    with mesh.lake() as lake:
+        (found,) = lake.read("select count(*) as n from fleet.main.planes_v1")
+    return int(str(found["n"]))
+
+
+def whole_runs(mesh: Live) -> list[tuple[Any, ...]]:
+    """The runs of the whole table: how each was started, its logical date, its end."""
+    return mesh.airflow(
+        "select split_part(run_id, '__', 1), logical_date, state from dag_run"
+        " where dag_id = 'fleet.planes' order by run_after"
+    )
 
 
 def _inside(process: psutil.Process, mesh: Live) -> bool:
@@ -103,7 +129,7 @@ def test_late_data_kills_and_restarts_lose_nothing_and_double_nothing(mesh: Live
     mesh.start()
     mesh.levada("run", "weather.observations")
     assert mesh.counts() == {OBSERVATIONS: 20}
-    mesh.fly("operations", "weather")
+    mesh.fly("operations", "weather", "fleet")
 
     # What is published already is skipped; the rest waits, and no worker is held by it.
     def states() -> Counter[str]:
@@ -112,11 +138,14 @@ def test_late_data_kills_and_restarts_lose_nothing_and_double_nothing(mesh: Live
     until(lambda: states() == {"deferred": 6, "skipped": 20}, lambda: (states(), mesh.faults()))
     assert {(pid, host) for _, _, pid, host in mesh.tasks("sense")} == {(None, "")}
 
+    assert whole_runs(mesh) == []
+
     # All but one hour lands: what can be published is, the day waits for its last hour.
     source_system.land_flights(DAY, mesh.landing)
+    source_system.land_whole(mesh.landing)
     for hour in SOON:
         source_system.land_weather_hour(hour, mesh.landing)
-    counts = {"operations.flights@1": 1, "operations.delays@1": 1, OBSERVATIONS: 22}
+    counts = {"operations.flights@1": 1, "operations.delays@1": 1, OBSERVATIONS: 22, PLANES: 1}
     until(lambda: mesh.counts() == counts, mesh.lines)
     assert ("weather.days", "deferred", None, "") in mesh.tasks("sense")
 
@@ -142,18 +171,26 @@ def test_late_data_kills_and_restarts_lose_nothing_and_double_nothing(mesh: Live
     )
     assert last < began
 
-    # An hour is restated: the reconciler runs it again, and the day that reads it; nothing else.
-    file = next((mesh.landing / "weather").glob("2013-03-10T10Z*"))
-    beside = file.with_suffix(".new")
-    beside.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
-    beside.rename(file)
-    until(lambda: len(mesh.lines()[DAYS]) == 2, mesh.lines)
+    # An hour is restated, and the register has an aircraft less: the reconciler runs each again,
+    # and the day that reads the hour; nothing else.
+    until(lambda: whole_runs(mesh) == [("step", None, "success")], lambda: whole_runs(mesh))
+    for file in (next((mesh.landing / "weather").glob("2013-03-10T10Z*")), register(mesh)):
+        beside = file.with_suffix(".new")
+        beside.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+        beside.rename(file)
+    until(lambda: len(mesh.lines()[DAYS]) == len(mesh.lines()[PLANES]) == 2, mesh.lines)
     again = [(table, *line) for table, found in mesh.lines().items() for line in found]
     assert sorted(set(again) - set(every)) == [
+        (PLANES, WHOLE, 2),
         (DAYS, "2013-03-10T05:00:00+00:00", 2),
         (OBSERVATIONS, "2013-03-10T10:00:00+00:00", 2),
     ]
-    assert len(again) == len(every) + 2
+    assert len(again) == len(every) + 3
+    until(
+        lambda: {state for _, _, state in whole_runs(mesh)} == {"success"}, lambda: whole_runs(mesh)
+    )
+    assert [how[:2] for how in whole_runs(mesh)] == [("step", None)] * 2
+    assert published_rows(mesh) == len(register(mesh).read_text().splitlines()) - 1
     assert mesh.airflow("select dag_id, run_id from dag_run where state = 'failed'") == []
 
     # What was started is ended, by `levada down`, and nothing else.
