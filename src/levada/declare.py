@@ -108,6 +108,8 @@ class ParsedProject:
     models: tuple[ModelFacts, ...] = ()
     sources: tuple[SourceFacts, ...] = ()
     faults: tuple[Fault, ...] = ()
+    resolved: bool = True
+    """Whether everything that its models read was found."""
 
     def model(self, node: str) -> ModelFacts:
         """The model of this dbt id. Raises KeyError."""

@@ -31,6 +31,7 @@ def declared(settings: Settings, workers: DbtWorkers) -> Declared:
     projects, project_faults = _projects(settings, workers)
     found = declare(settings, contracts, projects)
     faults = {*contract_faults, *project_faults, *found.faults, *_listed(contracts, projects)}
+    faults |= {*_unreached(settings, projects)}
     broken = {*found.broken, *(d for d in settings.domains if _touches(d, faults))}
     sound = [domain for domain in settings.domains if domain not in broken]
     kept = tuple(p for p in found.mesh.products if p.domain in sound)
@@ -134,6 +135,35 @@ def _listed(contracts: Sequence[Contract], projects: Sequence[ParsedProject]) ->
         if (columns := by_name.get((project.name, model.name, model.major or 1)))
         for fault in column_faults(model, columns)
     ]
+
+
+def _unreached(settings: Settings, projects: Sequence[ParsedProject]) -> list[Fault]:
+    """
+    Models that no product builds. What the contracts' files are called says which are published:
+    a contract that has a fault still does. Where a promised model is not found, or something that
+    a model reads, nobody can tell: that is told first.
+    """
+    faults: list[Fault] = []
+    for project in projects:
+        files = sorted((settings.root / "contracts" / project.name).rglob("*.y*ml"))
+        promised = {path.name.split(".")[0] for path in files}
+        models = {m.node: m for m in project.models}
+        if not project.resolved or not promised <= {m.name for m in models.values()}:
+            continue
+        reached: set[str] = set()
+        todo = [node for node, model in models.items() if model.name in promised]
+        while todo:
+            node = todo.pop()
+            if node in models and node not in reached:
+                reached.add(node)
+                todo += models[node].models
+        for node in sorted({*models} - reached):
+            model = models[node]
+            if model.package == project.name and model.materialized != "seed":
+                wrong = f"model {model.name} has no contract, and no published table is made of it"
+                right = f"give it a contract in contracts/{project.name}/, or remove it"
+                faults.append(Fault(model.path, 1, wrong, right))
+    return faults
 
 
 def _touches(domain: str, faults: set[Fault]) -> bool:

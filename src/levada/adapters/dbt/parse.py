@@ -16,6 +16,9 @@ from typing import Any
 from levada.adapters.dbt.codec import encode
 from levada.adapters.dbt.facts import ModelFacts, ParsedProject, ParseRequest, SourceFacts
 from levada.adapters.dbt.invoke import IN_MEMORY, inside, invoke, line_of, place, reads, sentence
+from levada.adapters.dbt.overheard import Overheard
+from levada.adapters.dbt.places import line_at
+from levada.adapters.dbt.properties import config_slip, keys
 from levada.errors import Fault
 from levada.settings import nearest
 from levada.terms import Layer, TableRef
@@ -43,24 +46,28 @@ def parse(request: ParseRequest) -> ParsedProject:
     from dbt_levada import LevadaPlugin
 
     os.environ["LEVADA_PROJECT"] = str(request.root)
+    said = tuple(keys(request.root, request.project_dir))
     faults: list[Fault] = []
     stand_ins: dict[str, Any] = {}
+    overheard = Overheard(request.root, request.project_dir)
     try:
         while True:
             LevadaPlugin.stand_ins = tuple(stand_ins.values())
-            result = _invoke(request)
+            result = _invoke(request, overheard)
             if result.success:
                 break
             faults.append(_fault(request, result.exception))
             model = _stand_in(request, result.exception)
             if model is None or model.unique_id in stand_ins or len(faults) > _MOST_FAULTS:
-                return ParsedProject(_name(request), _path(request), faults=tuple(faults))
+                told = _once([*said, *overheard.faults()], faults)
+                return ParsedProject(_name(request), _path(request), faults=told, resolved=False)
             stand_ins[model.unique_id] = model
     finally:
         LevadaPlugin.stand_ins = ()
     manifest = result.result
     if not faults:
         _save(manifest, request.out)
+    faults = [*_once([*said, *overheard.faults()], faults)]
     reader = _Reader(request, manifest, frozenset(stand_ins))
     models = tuple(reader.models())
     return ParsedProject(
@@ -68,17 +75,26 @@ def parse(request: ParseRequest) -> ParsedProject:
         path=_path(request),
         models=models,
         sources=tuple(reader.sources()),
-        faults=tuple(sorted({*faults, *reader.strays()})),
+        faults=tuple(sorted({*faults, *reader.strays(), *reader.slips()})),
+        resolved=not stand_ins,
     )
 
 
-def _invoke(request: ParseRequest) -> Any:
+def _once(said: Sequence[Fault], of_dbt: Sequence[Fault]) -> tuple[Fault, ...]:
+    """All of these, without what dbt says of a line of YAML of which more is said already."""
+    places = {(fault.path, fault.line) for fault in said}
+    others = [fault for fault in of_dbt if not fault.line or (fault.path, fault.line) not in places]
+    return tuple(sorted({*said, *others}))
+
+
+def _invoke(request: ParseRequest, listener: Overheard) -> Any:
     with tempfile.TemporaryDirectory(prefix="levada-parse-") as scratch:
         return invoke(
             ["parse"],
             project_dir=request.project_dir,
             profile=IN_MEMORY,
             log_dir=Path(scratch),
+            listener=listener,
         )
 
 
@@ -157,7 +173,7 @@ def _misshapen(request: ParseRequest, error: Any, refused: Any) -> Fault:
     if not path:
         path, line = _setting(request.project_dir, steps, refused.instance)
     else:
-        line = _line_at(request.project_dir / path, [*above, *steps])
+        line = line_at(request.project_dir / path, [*above, *steps])
     return Fault(inside(request.root, request.project_dir / path), line, wrong, right)
 
 
@@ -177,36 +193,6 @@ def _setting(project_dir: Path, steps: Sequence[str | int], value: object) -> tu
     if len(found) != 1:
         return "dbt_project.yml", 0
     return found[0][0].relative_to(project_dir).as_posix(), found[0][1]
-
-
-def _line_at(path: Path, steps: Sequence[str | int]) -> int:
-    """The line of a value in a YAML, or of what stands around it; entries of lists by name too."""
-    import yaml
-
-    try:
-        node: Any = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (OSError, yaml.YAMLError):
-        return 0
-    line = 0
-    for step in steps:
-        found = [(mark, value) for key, mark, value in _inner(node) if key == step]
-        if not found:
-            break
-        mark, node = found[0]
-        line = mark.start_mark.line + 1
-    return line
-
-
-def _inner(node: Any) -> Iterator[tuple[str | int, Any, Any]]:
-    import yaml
-
-    if isinstance(node, yaml.MappingNode):
-        yield from ((key.value, key, value) for key, value in node.value)
-    elif isinstance(node, yaml.SequenceNode):
-        for number, entry in enumerate(node.value):
-            yield number, entry, entry
-            named = (value.value for key, _, value in _inner(entry) if key == "name")
-            yield from ((name, entry, entry) for name in named)
 
 
 def _unpromised(request: ParseRequest, error: Any) -> Fault:
@@ -350,6 +336,15 @@ class _Reader:
                     f" {target.package_name}",
                     f"write ref('{target.package_name}', '{ref.name}')",
                 )
+
+    def slips(self) -> Iterator[Fault]:
+        """Configs in SQL that are nearly one of dbt's, which dbt takes for the author's own."""
+        for node in self.manifest.nodes.values():
+            for key in getattr(node, "config_call_dict", ()):
+                if node.resource_type == "model" and (right := config_slip(key)):
+                    path = self._from_root(node, node.original_file_path)
+                    line = line_of(self.request.root / path, rf"\b{key}\s*=", pattern=True)
+                    yield Fault(path, line, f"unknown config {key!r}", right)
 
     @property
     def _project(self) -> str:

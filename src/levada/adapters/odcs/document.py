@@ -26,7 +26,7 @@ from levada.adapters.odcs.words import Place, Rank, name, told
 from levada.errors import Fault
 from levada.settings import nearest
 
-__all__ = ["VERSIONS", "Document", "Place", "read", "schema_faults"]
+__all__ = ["VERSIONS", "Document", "Place", "read", "schema_faults", "unknown_keys"]
 
 VERSIONS = ("v3.2.0", "v3.1.0")
 
@@ -170,7 +170,7 @@ def _schema(version: str) -> Any:
 
 
 def _open(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Drop what costs half of validation: `_unknown` finds unlisted keys, and names the nearest."""
+    """Drop what costs half of validation: `unknown_keys` finds unlisted keys, with the nearest."""
     return {key: value for key, value in pairs if key != "unevaluatedProperties"}
 
 
@@ -186,7 +186,7 @@ def schema_faults(document: Document) -> tuple[Fault, ...]:
         document.refused["apiVersion",] = fault
     schema = _schema(said if said in VERSIONS else VERSIONS[0])
     validator = Draft201909Validator(schema)
-    unknown = tuple(_unknown(document, validator, schema, document.value, ()))
+    unknown = tuple(unknown_keys(document, validator, schema, document.value, ()))
     broken = [each for error in validator.iter_errors(document.value) for each in told(error)]
     for each in sorted(broken, key=lambda each: each.rank):
         if each.rank is not Rank.VAGUE or not document.torn(each.refused):
@@ -197,10 +197,10 @@ def schema_faults(document: Document) -> tuple[Fault, ...]:
     return tuple(dict.fromkeys((*strange, *document.refused.values())))
 
 
-def _unknown(
+def unknown_keys(
     document: Document, validator: Any, schema: Any, value: Any, place: Place
 ) -> Iterator[tuple[Place, Fault]]:
-    """Keys that no part of the schema lists, found by walking value and schema together."""
+    """Keys that no part of a schema lists, found by walking value and schema together."""
     if isinstance(value, dict):
         known = _keys(validator, schema, value)
         for key, inner in value.items():
@@ -210,11 +210,11 @@ def _unknown(
                 at = (*place, key)
                 yield at, document.fault(at, wrong, nearest(str(key), known))
             for part in parts[:1]:
-                yield from _unknown(document, validator, part, inner, (*place, key))
+                yield from unknown_keys(document, validator, part, inner, (*place, key))
     elif isinstance(value, list):
         for items in _items(validator, schema, value)[:1]:
             for index, inner in enumerate(value):
-                yield from _unknown(document, validator, items, inner, (*place, index))
+                yield from unknown_keys(document, validator, items, inner, (*place, index))
 
 
 def _parts(validator: Any, schema: Any, value: Any) -> Iterator[Any]:
