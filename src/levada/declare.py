@@ -347,6 +347,8 @@ class _Joining:
             return told
         for name, how in inputs.items():
             table = names.get(name)
+            if table is None and not self.projects[place[0]].resolved:
+                continue  # it may be what a reference that was not found would read: told there
             if table is None:
                 self.fault(*place, f"meta.levada.inputs: {name} is not read", nearest(name, names))
             elif not isinstance(how, Mapping):
@@ -412,6 +414,8 @@ class _Joining:
 
     def _reachable(self, contract: Contract, check: Check, reads: set[TableRef]) -> None:
         """A check compares with inputs of the run; nothing else is in its stage."""
+        if not self.projects[contract.table.domain].resolved:
+            return  # what the model reads is not known: told there
         for named in _names(dict(check.arguments).get("reads")):
             if TableRef.parse(named) not in reads:
                 wrong = f"check {check.id} compares with {named}, which the model does not read"

@@ -17,6 +17,7 @@ from levada.terms import Span
 
 __all__ = ["Settings", "duration", "find_root", "look", "nearest", "read_settings"]
 
+_WAREHOUSES = ("ducklake",)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _KEYS = {
     "": (
@@ -29,6 +30,8 @@ _KEYS = {
 }
 _CONNECTION = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _DISPATCH = ("sensor", "ready")
+_ENDS = ("from", "to")
+_ONCE = "say it once"
 _NEEDED = ("mesh", "zone", "span", "domains")
 
 
@@ -118,12 +121,16 @@ def look(root: Path) -> tuple[Settings | None, tuple[Fault, ...]]:
     except OSError as error:
         return None, (Fault("levada.yaml", 0, f"cannot be read: {error}"),)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         line = mark.line + 1 if mark else 0
-        return None, (Fault("levada.yaml", line, f"is no YAML: {error}"),)
+        return None, (Fault("levada.yaml", line, f"is no YAML: {problem or error}"),)
     if not isinstance(data, dict):
         return None, (Fault("levada.yaml", 1, "is empty", "see docs/reference/declarations.md"),)
-    reading = _Reading(dict(_lines(node)))
+    places = list(_lines(node))
+    reading = _Reading(dict(reversed(places)))
+    for number, (key, line) in enumerate(places):
+        if key in {earlier for earlier, _ in places[:number]}:
+            reading.faults.append(Fault("levada.yaml", line, f"{key!r} is said twice", _ONCE))
     reading.keys(data)
     return reading.settings(root, data), tuple(reading.faults)
 
@@ -150,7 +157,7 @@ class _Reading:
                     place = f"{section}.{key}" if section else key
                     self.fault(place, f"unknown key {key!r}", nearest(key, known))
         for key in _NEEDED:
-            if key not in data:
+            if key not in data and key not in self.lines:
                 self.faults.append(Fault("levada.yaml", 0, f"{key!r} is missing"))
 
     def settings(self, root: Path, data: dict[str, Any]) -> Settings | None:
@@ -183,13 +190,19 @@ class _Reading:
             self.fault("dispatch", wrong, nearest(dispatch, _DISPATCH))
         if span is None or live is None:
             return None
+        kind = str(warehouse.get("type", "ducklake"))
+        if kind not in _WAREHOUSES:
+            self.fault("warehouse.type", f"no warehouse {kind!r}", nearest(kind, _WAREHOUSES))
+        if not span.start <= live <= span.end:
+            right = "write one of its days; without it the first"
+            self.fault("live_from", "'live_from' lies outside the span", right)
         return Settings(
             root=root,
             name=str(data.get("mesh", "")),
             zone=zone,
             span=span,
             live_from=live,
-            warehouse=str(warehouse.get("type", "ducklake")),
+            warehouse=kind,
             lake=root / str(warehouse.get("path", ".levada/lake")),
             landing={name: root / str(folder) for name, folder in landing.items()},
             domains=tuple(str(d) for d in domains),
@@ -217,9 +230,15 @@ class _Reading:
         part = data.get("span")
         if not isinstance(part, dict):
             return None, None
-        ends = [self._date(f"span.{end}", part.get(end)) for end in ("from", "to")]
+        missing = [end for end in _ENDS if end not in part]
+        if missing:
+            right = "span: {from: 2013-01-01, to: 2013-03-10}"
+            self.fault("span", f"'span' lacks {' and '.join(missing)}", right)
+        ends = [self._date(f"span.{end}", part[end]) if end in part else None for end in _ENDS]
         first, last = ends
         if first is None or last is None:
+            if "live_from" in data:
+                self._date("live_from", data["live_from"])
             return None, None
         if last < first:
             self.fault("span", f"the span {first} .. {last} is empty", "'to' is the last day")

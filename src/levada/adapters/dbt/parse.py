@@ -17,8 +17,8 @@ from levada.adapters.dbt.codec import encode
 from levada.adapters.dbt.facts import ModelFacts, ParsedProject, ParseRequest, SourceFacts
 from levada.adapters.dbt.invoke import IN_MEMORY, inside, invoke, line_of, place, reads, sentence
 from levada.adapters.dbt.overheard import Overheard
-from levada.adapters.dbt.places import line_at
-from levada.adapters.dbt.properties import config_slip, keys
+from levada.adapters.dbt.places import line_at, named
+from levada.adapters.dbt.properties import config_slip, keys, shapes
 from levada.errors import Fault
 from levada.settings import nearest
 from levada.terms import Layer, TableRef
@@ -47,6 +47,9 @@ def parse(request: ParseRequest) -> ParsedProject:
 
     os.environ["LEVADA_PROJECT"] = str(request.root)
     said = tuple(keys(request.root, request.project_dir))
+    if torn := tuple(shapes(request.root, request.project_dir)):
+        told = _once([*said, *torn], ())
+        return ParsedProject(_name(request), _path(request), faults=told, resolved=False)
     faults: list[Fault] = []
     stand_ins: dict[str, Any] = {}
     overheard = Overheard(request.root, request.project_dir)
@@ -204,8 +207,11 @@ def _unpromised(request: ParseRequest, error: Any) -> Fault:
     who, file = f"{kind} {who}", request.project_dir / path
     right = ""
     if error.target_kind == "source":
-        wrong = f"{who} reads source {package}.{name}, which no YAML of the project declares"
-        line = line_of(file, rf"source\s*\(\s*['\"]{package}['\"]\s*,\s*['\"]{name}", pattern=True)
+        source, _, table = name.rpartition(".")  # dbt gives both in one
+        wrong = f"{who} reads source {name}, which no YAML of the project declares"
+        line = line_of(file, rf"source\s*\(\s*['\"]{source}['\"]\s*,\s*['\"]{table}", pattern=True)
+        known = _sources(request.project_dir)
+        right = nearest(name, known) if known else "declare it under `sources`"
     elif package and package != _name(request):
         version = f"@{error.target_version}" if error.target_version else ""
         withheld, right = _withheld(request.root, package, name, error.target_version)
@@ -219,6 +225,18 @@ def _unpromised(request: ParseRequest, error: Any) -> Fault:
         right = "another domain's table is read as ref('domain', 'table')"
         line = line_of(file, rf"ref\s*\(\s*['\"]{name}['\"]", pattern=True)
     return Fault(inside(request.root, file), line, wrong, right)
+
+
+def _sources(project_dir: Path) -> list[str]:
+    """The sources that the project's YAML declares, as `source.table`."""
+    found = {
+        f"{steps[1]}.{steps[3]}"
+        for kind in ("*.yml", "*.yaml")
+        for path in project_dir.rglob(kind)
+        for steps, _ in named(path)
+        if steps[0] == "sources" and steps[2:3] == ("tables",) and len(steps) == 4
+    }
+    return sorted(found)
 
 
 def _withheld(root: Path, domain: str, name: str, version: object) -> tuple[str, str]:
@@ -237,6 +255,10 @@ def _withheld(root: Path, domain: str, name: str, version: object) -> tuple[str,
     alike = [name] if own else get_close_matches(name, {table.name for table in held}, n=1)
     near = [str(table) for table in held if table.name in alike]
     right = f"promised is {' or '.join(near)}" if near else ""
+    if not own and any((root / "contracts" / domain).glob(f"{name}.v*.odcs.yaml")):
+        return "whose contract cannot be read", "mend the contract first"
+    if not own and not right and domain not in {promise.table.domain for promise in said}:
+        right = nearest(domain, {promise.table.domain for promise in said} or {"(no domain)"})
     if not own:
         return "which nobody promises", right or "its domain must give it a contract"
     newest = max(own, key=lambda promise: promise.table.major)
@@ -362,7 +384,7 @@ class _Reader:
     def _line(self, path: str, *names: str) -> int:
         """The line on which a named thing begins in a YAML: `models`, `flights`."""
         if path not in self._lines:
-            self._lines[path] = dict(_named(self.request.project_dir / path))
+            self._lines[path] = dict(named(self.request.project_dir / path))
         return self._lines[path].get(names, 0)
 
     def _code(self, node: Any) -> str:
@@ -455,32 +477,3 @@ def _project_vars(project_dir: Path, project: str) -> Mapping[str, object]:
     declared = document.get("vars") or {}
     own = declared.get(project)
     return {**declared, **own} if isinstance(own, dict) else declared
-
-
-def _named(path: Path) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Where every named entry of a YAML of dbt begins."""
-    import yaml
-
-    try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        document = yaml.compose(path.read_text(encoding="utf-8"), Loader=loader)
-    except (OSError, yaml.YAMLError):
-        return
-    yield from _entries(document, ())
-
-
-def _entries(node: Any, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
-    import yaml
-
-    if not isinstance(node, yaml.MappingNode):
-        return
-    for key, value in node.value:
-        if not isinstance(value, yaml.SequenceNode):
-            continue
-        for entry in value.value:
-            pairs = entry.value if isinstance(entry, yaml.MappingNode) else ()
-            name = next((v.value for k, v in pairs if k.value == "name"), None)
-            if isinstance(name, str):
-                names = (*above, key.value, name)
-                yield names, entry.start_mark.line + 1
-                yield from _entries(entry, names)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["line_at"]
+__all__ = ["line_at", "named"]
 
 
 def line_at(path: Path, steps: Sequence[str | int], *, exact: bool = False) -> int:
@@ -40,3 +40,32 @@ def _inner(node: Any) -> Iterator[tuple[str | int, Any, Any]]:
             yield number, entry, entry
             named = (value.value for key, _, value in _inner(entry) if key == "name")
             yield from ((name, entry, entry) for name in named)
+
+
+def named(path: Path) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Where every named entry of a YAML of dbt begins."""
+    import yaml
+
+    try:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        document = yaml.compose(path.read_text(encoding="utf-8"), Loader=loader)
+    except (OSError, yaml.YAMLError):
+        return
+    yield from _entries(document, ())
+
+
+def _entries(node: Any, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
+    import yaml
+
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key, value in node.value:
+        if not isinstance(value, yaml.SequenceNode):
+            continue
+        for entry in value.value:
+            pairs = entry.value if isinstance(entry, yaml.MappingNode) else ()
+            name = next((v.value for k, v in pairs if k.value == "name"), None)
+            if isinstance(name, str):
+                names = (*above, key.value, name)
+                yield names, entry.start_mark.line + 1
+                yield from _entries(entry, names)

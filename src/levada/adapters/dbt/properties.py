@@ -22,7 +22,7 @@ from levada.adapters.odcs.words import name
 from levada.errors import Fault
 from levada.settings import nearest
 
-__all__ = ["config_slip", "keys"]
+__all__ = ["config_slip", "keys", "shapes"]
 
 _PROJECT = "dbt_project.yml"
 _PATHS = {
@@ -58,6 +58,36 @@ def keys(root: Path, project_dir: Path) -> Iterator[Fault]:
             document, twice = found
             yield from twice
             yield from _described(document)
+
+
+def shapes(root: Path, project_dir: Path) -> Iterator[Fault]:
+    """Lists that are none, and entries without keys: dbt stumbles over them, and says not where."""
+    settings = _document(root, project_dir / _PROJECT)
+    for path in _files(project_dir, settings[0].value if settings else {}):
+        try:
+            path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            yield Fault(inside(root, path), 0, f"cannot be read: {error}", "write it as UTF-8")
+        found = _document(root, path)
+        if found is not None:
+            for kind in _CHECKED:
+                yield from _listed(found[0], found[0].value, (kind,))
+
+
+def _listed(document: Document, above: dict[str, Any], place: Place) -> Iterator[Fault]:
+    said = above.get(str(place[-1]))
+    if said is None:
+        return
+    if not isinstance(said, list):
+        yield document.fault(place, f"{name(place)} is no list", "write entries: - name: ...")
+        return
+    for number, entry in enumerate(said):
+        at = (*place, number)
+        if isinstance(entry, dict):
+            for inner in ("tables", "columns"):
+                yield from _listed(document, entry, (*at, inner))
+        else:
+            yield document.fault(at, f"{name(at)} is {entry!r}, without keys", "write - name: ...")
 
 
 def _document(root: Path, path: Path) -> tuple[Document, tuple[Fault, ...]] | None:
