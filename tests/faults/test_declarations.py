@@ -18,7 +18,7 @@ from levada.settings import read_settings
 pytestmark = pytest.mark.integration
 
 SOUND = "select id, day, amount from {{ ref('harbour', 'ships') }}"
-DOMAINS = ("harbour", "customs", "east", "west", "reader", "ghost", "doubles", "shapes")
+DOMAINS = ("harbour", "customs", "east", "west", "reader", "ghost", "doubles", "shapes", "words")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Wrong:
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Eight domains, of which one is sound, and every other has faults of its own kind."""
+    """Nine domains, of which one is sound, and every other has faults of its own kind."""
     workspace = tiny.mesh(tmp_path_factory.mktemp("wrong") / "mesh", DOMAINS)
     for domain in DOMAINS:
         if domain != "ghost":
@@ -44,7 +44,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     tiny.contract(workspace, "harbour", "ships")
     landing = "{{ source('landing', 'numbers') }}"
     tiny.model(workspace, "harbour", "ships", f"select {tiny.NUMBERS} from {landing}")
-    for write in (contracts, cycle, reading, doubles, shapes):
+    for write in (contracts, cycle, reading, doubles, shapes, words):
         write(workspace)
     return workspace
 
@@ -109,6 +109,41 @@ def shapes(mesh: Workspace) -> None:
     )
 
 
+def words(mesh: Workspace) -> None:
+    """Words that dbt and Levada would pass over: each says nothing of anything."""
+    folder = mesh.root / "models" / "words"
+    described = {
+        "meta": "config: {meta: {levda: {batch: true}}}",
+        "columns": "colums: [{name: id}]",
+        "config": "confg: {meta: {levada: {batch: true}}}",
+        "place": "config: {levada: {batch: true}}",
+        "moved": "materialized: table",
+        "column_meta": "columns: [{name: id, config: {meta: {levada: {batch: true}}}}]",
+        "twice": "columns: [{name: id}]\n    columns: [{name: id}]",
+    }
+    for name, said in described.items():
+        tiny.contract(mesh, "words", f"said_{name}")
+        tiny.model(mesh, "words", f"said_{name}", SOUND)
+        text = f"models:\n  - name: said_{name}\n    {said}\n"
+        (folder / "base" / f"said_{name}.yml").write_text(text)
+    (folder / "base" / "nobody.yml").write_text("models:\n  - name: said_plce\n")
+    (folder / "base" / "landed.yml").write_text(
+        "sources:\n  - name: landing\n    tables:\n      - name: numbers\n"
+        "        config:\n          meta:\n            lavada: {zone: numbers}\n"
+    )
+    tiny.contract(mesh, "words", "inline")
+    tiny.model(mesh, "words", "inline", "{{ config(materialised='table') }}\n" + SOUND)
+    private = "{{ config(materialized='ephemeral') }}\n" + SOUND
+    tiny.model(mesh, "words", "lonely", private)
+    tiny.model(mesh, "words", "useful", private)  # a contract's model reads it
+    tiny.model(mesh, "words", "said_meta", "select * from {{ ref('useful') }}")
+    project = folder / "dbt_project.yml"
+    written = project.read_text().replace("+materialized", "+materialised: table, +materialized")
+    project.write_text(written)
+
+
+TWICE = "models/words/base/said_twice.yml"
+
 WRONGS = {
     "a check of an unknown column": Wrong(
         "contracts/customs/wrong_column.v1.odcs.yaml", "tonnage", "tonnage"
@@ -148,6 +183,39 @@ WRONGS = {
     "a promised column that is not made": Wrong(
         "models/shapes/base/lacking.sql", "select", "column amount .INTEGER. is promised but not"
     ),
+    "a meta key that is nearly levada": Wrong(
+        "models/words/base/said_meta.yml", "levda", "unknown key 'levda'.*did you mean 'levada'"
+    ),
+    "a misspelt key of a model": Wrong(
+        "models/words/base/said_columns.yml", "colums", "'colums'.*did you mean 'columns'"
+    ),
+    "a misspelt config": Wrong(
+        "models/words/base/said_config.yml", "confg", "'confg'.*did you mean 'config'"
+    ),
+    "levada outside of meta": Wrong(
+        "models/words/base/said_place.yml", "levada", "'levada'.*stands under config.meta.levada"
+    ),
+    "a config beside `config`": Wrong(
+        "models/words/base/said_moved.yml", "materialized", "'materialized' stands under 'config'"
+    ),
+    "levada in the meta of a column": Wrong(
+        "models/words/base/said_column_meta.yml", "levada", "is not read"
+    ),
+    "a YAML of a model that is not there": Wrong(
+        "models/words/base/nobody.yml", "said_plce", "no 'said_plce'.*did you mean 'said_place'"
+    ),
+    "a meta key of a source that is nearly levada": Wrong(
+        "models/words/base/landed.yml", "lavada", "'lavada'.*did you mean 'levada'"
+    ),
+    "a misspelt config in SQL": Wrong(
+        "models/words/base/inline.sql", "config", "'materialised'.*did you mean 'materialized'"
+    ),
+    "a model that no product builds": Wrong(
+        "models/words/base/lonely.sql", "config", "lonely has no contract.*or remove it"
+    ),
+    "a misspelt config of the project": Wrong(
+        "models/words/dbt_project.yml", "models:", r"did you mean '.materialized'"
+    ),
     "a wrong type": Wrong(
         "models/shapes/base/mistyped.sql",
         "amount",
@@ -182,12 +250,20 @@ def test_check_names_file_and_line_of(
 
 
 def test_check_says_nothing_else(said: list[dict[str, Any]]) -> None:
-    expected = {wrong.path for wrong in WRONGS.values()}
+    expected = {wrong.path for wrong in WRONGS.values()} | {TWICE}
 
     others = [fault for fault in said if fault["path"] not in expected]
 
     # The other half of the cycle is told in the other domain's contract.
     assert [fault["path"] for fault in others] == ["contracts/west/tide.v1.odcs.yaml"]
+
+
+def test_a_key_that_is_said_twice_is_told_where_it_is_said_again(
+    said: list[dict[str, Any]],
+) -> None:
+    found = [(fault["line"], fault["wrong"]) for fault in said if fault["path"] == TWICE]
+
+    assert found == [(4, "'columns' is said twice")]
 
 
 def test_a_person_reads_a_line_for_each_fault_and_no_traceback(
@@ -206,7 +282,9 @@ def test_only_the_sound_domain_is_compiled(mesh: Workspace, said: list[dict[str,
     done = mesh.json("compile", code=2)
 
     assert "harbour" in done["compiled"]
-    assert not {"customs", "east", "west", "reader", "ghost", "doubles"} & set(done["compiled"])
+    assert not {"customs", "east", "west", "reader", "ghost", "doubles", "words"} & set(
+        done["compiled"]
+    )
     settings = read_settings(mesh.root)
     assert compiled.load_domain(settings, "harbour").products[0].id == "harbour.ships"
     assert [p.id for p in compiled.load(settings).products if p.domain == "harbour"]
@@ -261,3 +339,63 @@ def test_an_unknown_key_in_levada_yaml_is_named_with_the_nearest_right_one(two: 
         ("levada.yaml", len(lines) - 1, "unknown key 'landings'; did you mean 'landing'?"),
         ("levada.yaml", len(lines), "unknown key 'evry'; did you mean 'every'?"),
     ]
+
+
+def test_settings_that_nobody_could_read_are_all_named_at_once(two: Workspace) -> None:
+    (two.root / "levada.yaml").write_text(
+        """\
+mesh: tiny
+mesh: small
+zone: UTC
+span: {from: 2013-03-08, to: 2013-03-09}
+landing: {numbers: landing}
+domains: [harbour, shapes]
+live_from: 2014-01-01
+warehouse: {type: duckland}
+lease: [2s]
+"""
+    )
+
+    faults = two.json("check", code=2)["faults"]
+
+    assert {(f["line"], f["wrong"]) for f in faults} == {
+        (2, "'mesh' is said twice"),
+        (7, "'live_from' lies outside the span"),
+        (8, "no warehouse 'duckland'"),
+        (9, "\"['2s']\" is no duration: write a number and s, m, h, d or w, like 40d"),
+    }
+
+
+def test_what_hangs_on_a_reference_that_was_not_found_is_no_second_fault(two: Workspace) -> None:
+    path = tiny.model(
+        two, "shapes", "docked", "select id, day, amount from {{ ref('harbour', 'shps') }}"
+    )
+    path.with_suffix(".yml").write_text(
+        "models:\n  - name: docked\n    config:\n      meta:\n        levada:\n"
+        "          inputs: {harbour.ships: {mapping: identity}}\n"
+    )
+
+    (fault,) = two.json("check", code=2)["faults"]
+
+    assert (fault["path"], fault["line"]) == ("models/shapes/base/docked.sql", 1)
+    assert fault["right"] == "promised is harbour.ships@1"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "wrong"),
+    [
+        ("models: 3\n", 1, "models is no list"),
+        ("models:\n  - docked\n", 2, "models[0] is 'docked', without keys"),
+        ("models:\n  - name: docked\n    columns: 3\n", 3, "models[0].columns is no list"),
+    ],
+)
+def test_a_yaml_of_another_shape_is_told_where_it_is_so(
+    two: Workspace, text: str, line: int, wrong: str
+) -> None:
+    path = two.root / "models/shapes/base/docked.yml"
+    path.write_text(text)
+
+    (fault,) = two.json("check", code=2)["faults"]
+
+    assert (fault["path"], fault["line"]) == ("models/shapes/base/docked.yml", line)
+    assert fault["wrong"] == wrong
