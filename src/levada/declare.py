@@ -442,7 +442,7 @@ class _Joining:
                     right = "a table cannot be made from itself; read an earlier partition of it"
                     path = product.marts[0].contract.path
                     self.fault(product.domain, path, 1, wrong, right)
-                remaining[way[0]] = remaining[way[0]] - {way[-1], way[1]}
+                remaining[way[1]] = remaining[way[1]] - {way[0]}  # and look for another
 
 
 def _truth(value: object) -> bool:

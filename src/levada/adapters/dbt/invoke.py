@@ -33,6 +33,9 @@ _HEADER = re.compile(r"^(\w+ Error|Encountered an error)\b.*$")
 _FILE = re.compile(r"(?<![\w/.])([\w./-]*?[\w-]+\.(?:sql|ya?ml|py|csv|md))\b")
 _LINE = re.compile(r"\bline (\d+)\b", re.IGNORECASE)
 _FIELD = re.compile(r'^Field "(\w+)" of type .* in \w+ has invalid value (.*)$')
+_YAML = re.compile(r"^.*?\bSyntax error near line \d+ .* Raw Error: (.*)$")
+_MARK = re.compile(r' in "<unicode string>", line \d+, column \d+')
+_UNDEFINED = re.compile(r"'(\w+)' is undefined")
 _NOISE = ("> in macro", "Error encountered in ")
 _ECHO = re.compile(r"LINE (\d+): (.*)")
 _SECRET = re.compile(r"(password\s*=\s*|://[^:@/\s]*:)('[^']*'|[^\s'\"@]+)", re.IGNORECASE)
@@ -134,6 +137,9 @@ def sentence(message: object) -> str:
     'IO Error: unable to connect to Postgres at host=a user=b password=*** dbname=d'
     >>> sentence('Field "type" of type ConstraintType in ColumnConstraint has invalid value 3')
     'type is 3, which dbt does not read'
+    >>> sentence('Syntax error near line 2\n1 | a: b: c\n\nRaw Error:\nno mapping here\n'
+    ...          '  in "<unicode string>", line 1, column 5')
+    'is no YAML: no mapping here'
     """
     lines = [line.strip() for line in _ANSI.sub("", str(message)).splitlines()]
     lines = [line for line in lines if line and not set(line) <= set("^~ -")]
@@ -142,6 +148,7 @@ def sentence(message: object) -> str:
     told = [line for line in lines if not _ECHO.match(line) and not line.startswith(_NOISE)]
     text = " ".join(told or lines).removeprefix("at path []: ")
     text = _FIELD.sub(r"\1 is \2, which dbt does not read", text)
+    text = _MARK.sub("", _YAML.sub(r"is no YAML: \1", text))
     text = _SECRET.sub(r"\1***", text)  # what is said here is recorded, and read by every domain
     half = _LONGEST // 2  # a statement may stand between dbt's words and the database's
     return text if len(text) <= _LONGEST else f"{text[: half - 3]} ... {text[-half + 2 :]}"
@@ -157,6 +164,8 @@ def place(message: object, project_dir: Path, path: str = "") -> tuple[str, int]
     echo = _ECHO.search(text)
     if echo:  # a line of the statement that was sent: look for the same text in the file
         return path, line_of(project_dir / path, echo.group(2).strip().strip("."))
+    if undefined := _UNDEFINED.search(text):
+        return path, line_of(project_dir / path, rf"\b{undefined.group(1)}\b", pattern=True)
     said = _LINE.search(text)
     return path, int(said.group(1)) if said else 0
 
