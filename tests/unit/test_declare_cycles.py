@@ -27,8 +27,21 @@ def declared(root: Path, reads: Mapping[str, str]) -> Declared:
 
 def model(domain: str, others: str) -> ModelFacts:
     return ModelFacts(
-        *(f"model.{domain}.x", "x", None, domain, f"models/{domain}/base/x.sql", "base", "table"),
-        *((), tuple(TableRef(other, "x") for other in others), (), {}, "", 0, (), "code"),
+        node=f"model.{domain}.x",
+        name="x",
+        major=None,
+        package=domain,
+        path=f"models/{domain}/base/x.sql",
+        layer="base",
+        materialized="table",
+        models=(),
+        externals=tuple(TableRef(other, "x") for other in others),
+        sources=(),
+        meta={},
+        yaml="",
+        yaml_line=0,
+        columns=(),
+        code="code",
     )
 
 
