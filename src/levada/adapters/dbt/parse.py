@@ -274,7 +274,8 @@ def _withheld(root: Path, domain: str, name: str, version: object) -> tuple[str,
     alike = [name] if own else get_close_matches(name, {table.name for table in held}, n=1)
     near = [str(table) for table in held if table.name in alike]
     right = f"promised is {' or '.join(near)}" if near else ""
-    if not own and any((root / "contracts" / domain).glob(f"{name}.v*.odcs.yaml")):
+    files = f"{name}.v{str(version or '*').removesuffix('.0')}.odcs.yaml"
+    if not own and any((root / "contracts" / domain).glob(files)):
         return "whose contract cannot be read", "mend the contract first"
     if not own and not said and (alike := get_close_matches(domain, _domains(root), n=1)):
         right = f"did you mean {alike[0]!r}?"
