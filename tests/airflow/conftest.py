@@ -28,6 +28,9 @@ from levada.settings import Settings, read_settings  # noqa: E402
 from levada.terms import Mesh  # noqa: E402
 from levada_sensors import connections  # noqa: E402
 
+collect_ignore = ["cases"]
+"""Run in a process of its own, by test_beside_airflow.py."""
+
 DECLARED = """\
 mesh: test
 zone: America/New_York
