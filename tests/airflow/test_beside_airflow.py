@@ -104,7 +104,6 @@ def _seen(server: Credentials, home: Path) -> Seen:
     run("-m", "airflow", "db", "migrate")
     run(str(CASES / "beside.py"), str(home / "seen.json"))
     found: Seen = json.loads((home / "seen.json").read_text())
-    print(json.dumps(found, indent=1))
     return found
 
 

@@ -284,3 +284,13 @@ def test_the_scenarios_of_the_guide_are_the_files_that_it_names() -> None:
     kept = sorted((ROOT / "docs" / "how-to" / "scenarios").glob("*.yaml"))
 
     assert sorted(shown) == sorted(path.read_text() for path in kept)
+
+
+# Cases beside Airflow
+
+
+def test_every_case_beside_airflow_names_its_test_and_every_test_has_its_case() -> None:
+    said = (ROOT / "docs" / "explanation" / "beside-airflow.md").read_text()
+    tests = (ROOT / "tests" / "airflow" / "test_beside_airflow.py").read_text()
+    named = re.findall(r"`(test_\w+)` \|$", said, re.MULTILINE)
+    assert sorted(named) == sorted(re.findall(r"^def (test_\w+)\(", tests, re.MULTILINE))
