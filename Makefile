@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# Test files run side by side; those of one file one after the other, since they share services.
+# Test files run side by side, those that start Airflow first; the tests of one file run one after
+# the other, since they share services.
 WORKERS ?= 2
 
 export PYTHONDONTWRITEBYTECODE := 1
@@ -29,7 +30,8 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 test: $(READY) lint types layers sql  ## the gate: lint, types, layers, SQL, tests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+		--no-loadscope-reorder --durations=15
 
 unit: $(READY)   ## the tests that need no service, in seconds
 	$(BIN)/python -m pytest tests/unit src

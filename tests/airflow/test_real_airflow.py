@@ -24,7 +24,7 @@ from levada.intervals import parse
 from levada.terms import Grain, Step
 from levada_sensors import service
 
-pytestmark = [pytest.mark.airflow, pytest.mark.integration]
+pytestmark = [pytest.mark.airflow, pytest.mark.integration, pytest.mark.prove]
 
 BEFORE, FIRST, KILLED, PAUSED, PLANNED, LATE = (f"2013-03-{day:02}" for day in range(8, 14))
 DAYS = (BEFORE, FIRST, KILLED, PAUSED, PLANNED, LATE)
@@ -100,7 +100,7 @@ def told(mesh: Live, dispatch: str) -> None:
     tiny.model(mesh, "south", "sums", f"select id, day, amount from {reads}")
 
 
-@pytest.fixture(scope="module", params=["sensor", pytest.param("ready", marks=pytest.mark.prove)])
+@pytest.fixture(scope="module", params=["sensor", "ready"])
 def story(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Story]:
