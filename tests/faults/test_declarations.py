@@ -386,7 +386,6 @@ def test_what_hangs_on_a_reference_that_was_not_found_is_no_second_fault(two: Wo
     [
         ("models: 3\n", 1, "models is no list"),
         ("models:\n  - docked\n", 2, "models[0] is 'docked', without keys"),
-        ("models:\n  - name: docked\n    columns: 3\n", 3, "models[0].columns is no list"),
     ],
 )
 def test_a_yaml_of_another_shape_is_told_where_it_is_so(

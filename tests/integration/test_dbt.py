@@ -371,7 +371,7 @@ SHAPES = {
         f"{_INGEST}/flights.yml",
         f"{_FLIGHTS}columns: {{carrier: text}}\n",
         4,
-        "models[1].columns is no list; write entries: - name: ...",
+        'model flights: columns is {"carrier": "text"}; write a list, like [{name: ...}]',
     ),
     "a type that is a list": (
         f"{_INGEST}/flights.yml",
@@ -401,7 +401,7 @@ SHAPES = {
         f"{_INGEST}/landing.yml",
         "sources:\n  - name: landing\n    tables:\n      - {name: flights, columns: [day]}\n",
         4,
-        "tables[0].columns[0] is 'day', without keys; write - name: ...",
+        'tables[0].columns[0] is "day"; write keys with values, like {name: ...}',
     ),
     "a key of the project": (
         "models/operations/dbt_project.yml",

@@ -35,6 +35,7 @@ _LINE = re.compile(r"\bline (\d+)\b", re.IGNORECASE)
 _FIELD = re.compile(r'^Field "(\w+)" of type .* in \w+ has invalid value (.*)$')
 _YAML = re.compile(r"^.*?\bSyntax error near line \d+ .* Raw Error: (.*)$")
 _MARK = re.compile(r' in "<unicode string>", line \d+, column \d+')
+_CYCLE = re.compile(r"Found a cycle: \w+\.\w+\.(\w+)\S* --> (?:.* --> )?\w+\.\w+\.(\w+)")
 _UNDEFINED = re.compile(r"'(\w+)' is undefined")
 _NOISE = ("> in macro", "Error encountered in ")
 _ECHO = re.compile(r"LINE (\d+): (.*)")
@@ -157,6 +158,10 @@ def sentence(message: object) -> str:
 def place(message: object, project_dir: Path, path: str = "") -> tuple[str, int]:
     """File (from the project's folder) and line that dbt, or DuckDB, means; line 0 if unknown."""
     text = _ANSI.sub("", str(message))
+    if circle := _CYCLE.search(text):  # the last one named is read by the first
+        path = _find(project_dir, f"{circle[1]}.sql")
+        called = rf"ref\s*\(.*?['\"]{circle[2]}['\"]"
+        return path or "dbt_project.yml", line_of(project_dir / path, called, pattern=True)
     if not path:
         named = (match.group(1) for match in _FILE.finditer(text))
         path = next((found for name in named if (found := _find(project_dir, name))), "")

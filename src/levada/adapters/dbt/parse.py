@@ -33,7 +33,6 @@ _ENV = re.compile(_CALL.format(function="env_var"))
 _NOT_CODE = frozenset({"access", "contract", "docs", "freshness", "group", "meta", "tags"})
 _MOST_FAULTS = 50
 _ENTRY = re.compile(r"config given in (\S+) @ (\w+): \{'name': '([^']*)'")
-_CYCLE = re.compile(r"Found a cycle: (\S+(?: --> \S+)*)")
 _READER = re.compile(r"'(\w+)\.\w+\.([^']+)' \(([^)]*)\) depends on")
 
 
@@ -133,24 +132,10 @@ def _fault(request: ParseRequest, error: BaseException | None) -> Fault:
     refused = _refused(error)
     if refused is not None:
         return _misshapen(request, error, refused)
-    if way := _CYCLE.search(str(error)):
-        return _circle(request, way.group(1).split(" --> "))
     node = getattr(error, "node", None)
     known = getattr(node, "original_file_path", "") or ""
     path, line = place(error, request.project_dir, known)
     return Fault(inside(request.root, request.project_dir / path), line, sentence(error))
-
-
-def _circle(request: ParseRequest, nodes: Sequence[str]) -> Fault:
-    """Models of one project that read each other."""
-    names = [node.split(".")[2] for node in nodes]
-    wrong = f"the project has a cycle: {' -> '.join([*names, names[0]])}"
-    right = "a model cannot be made from itself; read an earlier partition of its table"
-    for path in sorted(request.project_dir.rglob("*.sql")):
-        if path.stem == names[-1]:
-            line = line_of(path, rf"ref\s*\(.*?['\"]{names[0]}['\"]", pattern=True)
-            return Fault(inside(request.root, path), line, wrong, right)
-    return Fault(_path(request), 0, wrong, right)
 
 
 def _refused(error: BaseException | None) -> Any:
@@ -274,8 +259,8 @@ def _withheld(root: Path, domain: str, name: str, version: object) -> tuple[str,
     alike = [name] if own else get_close_matches(name, {table.name for table in held}, n=1)
     near = [str(table) for table in held if table.name in alike]
     right = f"promised is {' or '.join(near)}" if near else ""
-    files = f"{name}.v{str(version or '*').removesuffix('.0')}.odcs.yaml"
-    if not own and any((root / "contracts" / domain).glob(files)):
+    major = str(version or "*").removesuffix(".0")
+    if not own and any((root / "contracts" / domain).glob(f"{name}.v{major}.odcs.yaml")):
         return "whose contract cannot be read", "mend the contract first"
     if not own and not said and (alike := get_close_matches(domain, _domains(root), n=1)):
         right = f"did you mean {alike[0]!r}?"

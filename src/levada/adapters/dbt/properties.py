@@ -71,22 +71,16 @@ def shapes(root: Path, project_dir: Path) -> Iterator[Fault]:
         found = _document(root, path)
         if found is not None:
             for kind in _CHECKED:
-                yield from _listed(found[0], found[0].value, (kind,))
+                yield from _listed(found[0], kind)
 
 
-def _listed(document: Document, above: dict[str, Any], place: Place) -> Iterator[Fault]:
-    said = above.get(str(place[-1]))
-    if said is None:
-        return
-    if not isinstance(said, list):
-        yield document.fault(place, f"{name(place)} is no list", "write entries: - name: ...")
-        return
-    for number, entry in enumerate(said):
-        at = (*place, number)
-        if isinstance(entry, dict):
-            for inner in ("tables", "columns"):
-                yield from _listed(document, entry, (*at, inner))
-        else:
+def _listed(document: Document, kind: str) -> Iterator[Fault]:
+    said = document.value.get(kind)
+    if said is not None and not isinstance(said, list):
+        yield document.fault((kind,), f"{kind} is no list", "write entries: - name: ...")
+    for number, entry in enumerate(said if isinstance(said, list) else ()):
+        if not isinstance(entry, dict):
+            at = (kind, number)
             yield document.fault(at, f"{name(at)} is {entry!r}, without keys", "write - name: ...")
 
 
