@@ -75,7 +75,7 @@ def test_the_late_hour_rebuilds_the_day_by_itself_and_takes_the_mark_away(
         (2, False),
     ]
     said = mesh.json("why", PUNCTUALITY, DAY)["marks"]
-    assert [mark["mark"] for mark in said] == ["mostly_departed (18%)"], (
+    assert [mark["mark"] for mark in said] == ["mostly_departed (18.3861%)"], (
         "an advisory check of flights"
     )
     mesh.levada("ledger", "verify")
