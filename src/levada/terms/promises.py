@@ -15,6 +15,7 @@ __all__ = [
     "CheckResult",
     "Column",
     "Contract",
+    "Member",
     "Owner",
     "Severity",
     "Verdict",
@@ -92,6 +93,14 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """One of a contract's team, and the role the contract gives them: `owner`, `steward`."""
+
+    username: str
+    role: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Contract:
     """The promise about one table, as its ODCS file gives it. `hash` is of its canonical JSON."""
 
@@ -114,6 +123,14 @@ class Contract:
     """From this local day on, consumers are told to leave."""
     sunset: date | None = None
     """From this local day on, the table is held."""
+    tier: int | None = None
+    """How much depends on the table, 1 the most; None where its owner does not say."""
+    members: tuple[Member, ...] = ()
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """The members who own the table, by username."""
+        return tuple(m.username for m in self.members if m.role == "owner")
 
     @property
     def key(self) -> tuple[str, ...]:

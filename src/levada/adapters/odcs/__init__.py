@@ -26,7 +26,7 @@ from levada.adapters.odcs import checks as promised
 from levada.adapters.odcs.document import Document, Place, read, schema_faults
 from levada.errors import DeclarationError, Fault
 from levada.settings import find_root, nearest
-from levada.terms import Check, Column, Contract, Grain, Owner, TableRef
+from levada.terms import Check, Column, Contract, Grain, Member, Owner, TableRef
 
 __all__ = [
     "canonical",
@@ -39,7 +39,7 @@ __all__ = [
 
 _END_OF_SUPPORT, _END_OF_LIFE = "endOfSupport", ("endOfLife", "retirement")
 _STATUSES = ("active", "deprecated", "draft", "retired")
-_CUSTOM = ("dayStart", "grain", "intervalColumn", "weekStart", "zone")
+_CUSTOM = ("dayStart", "grain", "intervalColumn", "tier", "weekStart", "zone")
 _CALENDAR = {"day_start": "dayStart", "week_start": "weekStart", "zone": "zone"}
 _VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?")
 _INSTANT = "TIMESTAMP WITH TIME ZONE"
@@ -262,6 +262,8 @@ class _Reading:
             sla=sla,
             deprecated=deprecated,
             sunset=sunset,
+            tier=self.tier(),
+            members=self.members(),
         )
 
     def lifetime(self) -> tuple[date | None, date | None]:
@@ -314,6 +316,29 @@ class _Reading:
             channels = [entry.get("channel") for entry in self.value.get("support", ())]
             owners = [member["username"] for member in members if member.get("role") == "owner"]
         return Owner(name, next((c for c in (*channels, *owners) if c), ""))
+
+    def members(self) -> tuple[Member, ...]:
+        """Who is in the team, with the roles that the contract says; past members are left out."""
+        with self.guard():
+            team = self.value.get("team") or {}
+            members = team if isinstance(team, list) else team.get("members", [])
+            return tuple(
+                Member(member["username"], member.get("role") or "")
+                for member in members
+                if "dateOut" not in member
+            )
+        return ()
+
+    def tier(self) -> int | None:
+        """How much depends on the table, 1 the most; governance's policies speak of it."""
+        said, places, _ = self.custom()
+        if "tier" not in said:
+            return None
+        tier: object = said["tier"]
+        if isinstance(tier, bool) or not isinstance(tier, int) or tier < 1:
+            self.fault(places["tier"], f"no tier {tier!r}", "write 1 (the highest), 2, 3")
+            return None
+        return tier
 
     def table(self) -> TableRef | None:
         version = self.value.get("version")
