@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date
 
+import psycopg
 import pytest
 from killed import POINTS
 from source_system import break_row, land_span
@@ -65,3 +67,28 @@ def test_a_run_killed_there_is_finished_or_done_again_by_the_next(
             [DAYS[0]],
         )
     assert now == {"n": mesh.landed_rows("flights", DAYS[0]), "moved": delay}
+
+
+def test_a_lease_that_runs_out_between_recovery_and_plan_is_not_left_behind(
+    mesh: Workspace,
+) -> None:
+    break_row(mesh.landed("flights", DAYS[0]), "dep_delay", "300")
+    before = mesh.publications()
+    mesh.killed_at("after swap", "run", "operations.flights")
+    lease(mesh, "1 hour")
+    run = mesh.begin("run", point="after recovery", number=signal.SIGSTOP)
+    run.wait_until_stopped()
+    lease(mesh, "-1 second")
+    run.signal(signal.SIGCONT)
+
+    assert run.wait().returncode == 0
+
+    fresh = Counter(line[:2] for line in mesh.publications() if line not in before)
+    assert {table for table, _ in fresh} == {"operations.flights@1", "operations.delays@1"}
+    assert set(fresh.values()) == {1}
+
+
+def lease(mesh: Workspace, left: str) -> None:
+    """Let every lease end so long from now."""
+    with psycopg.connect(mesh.credentials.url(mesh.credentials.admin, "levada")) as connection:
+        connection.execute("update ledger.lease set until = now() + %s::interval", [left])

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from levada import publish
 from levada.adapters.dbt.workers import DbtWorkers
 from levada.adapters.gx import GreatExpectations
 from levada.adapters.warehouses.ducklake import DuckLake
@@ -16,7 +17,7 @@ from levada.ledger import PostgresLedger
 __all__ = ["POINTS", "arm"]
 
 
-def before(owner: type, name: str, act: Callable[[], None]) -> None:
+def before(owner: Any, name: str, act: Callable[[], None]) -> None:
     real: Callable[..., Any] = getattr(owner, name)
 
     def acting(*args: Any, **kwargs: Any) -> Any:
@@ -26,7 +27,7 @@ def before(owner: type, name: str, act: Callable[[], None]) -> None:
     setattr(owner, name, acting)
 
 
-def after(owner: type, name: str, act: Callable[[], None]) -> None:
+def after(owner: Any, name: str, act: Callable[[], None]) -> None:
     real: Callable[..., Any] = getattr(owner, name)
 
     def acting(*args: Any, **kwargs: Any) -> Any:
@@ -37,12 +38,13 @@ def after(owner: type, name: str, act: Callable[[], None]) -> None:
     setattr(owner, name, acting)
 
 
-def during(owner: type, name: str, act: Callable[[], None], seconds: float) -> None:
+def during(owner: Any, name: str, act: Callable[[], None], seconds: float) -> None:
     """In the middle of a call that takes longer than that."""
     before(owner, name, lambda: threading.Timer(seconds, act).start())
 
 
 POINTS: dict[str, Callable[[Callable[[], None]], None]] = {
+    "after recovery": lambda act: after(publish, "recover", act),
     "before build": lambda act: before(DbtWorkers, "build", act),
     "in build": lambda act: during(DbtWorkers, "build", act, 0.2),
     "after build": lambda act: after(DbtWorkers, "build", act),

@@ -153,7 +153,9 @@ def stop(home: Path) -> None:
     with _locked(home):
         if running(home) is None:
             return
-        done = _Owner.of(home).run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(_data(home)))
+        done = _Owner.of(home).run(
+            "pg_ctl", "stop", "-w", "-t", "300", "-m", "fast", "-D", str(_data(home))
+        )
         if done.returncode and running(home) is not None:
             raise ToolError("pg_ctl stop", _said(done))
 

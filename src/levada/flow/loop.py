@@ -118,6 +118,8 @@ def run_plan(
         made += fresh
         if any(run.lines for run in fresh):
             continue
+        if any(intent.expired for intent in platform.publisher.intents()):
+            continue  # a dead run's lease ran out in this round: the next one finishes its work
         held = [facts.claims.get((step.product, step.partition)) for step in plan.steps]
         until = [claim.until for claim in held if claim is not None]
         if not until:
