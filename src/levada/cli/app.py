@@ -96,6 +96,51 @@ def run(
 
 
 @app.command()
+def diff(
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="domain.table, a .parquet, .csv or .json file, postgres:CONN:table."
+        ),
+    ],
+    b: Annotated[
+        str | None,
+        typer.Argument(metavar="B", help="The other side; nothing means A as it is now."),
+    ] = None,
+    at: Annotated[str, typer.Option("--at", help="Read A as it was at this data version.")] = "",
+    key: Annotated[
+        list[str] | None, typer.Option("--key", help="Column to pair rows by; the contract's key.")
+    ] = None,
+    interval: Annotated[
+        str, typer.Option("--interval", help="Only this interval, like 2013-03-10.")
+    ] = "",
+    where: Annotated[str, typer.Option("--where", help="Only rows that meet this condition.")] = "",
+    tolerance: Annotated[
+        list[str] | None, typer.Option("--tolerance", help="column=0.01 or column=1%.")
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", help="Rows shown of each kind.", min=0)] = 5,
+    project: Project = None,
+    json: Json = False,
+) -> None:
+    """What two tables differ in: columns, types, rows, values. Exit 1 if anything differs."""
+    from levada.cli import differing
+
+    code = differing.diff(
+        project,
+        a,
+        b,
+        at=at,
+        key=tuple(key or ()),
+        interval=interval,
+        where=where,
+        tolerance=tuple(tolerance or ()),
+        samples=samples,
+        as_json=json,
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
 def status(
     selection: Selection = None,
     first: From = None,

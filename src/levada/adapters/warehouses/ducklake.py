@@ -143,12 +143,14 @@ class DuckLake:
 
     def setup(self, stage: Stage) -> list[str]:
         """What to execute in a DuckDB before it reads the stage's inputs (as the runner)."""
-        wanted = lakes(stage)
+        return ["SET TimeZone = 'UTC'", *self.attaching(lakes(stage))]
+
+    def attaching(self, domains: Collection[str]) -> list[str]:
+        """What to execute in a DuckDB before it reads these domains' lakes (as the runner)."""
         conninfo = self._conninfo(_RUNNER)
         return [
-            "SET TimeZone = 'UTC'",
-            *(loading() if wanted else ()),
-            *(attachment(domain, self.root, conninfo) for domain in wanted),
+            *(loading() if domains else ()),
+            *(attachment(domain, self.root, conninfo) for domain in sorted(domains)),
         ]
 
     def contents(

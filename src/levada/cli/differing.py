@@ -1,0 +1,102 @@
+"""`levada diff`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from levada import compiled
+from levada.cli import output
+from levada.diff import Difference, Question, Tolerance
+from levada.errors import DeclarationError, Fault
+from levada.flow import differing
+from levada.flow import platform as opening
+from levada.settings import find_root, read_settings
+
+__all__ = ["diff", "tolerances"]
+
+
+def diff(
+    project: Path | None,
+    a: str,
+    b: str | None,
+    *,
+    at: str,
+    key: Sequence[str],
+    interval: str,
+    where: str,
+    tolerance: Sequence[str],
+    samples: int,
+    as_json: bool,
+) -> int:
+    """Compare; 1 if anything differs."""
+    settings = read_settings(find_root(project))
+    mesh = compiled.load(settings)
+    one = differing.place(a, mesh)
+    other = differing.place(b or a, mesh)
+    contract = one.contract or other.contract
+    chosen = tuple(key) or (contract.key if contract else ())
+    question = Question(chosen, tolerances(tolerance), samples)
+    with (
+        opening.services(settings) as credentials,
+        output.errors.status(f"comparing {one.text} with {other.text}"),
+    ):
+        found = differing.difference(
+            settings, credentials, one, other, question, at=at, interval=interval, where=where
+        )
+    if as_json:
+        output.print_json({"identical": found.identical, "a": a, "b": b or a, **asdict(found)})
+    else:
+        _print(found, f"{a} at {at}" if at else a, b or a)
+    return 0 if found.identical else 1
+
+
+def tolerances(said: Sequence[str]) -> dict[str, Tolerance]:
+    """
+    How far columns may be apart: `fare=0.01`, or as a share `fare=0.1%`.
+
+    >>> tolerances(["fare=0.01", "rate=1%"])["rate"].relative
+    Decimal('0.01')
+    """
+    found = {}
+    for each in said:
+        column, _, amount = each.partition("=")
+        try:
+            if amount.endswith("%"):
+                found[column] = Tolerance(relative=Decimal(amount[:-1]) / 100)
+            else:
+                found[column] = Tolerance(absolute=Decimal(amount))
+        except (InvalidOperation, ValueError):
+            right = "write column=0.01 or column=1%"
+            raise DeclarationError(
+                (Fault("--tolerance", 0, f"no tolerance {each!r}", right),)
+            ) from None
+    return found
+
+
+def _print(found: Difference, a: str, b: str) -> None:
+    colour = "green" if found.identical else "red"
+    output.console.print(Text(f"A  {a}\nB  {b}", style="dim"))
+    output.console.print(Text(str(found), style=colour))
+    for column in found.columns:
+        output.console.print(Text(f"  {column.column}: {column.rows} changed"))
+    if found.duplicated:
+        output.console.print(Text(f"  {found.duplicated} differing rows share their key"))
+    if not found.samples:
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("", ", ".join(found.key), "column", "A", "B"):
+        table.add_column(head)
+    for sample in found.samples:
+        values = sample.values or (("", "", ""),)
+        if sample.kind != "changed":
+            values = (("", "", ""),)
+        for n, (column, ours, theirs) in enumerate(values):
+            first = (sample.kind, ", ".join(sample.key)) if n == 0 else ("", "")
+            table.add_row(*(Text(each) for each in (*first, column, ours, theirs)))
+    output.console.print(table)
