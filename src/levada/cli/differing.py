@@ -96,7 +96,7 @@ def _print(found: Difference, a: str, b: str) -> None:
         values = sample.values or (("", "", ""),)
         if sample.kind != "changed":
             values = (("", "", ""),)
-        for n, (column, ours, theirs) in enumerate(values):
+        for n, (name, ours, theirs) in enumerate(values):
             first = (sample.kind, ", ".join(sample.key)) if n == 0 else ("", "")
-            table.add_row(*(Text(each) for each in (*first, column, ours, theirs)))
+            table.add_row(*(Text(each) for each in (*first, name, ours, theirs)))
     output.console.print(table)

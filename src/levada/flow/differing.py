@@ -86,13 +86,13 @@ def difference(
     )
     with ExitStack() as stack, _meeting(settings, credentials, (a, b)) as connection:
         try:
-            sides = [
+            one, other = (
                 stack.enter_context(
-                    _side(connection, settings, credentials, where_, version, condition)
+                    _side(connection, settings, credentials, each, version, condition)
                 )
-                for where_, version in ((a, at), (b, ""))
-            ]
-            return compare(connection, *sides, question)
+                for each, version in ((a, at), (b, ""))
+            )
+            return compare(connection, one, other, question)
         except duckdb.Error as error:
             raise ToolError("diff", str(error).splitlines()[0]) from error
 

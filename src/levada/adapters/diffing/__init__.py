@@ -42,9 +42,9 @@ def compare(
     differing = {
         bucket for bucket in ours.keys() | theirs if ours.get(bucket) != theirs.get(bucket)
     }
-    rows = [sum(count for count, _ in side.values()) for side in (ours, theirs)]
+    rows = sum(count for count, _ in ours.values()), sum(count for count, _ in theirs.values())
     if not differing:
-        return Difference(aligned.key, aligned.drift, *rows, 0, 0, 0, 0, 0, (), ())
+        return Difference(aligned.key, aligned.drift, rows[0], rows[1], 0, 0, 0, 0, 0, (), ())
     try:
         a.load(connection, "diff_a", aligned, differing, native=native)
         b.load(connection, "diff_b", aligned, differing, native=native)
@@ -69,7 +69,7 @@ def _pair(
     connection: duckdb.DuckDBPyConnection,
     aligned: Aligned,
     question: Question,
-    rows: Sequence[int],
+    rows: tuple[int, int],
 ) -> Difference:
     """Equal rows leave first, as often as both sides have them; the rest is paired by key."""
     everything = ", ".join(name(c) for c in aligned.names)
