@@ -91,7 +91,7 @@ def fill(
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(rows=ROWS, moved=st.randoms(use_true_random=False))
 def test_equal_rows_in_any_order_are_identical(

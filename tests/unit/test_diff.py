@@ -64,7 +64,7 @@ def counted(a: list[Any], b: list[Any], key: tuple[int, ...]) -> tuple[int, int,
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(a=ROWS, b=ROWS, key=st.sampled_from([(0,), (1,), (0, 1), (1, 2), (2, 0)]))
 def test_it_counts_what_a_plain_count_does(
     a: list[Any], b: list[Any], key: tuple[int, ...]
@@ -84,7 +84,7 @@ def plain_row(row: Any) -> Any:
     return tuple(map(plain, row))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(a=ROWS, b=ROWS)
 def test_without_a_key_rows_are_compared_whole(a: list[Any], b: list[Any]) -> None:
     with duckdb.connect() as db:
