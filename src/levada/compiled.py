@@ -24,7 +24,7 @@ from levada.terms import Mesh, Product, Source
 
 __all__ = ["CompiledDomain", "fingerprint", "load", "load_domain", "refuse", "save", "uncollected"]
 
-_FORMAT = 2
+_FORMAT = 3
 _COMMAND = "run `levada compile`"
 
 

@@ -79,6 +79,10 @@ class Column:
     key_position: int | None = None
     description: str = ""
     classification: str = ""
+    logical: str = ""
+    """The standard's word for its kind: string, integer."""
+    told: tuple[tuple[str, str], ...] = ()
+    """What is said of its values and decides nothing: `format`, `timezone`."""
 
 
 @dataclass(frozen=True, slots=True)

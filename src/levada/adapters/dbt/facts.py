@@ -9,6 +9,7 @@ from pathlib import Path
 from levada.build import Columns
 from levada.declare import ModelFacts, ParsedProject, SourceFacts
 from levada.errors import Fault
+from levada.terms.types import same_type
 
 __all__ = [
     "EmptyBuild",
@@ -19,20 +20,6 @@ __all__ = [
     "column_faults",
     "same_type",
 ]
-
-_ALIASES = {
-    "bigint": "int8 long",
-    "boolean": "bool logical",
-    "blob": "bytea binary varbinary",
-    "double": "float8",
-    "float": "float4 real",
-    "integer": "int int4 signed",
-    "smallint": "int2 short",
-    "tinyint": "int1",
-    "timestamp": "datetime timestamp without time zone",
-    "varchar": "char bpchar text string",
-}
-_CANONICAL = {alias: name for name, aliases in _ALIASES.items() for alias in aliases.split()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +43,6 @@ class EmptyBuild:
     inputs: Mapping[str, Columns]
     """Promised columns of other domains' tables, by dbt id."""
     log_dir: Path
-
-
-def same_type(one: str, other: str) -> bool:
-    """
-    Whether two names of a DuckDB type mean the same.
-
-    >>> same_type("int", "INTEGER"), same_type("TIMESTAMPTZ", "timestamp with time zone")
-    (True, True)
-    >>> same_type("DECIMAL(10, 2)", "numeric(10,2)"), same_type("bigint", "integer")
-    (True, False)
-    """
-    return _normal(one) == _normal(other)
-
-
-def _normal(kind: str) -> str:
-    words = " ".join(kind.lower().split()).replace(", ", ",").replace(" (", "(")
-    words = words.replace("timestamp with time zone", "timestamptz").replace("numeric", "decimal")
-    words = "decimal(18,3)" if words == "decimal" else words
-    return _CANONICAL.get(
-        words.split("(")[0] if words.startswith(("varchar", "char")) else words, words
-    )
 
 
 def column_faults(model: ModelFacts, promised: Sequence[tuple[str, str]]) -> tuple[Fault, ...]:

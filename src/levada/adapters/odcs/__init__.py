@@ -398,6 +398,8 @@ class _Reading:
             position,
             (entry.get("description") or "").strip(),
             entry.get("classification", ""),
+            entry.get("logicalType", ""),
+            promised.told(entry),
         )
 
     def type(self, place: Place, entry: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from levada.errors import Fault
 from levada.settings import nearest
 from levada.terms import Check, Column, Severity, TableRef
 
-__all__ = ["Found", "derived", "quality", "relationships", "unpromised"]
+__all__ = ["Found", "derived", "quality", "relationships", "told", "unpromised"]
 
 Found = Iterator[tuple[Place, Check] | Fault]
 """Checks with their places, and faults, as they come."""
@@ -113,6 +113,12 @@ def _values(document: Document, place: Place, column: str) -> Found:
         elif option not in _TOLD:
             wrong = f"{column}: the option {option!r} cannot be checked"
             yield document.fault(where, wrong, nearest(option, (*_OPTIONS, *_TOLD)))
+
+
+def told(entry: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """The options of a column that no check decides, and that its readers parse by."""
+    options = entry.get("logicalTypeOptions", {})
+    return tuple((name, str(options[name])) for name in sorted(_TOLD) if name in options)
 
 
 def relationships(document: Document, columns: tuple[Column, ...], domain: str) -> Found:
