@@ -17,6 +17,7 @@ from typing import Any
 
 from levada import outside
 from levada.errors import Fault
+from levada.expectations import expected
 from levada.intervals import check_mapping, default_mapping, nests
 from levada.settings import Settings, duration, nearest
 from levada.terms import (
@@ -35,6 +36,7 @@ from levada.terms import (
     OnRestatement,
     PartitionMapping,
     Product,
+    Reliance,
     Rollup,
     Source,
     TableRef,
@@ -45,7 +47,10 @@ from levada.terms import (
 __all__ = ["Declared", "ModelFacts", "ParsedProject", "SourceFacts", "declare", "selected"]
 
 _META_KEYS = ("batch", "inputs")
-_INPUT_KEYS = ("mapping", "wait", "on_restatement", "within", "required", "pinned", "any_of")
+_INPUT_KEYS = (
+    *("mapping", "wait", "on_restatement", "within", "required", "pinned", "any_of"),
+    "relies_on",
+)
 _WAIT_KEYS = ("at_least", "at_most_missing", "deadline", "max_lag")
 _PLAIN: Mapping[str, type[Identity | Rollup | FanOut]] = {
     "identity": Identity,
@@ -401,6 +406,7 @@ class _Joining:
                 on_restatement=_on_restatement(told.get("on_restatement"), mapping),
                 pinned=_truth(told.get("pinned", False)),
                 any_of=str(told.get("any_of", "")),
+                relies_on=self._reliance(upstream, told.get("relies_on"), place),
             )
             if edge.wait.deadline and contract.grain is Grain.WHOLE:
                 raise ValueError("a whole table has no interval that a deadline could follow")
@@ -411,6 +417,20 @@ class _Joining:
             self.fault(*place, f"{contract.table} cannot read {upstream} so: {refused}")
             return None
         return edge
+
+    def _reliance(
+        self, upstream: TableRef, said: object, place: tuple[str, str, int]
+    ) -> Reliance | None:
+        """What the reader relies on, all of which its input must promise now."""
+        if said is None:
+            return None
+        if upstream.is_source:
+            self.fault(*place, f"relies_on of {upstream}: it has no contract", "leave it out")
+            return None
+        found, faults = expected(said, self.contracts[upstream])
+        for wrong, right in faults:
+            self.fault(*place, f"meta.levada.inputs.{upstream}.relies_on: {wrong}", right)
+        return found
 
     def _reachable(self, contract: Contract, check: Check, reads: set[TableRef]) -> None:
         """A check compares with inputs of the run; nothing else is in its stage."""

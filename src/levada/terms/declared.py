@@ -185,6 +185,10 @@ class Mesh:
         """The mart of a published table. Raises KeyError."""
         return next(m for m in self._by_table[table].marts if m.table == table)
 
+    def find(self, table: TableRef) -> Mart | None:
+        """The mart of a published table, or None."""
+        return self.mart(table) if table in self._by_table else None
+
     def source(self, table: TableRef) -> Source:
         """The landed source of this name. Raises KeyError."""
         return self._sources[table]

@@ -17,6 +17,7 @@ __all__ = [
     "Latest",
     "OnRestatement",
     "PartitionMapping",
+    "Reliance",
     "Rollup",
     "Trailing",
     "WaitPolicy",
@@ -161,6 +162,18 @@ class OnRestatement:
 
 
 @dataclass(frozen=True, slots=True)
+class Reliance:
+    """
+    What a reader states that it relies on in its input's contract: columns, rules by their ids, and
+    service levels, each at least as good as said.
+    """
+
+    columns: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
+    sla: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Dependency:
     """
     An edge: `downstream` reads `upstream`, by this mapping, waiting so. Of the edges that share an
@@ -175,6 +188,8 @@ class Dependency:
     on_restatement: OnRestatement = OnRestatement()
     pinned: bool = False
     any_of: str = ""
+    relies_on: Reliance | None = None
+    """None: the reader states nothing, and relies on what its SQL reads."""
 
     def __post_init__(self) -> None:
         if self.wait.deadline and self.required and not self.wait.tolerant:
