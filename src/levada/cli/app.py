@@ -77,6 +77,22 @@ def compile_(project: Project = None, json: Json = False) -> None:
 
 
 @app.command()
+def review(
+    base: Annotated[str, typer.Option("--base", help="What it would be merged into, like main.")],
+    markdown: Annotated[
+        str | None,
+        typer.Option("--markdown", help="Write a comment for the pull request; - is stdout."),
+    ] = None,
+    project: Project = None,
+    json: Json = False,
+) -> None:
+    """What a change breaks, whom, and who must approve it. Exit 1 if it does not pass."""
+    from levada.cli import reviewing
+
+    raise typer.Exit(reviewing.review(project, base, markdown=markdown, as_json=json))
+
+
+@app.command()
 def run(
     selection: Selection = None,
     first: From = None,

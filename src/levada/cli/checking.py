@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.text import Text
+
 from levada.cli import output
 from levada.declare import Declared
 from levada.errors import DeclarationError, Fault
+from levada.govern import leaving
 from levada.settings import Settings, find_root, look, nearest, read_settings
 
 __all__ = ["check", "compile_"]
@@ -29,12 +32,16 @@ def check(project: Path | None, *, domains: Sequence[str], as_json: bool) -> int
         faults = tuple(
             f for f in faults if f.path.startswith((*prefixes, "levada.yaml", "--domain"))
         )
+    warnings = tuple(leaving(found.mesh)) if found else ()
     if as_json:
-        output.print_json({"ok": not faults, "faults": output.faults_json(faults)})
+        told = {"faults": output.faults_json(faults), "warnings": list(warnings)}
+        output.print_json({"ok": not faults, **told})
     elif faults:
         output.fail(DeclarationError(faults))
     elif found:
         _sum_up(found)
+        for warning in warnings:
+            output.errors.print(Text(f"warning: {warning}", style="yellow"))
     return 2 if faults else 0
 
 

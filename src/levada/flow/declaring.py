@@ -17,7 +17,14 @@ from levada.errors import DeclarationError, Fault
 from levada.settings import Settings
 from levada.terms import Contract, Mesh
 
-__all__ = ["compiled_mesh", "declared", "manifest_path", "static_faults", "up_to_date"]
+__all__ = [
+    "compiled_mesh",
+    "declared",
+    "external",
+    "manifest_path",
+    "static_faults",
+    "up_to_date",
+]
 
 
 def manifest_path(settings: Settings, domain: str) -> Path:
@@ -90,14 +97,15 @@ def static_faults(settings: Settings, workers: DbtWorkers, mesh: Mesh) -> tuple[
             project_dir=settings.root / "models" / domain,
             manifest=manifest_path(settings, domain),
             columns={mart.node: columns_of(mart.contract) for mart in own},
-            inputs={_external(mart.contract): columns_of(mart.contract) for mart in outside},
+            inputs={external(mart.contract): columns_of(mart.contract) for mart in outside},
             log_dir=settings.home / "logs" / "dbt" / f"check-{domain}",
         )
         faults += workers.empty_build(domain, request)
     return tuple(faults)
 
 
-def _external(contract: Contract) -> str:
+def external(contract: Contract) -> str:
+    """The dbt id of a table in the projects of other domains."""
     table = contract.table
     return f"model.{table.domain}.{table.name}.v{table.major}"
 

@@ -7,6 +7,7 @@ a table reaches; `judged` puts both together over two meshes, with who must appr
 
 from __future__ import annotations
 
+from levada.govern import codeowners
 from levada.govern.approvals import leaving
 from levada.govern.findings import Approval, Broken, Review, Reviewed
 from levada.govern.kinds import KINDS, Change, Impact
@@ -27,6 +28,7 @@ __all__ = [
     "Review",
     "Reviewed",
     "changes",
+    "codeowners",
     "downstream",
     "judged",
     "leaving",

@@ -56,8 +56,8 @@ def judged(
     """
     judging = _Judging(old, new, lineages or {})
     tables = tuple(judging.table(table, said) for table, said in touched(old, new).items())
-    approvals = (*approvals(old, new, tables), *owned(rules, within, files, tables))
-    return Review(tables, approvals, tuple(leaving(new)))
+    asked = (*approvals(old, new, tables), *owned(rules, within, files, tables))
+    return Review(tables, asked, tuple(leaving(new)))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from levada.errors import Fault
 from levada.terms.types import same_type
 
 __all__ = [
+    "CompileRequest",
+    "CompiledSql",
     "EmptyBuild",
     "ModelFacts",
     "ParseRequest",
@@ -43,6 +45,27 @@ class EmptyBuild:
     inputs: Mapping[str, Columns]
     """Promised columns of other domains' tables, by dbt id."""
     log_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class CompileRequest:
+    """A project whose SQL is wanted as dbt would send it."""
+
+    project_dir: Path
+    manifest: Path
+    log_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledSql:
+    """
+    A model's SQL, in which every node that it reads is a table of the node's own id, dots doubled
+    to underscores.
+    """
+
+    node: str
+    sql: str
+    reads: tuple[str, ...]
 
 
 def column_faults(model: ModelFacts, promised: Sequence[tuple[str, str]]) -> tuple[Fault, ...]:

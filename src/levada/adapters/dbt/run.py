@@ -31,7 +31,7 @@ from levada.build import BuildRequest, BuildResult, ModelTiming
 from levada.errors import Fault
 from levada.ports import Relation
 
-__all__ = ["empty_build", "run"]
+__all__ = ["empty_build", "put", "run", "trim", "unpack"]
 
 _MART_KINDS = ("table", "incremental")
 
@@ -40,7 +40,7 @@ def run(request: BuildRequest) -> BuildResult:
     """Build one product in its stage. What dbt refuses is in the result, not raised."""
     began = time.monotonic()
     try:
-        manifest = _unpack(request.manifest)
+        manifest = unpack(request.manifest)
     except FileNotFoundError:
         stale = Fault(inside(request.root, request.manifest), 0, "no manifest is kept here")
         return BuildResult(False, f"{stale}; run levada compile", failures=(stale,))
@@ -75,7 +75,8 @@ def _hear(errors: dict[str, str], event: Any) -> None:
         errors.setdefault(event.data.node_info.unique_id, event.data.exc)
 
 
-def _unpack(path: Path) -> Any:
+def unpack(path: Path) -> Any:
+    """The kept manifest, afresh."""
     from dbt.contracts.graph.manifest import Manifest
     from dbt.parser.manifest import extended_mashumuro_decoder
 
@@ -105,14 +106,14 @@ def _move(manifest: Any, request: BuildRequest) -> Iterator[Fault]:
         if name in request.columns and not _is_table(node):
             yield _no_table(node, request)
         if node.config.materialized != "ephemeral":
-            _place(node, request.outputs.get(name) or _private(node, request))
+            put(node, request.outputs.get(name) or _private(node, request))
         if name in request.columns:
             _promise(node, request.columns[name])
     for name, relation in request.inputs.items():
         if name in known:
-            _place(known[name], relation)
+            put(known[name], relation)
             _externalise(known[name])
-    _trim(manifest, {*built, *hooks, *request.inputs})
+    trim(manifest, {*built, *hooks, *request.inputs})
 
 
 def _is_table(node: Any) -> bool:
@@ -135,7 +136,8 @@ def _private(node: Any, request: BuildRequest) -> Relation:
     return Relation(database, request.private_schema, f"{node.name}{suffix}")
 
 
-def _place(node: Any, relation: Relation) -> None:
+def put(node: Any, relation: Relation) -> None:
+    """Move a node: what reads it finds it there."""
     node.database, node.schema = relation.database, relation.schema
     if node.resource_type == "source":
         node.identifier = relation.name
@@ -169,7 +171,8 @@ def _externalise(node: Any) -> None:
     node.raw_code = ""  # which is how dbt tells what it does not build
 
 
-def _trim(manifest: Any, keep: set[str]) -> None:
+def trim(manifest: Any, keep: set[str]) -> None:
+    """Leave only these nodes and sources."""
     manifest.nodes = {name: node for name, node in manifest.nodes.items() if name in keep}
     manifest.sources = {name: node for name, node in manifest.sources.items() if name in keep}
     for kind in ("exposures", "metrics", "saved_queries", "semantic_models", "unit_tests"):
@@ -218,7 +221,7 @@ def empty_build(request: EmptyBuild) -> tuple[Fault, ...]:
     """
     with tempfile.TemporaryDirectory(prefix="levada-empty-") as folder:
         file = Path(folder, "stage.duckdb")
-        manifest = _unpack(request.manifest)
+        manifest = unpack(request.manifest)
         sources = {name: _landed(source) for name, source in manifest.sources.items()}
         promised = {n: c for n, c in request.inputs.items() if n in manifest.nodes}
         shapes = {**promised, **sources}

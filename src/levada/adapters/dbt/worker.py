@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from levada.adapters.dbt.codec import decode, encode
-from levada.adapters.dbt.facts import EmptyBuild, ParseRequest
+from levada.adapters.dbt.facts import CompileRequest, EmptyBuild, ParseRequest
 from levada.build import BuildRequest, BuildResult
 from levada.errors import ToolError
 
@@ -76,6 +76,7 @@ def preload() -> None:
 
 
 def _calls() -> Mapping[str, tuple[type, Callable[[Any], object]]]:
+    from levada.adapters.dbt.compiling import compiled_sql
     from levada.adapters.dbt.parse import parse
     from levada.adapters.dbt.run import empty_build, run
 
@@ -83,6 +84,7 @@ def _calls() -> Mapping[str, tuple[type, Callable[[Any], object]]]:
         "parse": (ParseRequest, parse),
         "build": (BuildRequest, run),
         "empty_build": (EmptyBuild, empty_build),
+        "compile": (CompileRequest, compiled_sql),
     }
 
 

@@ -19,7 +19,13 @@ from types import TracebackType
 from typing import IO, Self, TypeVar
 
 from levada.adapters.dbt.codec import decode, encode
-from levada.adapters.dbt.facts import EmptyBuild, ParsedProject, ParseRequest
+from levada.adapters.dbt.facts import (
+    CompiledSql,
+    CompileRequest,
+    EmptyBuild,
+    ParsedProject,
+    ParseRequest,
+)
 from levada.adapters.dbt.worker import scrubbed
 from levada.build import BuildRequest, BuildResult
 from levada.errors import Fault, ToolError
@@ -103,6 +109,10 @@ class DbtWorkers:
     def empty_build(self, domain: str, request: EmptyBuild) -> tuple[Fault, ...]:
         """Build the domain's whole project on empty tables; every fault."""
         return self._call(domain, "empty_build", request, tuple[Fault, ...])
+
+    def compiled_sql(self, domain: str, request: CompileRequest) -> tuple[CompiledSql, ...]:
+        """The SQL of the domain's models, as far as it can be compiled without any data."""
+        return self._call(domain, "compile", request, tuple[CompiledSql, ...])
 
     def pid(self, domain: str | None = None) -> int | None:
         """The process of a domain, or the one that forks them; None where there is none."""

@@ -1,0 +1,198 @@
+"""Review before merge: the mesh as it is here against the mesh as it was at a commit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from levada import govern
+from levada.adapters.dbt.compiling import table_of
+from levada.adapters.dbt.facts import CompileRequest
+from levada.adapters.dbt.workers import DbtWorkers
+from levada.adapters.git import Base, Repository
+from levada.adapters.lineage import Model, lineages
+from levada.errors import DeclarationError, Fault, LevadaError
+from levada.flow import declaring
+from levada.govern import Impact, Lineages, Review, codeowners
+from levada.settings import Settings, read_settings
+from levada.terms import Mesh, TableRef
+
+__all__ = ["Compared", "review"]
+
+_DECLARATIONS = ("levada.yaml", "contracts", "models")
+_KEPT = 3
+"""How many bases stay declared, so that the next review of one need not ask dbt again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A review, and what was compared."""
+
+    base: Base
+    review: Review
+
+
+def review(settings: Settings, name: str, workers: DbtWorkers) -> Compared:
+    """
+    Judge what the working tree changes since `name`: since the newest commit that both share.
+
+    Raises DeclarationError: for faults of the working tree, for faults of the base (their paths
+    begin with the commit), for a commit that is not there.
+    """
+    repository = Repository.of(settings.root)
+    base = repository.base(name)
+    new = declaring.compiled_mesh(settings, workers)
+    with _declared(settings, repository, base, workers) as before:
+        old = declaring.up_to_date(before)
+        known = _lineages(before, old, _domains(old, new), workers)
+    found = govern.judged(
+        old,
+        new,
+        lineages=known,
+        rules=_code_owners(repository),
+        within=repository.within,
+        files=repository.differing(base.commit),
+    )
+    return Compared(base, replace(found, warnings=(*_behind(base), *found.warnings)))
+
+
+def _behind(base: Base) -> Iterator[str]:
+    if base.commit != base.tip:
+        yield (
+            f"{base.name} has moved on since {base.commit[:12]}, which is compared with: who reads "
+            "a table only since then is not seen; rebase to see them"
+        )
+
+
+@contextmanager
+def _declared(
+    settings: Settings, repository: Repository, base: Base, workers: DbtWorkers
+) -> Iterator[Settings]:
+    """
+    The base's declarations in a folder of their own, declared by the code of today.
+
+    The folder bears the commit's name and is complete from its first moment, so a later review of
+    the same commit finds it compiled; what a killed one left is swept by the next.
+    """
+    home = settings.home / "review"
+    folder = home / base.commit
+    _sweep(home, folder)
+    if not repository.has(base.commit, "levada.yaml"):
+        wrong = f"there is no {repository.within}levada.yaml at {base.name} ({base.commit[:12]})"
+        raise DeclarationError((Fault("--base", 0, wrong, "name a commit that has the mesh"),))
+    if not folder.is_dir():
+        repository.extract(base.commit, _DECLARATIONS, folder)
+    os.utime(folder)
+    _lend_packages(settings, folder)
+    try:
+        before = read_settings(folder)
+        declaring.compiled_mesh(before, workers)
+    except DeclarationError as error:
+        said = [replace(f, path=f"{base.commit[:12]}:{f.path}") for f in error.faults]
+        wrong = f"the declarations at {base.name} ({base.commit[:12]}) have faults themselves"
+        right = "nothing can be compared with them: name a commit before them, or mend them there"
+        raise DeclarationError((Fault("--base", 0, wrong, right), *said)) from error
+    yield before
+
+
+def _lend_packages(settings: Settings, folder: Path) -> None:
+    """Dbt's packages are not committed: the base reads those that are installed here."""
+    for domain in settings.domains:
+        installed = settings.root / "models" / domain / "dbt_packages"
+        there = folder / "models" / domain
+        if installed.is_dir() and there.is_dir() and not (there / "dbt_packages").exists():
+            (there / "dbt_packages").symlink_to(installed.resolve())
+
+
+def _sweep(home: Path, keep: Path) -> None:
+    """Remove what killed reviews left half made, and all bases but the newest."""
+    if not home.is_dir():
+        return
+    entries = [entry for entry in home.iterdir() if entry.is_dir() and entry != keep]
+    for entry in entries:
+        if entry.name.startswith(".") and not _alive(entry.name[1:].partition("-")[0]):
+            shutil.rmtree(entry, ignore_errors=True)
+    bases = [entry for entry in entries if not entry.name.startswith(".")]
+    for entry in sorted(bases, key=lambda e: e.stat().st_mtime, reverse=True)[_KEPT - 1 :]:
+        shutil.rmtree(entry, ignore_errors=True)
+
+
+def _alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _domains(old: Mesh, new: Mesh) -> tuple[str, ...]:
+    """The domains whose SQL must be read: those with a table below one that changes gravely."""
+    known = govern.readers(old)
+    published = set(old.tables())
+    found: set[str] = set()
+    for table, changes in govern.touched(old, new).items():
+        if table in published and any(c.impact is not Impact.COMPATIBLE for c in changes):
+            below = govern.downstream(old, table, known=known)
+            found |= {reached.table.domain for reached in below}
+    return tuple(sorted(found))
+
+
+def _lineages(
+    settings: Settings, mesh: Mesh, domains: Iterable[str], workers: DbtWorkers
+) -> Lineages:
+    """Column lineage of these domains' tables. Where dbt fails, nothing is known of the domain."""
+    abroad = {
+        table_of(declaring.external(m.contract)): (m.table, _names(mesh, m.table))
+        for p in mesh.products
+        for m in p.marts
+    }
+    found: dict[TableRef, govern.Lineage] = {}
+    for domain in domains:
+        marts = {m.node: m for p in mesh.products if p.domain == domain for m in p.marts}
+        request = CompileRequest(
+            project_dir=settings.root / "models" / domain,
+            manifest=declaring.manifest_path(settings, domain),
+            log_dir=settings.home / "logs" / "dbt" / f"review-{domain}",
+        )
+        try:
+            compiled = workers.compiled_sql(domain, request)
+        except LevadaError:
+            continue
+        promised = abroad | {
+            table_of(node): (mart.table, _names(mesh, mart.table)) for node, mart in marts.items()
+        }
+        promised |= {
+            table_of(source.node): (source.table, (*source.columns, "_file", "_line"))
+            for source in mesh.sources
+            if source.table.domain == domain
+        }
+        models = {
+            table_of(each.node): Model(
+                table_of(each.node),
+                each.sql,
+                # An ephemeral model stands in the SQL itself.
+                tuple(name for name in map(table_of, each.reads) if name in each.sql),
+                marts[each.node].table if each.node in marts else None,
+            )
+            for each in compiled
+        }
+        found |= lineages(models, promised)
+    return found
+
+
+def _names(mesh: Mesh, table: TableRef) -> tuple[str, ...]:
+    return tuple(column.name for column in mesh.mart(table).contract.columns)
+
+
+def _code_owners(repository: Repository) -> tuple[codeowners.Rule, ...]:
+    for place in codeowners.PLACES:
+        path = repository.top / place
+        if path.is_file():
+            return codeowners.rules(path.read_text(encoding="utf-8"))
+    return ()
