@@ -10,7 +10,7 @@ from typing import Any
 from levada.flow.reviewing import Compared
 from levada.govern import Approval, Broken, Change, Impact, Review, Reviewed
 
-__all__ = ["document", "gravest_first", "markdown", "reach", "reading", "reasons", "verdict"]
+__all__ = ["breaks", "document", "gravest_first", "markdown", "reach", "reasons", "verdict"]
 
 _ORDER = list(Impact)
 _MOST = 20
@@ -42,11 +42,14 @@ def reasons(asked: Approval) -> str:
     return "; ".join(said) + more
 
 
-def reading(broken: Broken) -> str:
-    """What a broken reader reads."""
+def breaks(broken: Broken) -> str:
+    """What a reader loses, and why that is known."""
+    said = "; ".join(change.what for change in broken.changes)
+    if broken.stated:
+        return f"{said}; it states that it relies on it"
     if broken.columns is None:
-        return "columns unknown: all"
-    return f"reads {', '.join(sorted(broken.columns)) or 'none of its columns'}"
+        return f"{said}; columns unknown: all"
+    return said
 
 
 def reach(reviewed: Reviewed) -> str:
@@ -91,6 +94,7 @@ def _table(reviewed: Reviewed) -> dict[str, Any]:
                 "hops": each.hops,
                 "via": str(each.via),
                 "columns": None if each.columns is None else sorted(each.columns),
+                "known": each.known,
                 "pinned": each.pinned,
             }
             for each in reviewed.reached
@@ -99,9 +103,8 @@ def _table(reviewed: Reviewed) -> dict[str, Any]:
             {
                 "table": str(each.table),
                 "owner": str(each.owner),
-                "change": each.change.what,
-                "kind": each.change.kind,
-                "stated": each.stated,
+                "changes": [change.what for change in each.changes],
+                "stated": [change.what for change in each.stated],
                 "reads": None if each.columns is None else sorted(each.columns),
             }
             for each in reviewed.broken
@@ -163,11 +166,7 @@ def _details(reviewed: Reviewed) -> Iterator[str]:
     if reviewed.broken:
         yield from ("", "Breaks:", "")
         yield from _listed(
-            [
-                f"{each.table} ({each.owner.team}): {each.change.what}; "
-                + ("states that it relies on it" if each.stated else reading(each))
-                for each in reviewed.broken
-            ]
+            [f"{each.table} ({each.owner.team}): {breaks(each)}" for each in reviewed.broken]
         )
     if reviewed.below:
         yield from ("", f"Reach: {reach(reviewed)}.", "")

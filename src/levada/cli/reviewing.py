@@ -54,8 +54,7 @@ def _print(found: Compared) -> None:
         for change in reviewed.changes:
             console.print(_line(change))
         for each in reviewed.broken:
-            said = "states that it relies on it" if each.stated else report.reading(each)
-            line = f"    breaks {each.table} ({each.owner.team}): {each.change.what}; {said}"
+            line = f"    breaks {each.table} ({each.owner.team}): {report.breaks(each)}"
             console.print(Text(line, style="red"))
         if reviewed.below:
             console.print(Text(f"    {report.reach(reviewed)}", style="dim"))

@@ -176,8 +176,7 @@ def _lineages(
             table_of(each.node): Model(
                 table_of(each.node),
                 each.sql,
-                # An ephemeral model stands in the SQL itself.
-                tuple(name for name in map(table_of, each.reads) if name in each.sql),
+                tuple(map(table_of, each.reads)),
                 marts[each.node].table if each.node in marts else None,
             )
             for each in compiled

@@ -37,8 +37,7 @@ def _asked(
         for mesh in (old, new):  # where the owner changes, both
             yield from _owner(mesh.find(table), f"owns {table}, which changes")
         for broken in reviewed.broken:
-            why = f"{broken.table} reads {table} and would break: {broken.change.what}"
-            yield from _owner(old.find(broken.table), why)
+            yield from _owner(old.find(broken.table), f"{broken.table} reads {table} and breaks")
         if any(change.kind in _LEAVING for change in reviewed.changes):
             for each in reviewed.reached:
                 if each.hops == 1:

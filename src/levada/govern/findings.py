@@ -14,12 +14,15 @@ __all__ = ["Approval", "Broken", "Review", "Reviewed"]
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A reader that relies on what a change takes away. `stated`: it said so in its YAML."""
+    """
+    A reader that relies on what changes take away; `stated` are those of which its YAML says so.
+    `columns` are what it reads of the table.
+    """
 
     table: TableRef
     owner: Owner
-    change: Change
-    stated: bool
+    changes: tuple[Change, ...]
+    stated: tuple[Change, ...] = ()
     columns: Columns = ALL
 
 

@@ -26,14 +26,16 @@ class Reached:
     via: TableRef
     """The table that it reads, on a shortest way."""
     columns: Columns
-    """None: all, because nobody can tell which."""
+    """None: all of them."""
+    known: bool = True
+    """Whether its lineage is known; without it nobody can tell which columns are concerned."""
     pinned: bool = False
 
     @property
     def told(self) -> str:
         """The columns concerned, in words."""
         if self.columns is None:
-            return "columns unknown: all"
+            return "all its columns" if self.known else "columns unknown: all"
         return ", ".join(sorted(self.columns)) or "none of its columns"
 
 
@@ -89,6 +91,7 @@ def downstream(
             hops,
             edge.upstream,
             concerned[below],
+            below in lineages,
             edge.pinned,
         )
         for below, (hops, edge) in ways.items()

@@ -18,9 +18,6 @@ from levada.terms.service import better
 
 __all__ = ["judged", "touched"]
 
-_WHOLE = ("table", "life", "owner", "contract", "product", "edge", "sla")
-"""Families of changes that are about no column."""
-
 
 def touched(old: Mesh, new: Mesh) -> Mapping[TableRef, tuple[Change, ...]]:
     """The changes of every table that has any, contracts and mesh together."""
@@ -104,14 +101,10 @@ class _Judging:
                 continue
             owner = self.old.owner(edge.downstream)
             columns = self.relied(edge)
-            for change in said:
-                stated = _stated(edge, change, after)
-                implied = change.breaking and edge.relies_on is None and _hit(columns, change)
-                by_column = change.breaking and change.columns and _hit(columns, change)
-                by_column = by_column and change.family in ("column", "key", "enum", "option")
-                whole = change.breaking and change.family in _WHOLE and change.family != "sla"
-                if stated or implied or by_column or whole:
-                    yield Broken(edge.downstream, owner, change, stated, columns)
+            stated = tuple(c for c in said if _stated(edge, c, after))
+            hit = tuple(c for c in said if c in stated or _implied(edge, columns, c))
+            if hit:
+                yield Broken(edge.downstream, owner, hit, stated, columns)
 
     def relied(self, edge: Dependency) -> Columns:
         """The columns that a reader relies on: those it states, and those its SQL reads."""
@@ -130,6 +123,18 @@ def _hit(columns: Columns, change: Change) -> bool:
     if columns is None or not change.columns:
         return True
     return not columns.isdisjoint(change.columns)
+
+
+def _implied(edge: Dependency, columns: Columns, change: Change) -> bool:
+    """
+    Whether the reader relies on it without a word. Of rules and service levels, one that states
+    what it relies on relies on no others; a column that its SQL reads it relies on in any case.
+    """
+    if not change.breaking:
+        return False
+    if change.family in ("rule", "sla") and edge.relies_on is not None:
+        return False
+    return _hit(columns, change)
 
 
 def _stated(edge: Dependency, change: Change, after: Contract | None) -> bool:
@@ -161,11 +166,13 @@ def _refused(reviewed: Reviewed, before: Mart | None, after: Mart | None) -> Ite
             names = ", ".join(sorted({str(each.table) for each in reviewed.broken}))
             yield f"{table} is removed while {names or 'others'} read it"
         else:
-            right = f"keep it, and promise {table.domain}.{table.name}@{table.major + 1} beside it"
+            successor = TableRef(table.domain, table.name, table.major + 1)
+            right = f"keep it as it is, and promise {successor} beside it"
             yield f"{table} breaks its readers without a new major: {words}; {right}"
     for each in reviewed.broken:
-        if each.stated and not each.change.breaking:
-            yield f"{each.table} states that it relies on it: {table}, {each.change.what}"
+        words = "; ".join(change.what for change in each.stated if not change.breaking)
+        if words:
+            yield f"{each.table} states that it relies on {table}: {words}"
     if after is not None:
         yield from _version(before.contract, after.contract)
 

@@ -89,7 +89,10 @@ def _compared(old: Check, new: Check) -> Iterator[tuple[str, str]]:
     elif how is Strictness.TIGHTER:
         yield f"{_family(old)}.tightened", f"the {noun} is tightened: {_said(old)} -> {_said(new)}"
     elif how is not Strictness.SAME:
-        yield _kind(old, how.value), f"the {noun} is {how.value}: {_said(old)} -> {_said(new)}"
+        said = f"{_said(old)} -> {_said(new)}"
+        if _said(old) == _said(new):
+            said = "it asks something else"
+        yield _kind(old, how.value), f"the {noun} is {how.value}: {said}"
     if (old.description, old.dimension) != (new.description, new.dimension):
         yield "rule.description", f"the {noun} is described otherwise"
 
@@ -209,17 +212,17 @@ def _follow(check: Check, key: str, renamed: Mapping[str, str]) -> Check:
     """The rule as it would be said of renamed columns."""
     if not renamed:
         return check
-    arguments = tuple(
-        (
-            name,
-            tuple(renamed.get(str(v), v) for v in _listed(value))
-            if name in ("properties", "columns")
-            else value,
-        )
-        for name, value in check.arguments
-    )
+    arguments = tuple((name, _renaming(name, said, renamed)) for name, said in check.arguments)
     column = renamed.get(check.column or "", check.column)
     return replace(check, id=key, column=column, arguments=arguments)
+
+
+def _renaming(argument: str, said: object, renamed: Mapping[str, str]) -> object:
+    if argument in ("properties", "columns"):
+        return tuple(renamed.get(str(each), each) for each in _listed(said))
+    if argument == "query":
+        return re.sub(r"\w+", lambda word: renamed.get(word[0], word[0]), str(said))
+    return said
 
 
 def _moved(check: Check, renamed: Mapping[str, str]) -> str:
@@ -273,8 +276,6 @@ def _said(check: Check) -> str:
     unit = " %" if check.unit == "percent" else ""
     words = [f"{check.metric} {check.operator} {limit}{unit}"]
     words += [f"{k}={v}" for k, v in said.items() if k not in ("query", "reads")]
-    if "query" in said:
-        words.append(f"of `{_squeezed(said['query'])}`")
     return " ".join(words)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from levada.adapters.dbt.facts import CompiledSql, CompileRequest
 from levada.adapters.dbt.invoke import IN_MEMORY, close_connections, invoke, reads
 from levada.adapters.dbt.run import put, trim, unpack
@@ -32,7 +35,7 @@ def compiled_sql(request: CompileRequest) -> tuple[CompiledSql, ...]:
         if node.resource_type in ("model", "seed", "snapshot")
     }
     trim(manifest, keep | set(manifest.sources))
-    read = {name: tuple(reads(node)) for name, node in manifest.nodes.items()}
+    read = {name: tuple(_tables(manifest, name)) for name in manifest.nodes}
     for name, node in {**manifest.nodes, **manifest.sources}.items():
         put(node, Relation("memory", "main", table_of(name)))
     try:
@@ -53,3 +56,13 @@ def compiled_sql(request: CompileRequest) -> tuple[CompiledSql, ...]:
         and each.node.language == "sql"
         and each.node.compiled_code
     )
+
+
+def _tables(manifest: Any, name: str) -> Iterator[str]:
+    """What stands as a table in a model's SQL; an ephemeral model's SQL stands there itself."""
+    for each in reads(manifest.nodes[name]):
+        node = manifest.nodes.get(each)
+        if node is not None and node.config.materialized == "ephemeral":
+            yield from _tables(manifest, each)
+        else:
+            yield each
