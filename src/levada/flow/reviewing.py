@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from levada import govern
+from levada import compiled, govern
 from levada.adapters.dbt.compiling import table_of
 from levada.adapters.dbt.facts import CompileRequest
 from levada.adapters.dbt.workers import DbtWorkers
@@ -49,14 +49,15 @@ def review(settings: Settings, name: str, workers: DbtWorkers) -> Compared:
     with _declared(settings, repository, base, workers) as before:
         old = declaring.up_to_date(before)
         known = _lineages(before, old, _domains(old, new), workers)
-    found = govern.judged(
-        old,
-        new,
-        lineages=known,
-        rules=_code_owners(repository),
-        within=repository.within,
-        files=repository.differing(base.commit),
-    )
+    with compiled.uncollected():
+        found = govern.judged(
+            old,
+            new,
+            lineages=known,
+            rules=_code_owners(repository),
+            within=repository.within,
+            files=repository.differing(base.commit),
+        )
     return Compared(base, replace(found, warnings=(*_behind(base), *found.warnings)))
 
 
@@ -161,7 +162,7 @@ def _lineages(
             log_dir=settings.home / "logs" / "dbt" / f"review-{domain}",
         )
         try:
-            compiled = workers.compiled_sql(domain, request)
+            said = workers.compiled_sql(domain, request)
         except LevadaError:
             continue
         promised = abroad | {
@@ -179,7 +180,7 @@ def _lineages(
                 tuple(map(table_of, each.reads)),
                 marts[each.node].table if each.node in marts else None,
             )
-            for each in compiled
+            for each in said
         }
         found |= lineages(models, promised)
     return found

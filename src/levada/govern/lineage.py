@@ -54,8 +54,16 @@ def derived(lineages: Lineages, table: TableRef, upstream: TableRef, changed: Co
     if known is None:
         return ALL
 
-    def touched(pairs: frozenset[tuple[TableRef, str]]) -> bool:
-        return any(t == upstream and (changed is None or c in changed) for t, c in pairs)
+    if changed is None:
+
+        def touched(pairs: frozenset[tuple[TableRef, str]]) -> bool:
+            return any(table == upstream for table, _ in pairs)
+
+    else:
+        wanted = {(upstream, column) for column in changed}
+
+        def touched(pairs: frozenset[tuple[TableRef, str]]) -> bool:
+            return not pairs.isdisjoint(wanted)
 
     if touched(known.rows):
         return ALL

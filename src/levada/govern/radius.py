@@ -73,9 +73,9 @@ def downstream(
         for edge in known.get(upstream, ()):
             below = edge.downstream
             changed = concerned[upstream]
-            if not _common(read(lineages, below, upstream), changed):
-                continue
             came = derived(lineages, below, upstream, changed)
+            if came is not None and not came and not _reads(lineages, below, upstream, changed):
+                continue
             before: Columns = concerned.get(below, frozenset())
             after = None if before is None or came is None else before | came
             first = below not in ways
@@ -98,7 +98,7 @@ def downstream(
     )
 
 
-def _common(one: Columns, other: Columns) -> bool:
-    if one is None or other is None:
-        return True
-    return not one.isdisjoint(other)
+def _reads(lineages: Lineages, table: TableRef, upstream: TableRef, changed: Columns) -> bool:
+    """Whether its SQL reads any of these, even if nothing comes of it."""
+    seen = read(lineages, table, upstream)
+    return seen is None or (bool(seen) if changed is None else not seen.isdisjoint(changed))
