@@ -1,9 +1,9 @@
 """
 P10: whom a change of one table reaches, in a mesh of 40,000 tables, while somebody waits.
 
-Ours is `levada.govern.downstream`, with the readers of the mesh gathered anew for every question, of
-tables of the first layer, which reach furthest. The peer asks every product what it reads at each
-hop, as a script over a catalogue's edges does. It is asked once.
+Ours is `levada.govern.downstream`, with the readers of the mesh gathered anew for every question,
+of tables of the first layer, which reach furthest. The peer asks every product what it reads at
+each hop, as a script over a catalogue's edges does. It is asked once.
 """
 
 from __future__ import annotations

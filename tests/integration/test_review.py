@@ -297,10 +297,7 @@ def test_an_edge_that_waits_for_less_is_told_and_must_be_approved(
     edit(
         mesh,
         "models/customs/base/customs.yml",
-        (
-            "              relies_on:",
-            "              on_restatement: hold\n              relies_on:",
-        ),
+        ("relies_on:", "on_restatement: hold\n              relies_on:"),
     )
     found = review(mesh, workers)
     (change,) = of(found, "customs.calm@1").changes
