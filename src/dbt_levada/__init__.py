@@ -8,40 +8,22 @@ them is told by `levada check`, not by a failing parse of somebody else's projec
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from dbt.contracts.graph.node_args import ModelNodeArgs
 from dbt.flags import get_flags
 from dbt.plugins.manager import dbt_hook, dbtPlugin
 from dbt.plugins.manifest import PluginNodes
 
-from levada.terms import TableRef
+from levada.adapters.promised import HOLDING, Promise, promises
 
 __all__ = ["LevadaPlugin", "Promise", "find_mesh", "plugins", "promises"]
 
 # The time of a parse would change every checksum at every parse.
 _GENERATED_AT = datetime(2000, 1, 1)  # noqa: DTZ001 - dbt wants it naive
-_PROMISED = ("active", "deprecated")
-_RETIREMENT = ("retirement", "endOfLife", "endOfSupport")
-
-
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """What the plugin takes from one contract."""
-
-    table: TableRef
-    status: str
-    path: str
-    retires: datetime | None = None
-
-    @property
-    def holds(self) -> bool:
-        """Whether other domains may read the table: a draft is no promise yet."""
-        return self.status in _PROMISED
 
 
 def find_mesh(start: Path) -> Path | None:
@@ -51,47 +33,9 @@ def find_mesh(start: Path) -> Path | None:
     return next((folder for folder in candidates if (folder / "levada.yaml").is_file()), None)
 
 
-def promises(root: Path) -> tuple[Promise, ...]:
-    """What the contracts of a mesh say that can be read, whether it holds or not."""
-    found = (_promise(path, root) for path in sorted(root.glob("contracts/*/*.odcs.yaml")))
-    return tuple(promise for promise in found if promise)
-
-
-def _promise(path: Path, root: Path) -> Promise | None:
-    import yaml
-
-    try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - safe
-        major = int(str(document["version"]).lstrip("v").split(".")[0])
-        table = TableRef(str(document["domain"]), str(document["schema"][0]["name"]), major)
-    except (OSError, yaml.YAMLError, KeyError, IndexError, TypeError, ValueError):
-        return None
-    status, shown = str(document.get("status", "active")), path.relative_to(root).as_posix()
-    return Promise(table, status, shown, _retirement(document))
-
-
-def _retirement(document: Mapping[str, Any]) -> datetime | None:
-    for key in ("slaProperties", "customProperties"):
-        for entry in document.get(key) or ():
-            if isinstance(entry, dict) and entry.get("property") in _RETIREMENT:
-                return _instant(entry.get("value"))
-    return None
-
-
-def _instant(value: object) -> datetime | None:
-    try:
-        moment = value if isinstance(value, date) else datetime.fromisoformat(str(value))
-    except ValueError:
-        return None
-    if not isinstance(moment, datetime):
-        moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 def _models(promised: tuple[Promise, ...]) -> Iterator[ModelNodeArgs]:
     latest: dict[tuple[str, str], int] = {}
-    for status in reversed(_PROMISED):  # an active major wins over a higher deprecated one
+    for status in reversed(HOLDING):  # an active major wins over a higher deprecated one
         for name in sorted({(p.table.domain, p.table.name) for p in promised}):
             majors = [
                 p.table.major

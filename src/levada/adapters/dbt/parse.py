@@ -9,15 +9,15 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from levada.adapters import promised
 from levada.adapters.dbt.codec import encode
 from levada.adapters.dbt.facts import ModelFacts, ParsedProject, ParseRequest, SourceFacts
 from levada.adapters.dbt.invoke import IN_MEMORY, inside, invoke, line_of, place, reads, sentence
 from levada.adapters.dbt.overheard import Overheard
-from levada.adapters.dbt.places import line_at, named
+from levada.adapters.dbt.places import line_at, named, source_tables
 from levada.adapters.dbt.properties import config_slip, keys, shapes
 from levada.errors import Fault
 from levada.settings import nearest
@@ -210,11 +210,11 @@ def _unpromised(request: ParseRequest, error: Any) -> Fault:
         source, _, table = name.rpartition(".")  # dbt gives both in one
         wrong = f"{who} reads source {name}, which no YAML of the project declares"
         line = line_of(file, rf"source\s*\(\s*['\"]{source}['\"]\s*,\s*['\"]{table}", pattern=True)
-        known = _sources(request.project_dir)
+        known = source_tables(request.project_dir)
         right = nearest(name, known) if known else "declare it under `sources`"
     elif package and package != _name(request):
         version = f"@{error.target_version}" if error.target_version else ""
-        withheld, right = _withheld(request.root, package, name, error.target_version)
+        withheld, right = promised.withheld(request.root, package, name, error.target_version)
         wrong = f"{who} reads {package}.{name}{version}, {withheld}"
         line = line_of(
             file, rf"ref\s*\(\s*['\"]{package}['\"]\s*,\s*['\"]{name}['\"]", pattern=True
@@ -225,51 +225,6 @@ def _unpromised(request: ParseRequest, error: Any) -> Fault:
         right = "another domain's table is read as ref('domain', 'table')"
         line = line_of(file, rf"ref\s*\(\s*['\"]{name}['\"]", pattern=True)
     return Fault(inside(request.root, file), line, wrong, right)
-
-
-def _domains(root: Path) -> list[str]:
-    return [path.name for path in (root / "contracts").iterdir() if path.is_dir()]
-
-
-def _sources(project_dir: Path) -> list[str]:
-    """The sources that the project's YAML declares, as `source.table`."""
-    found = {
-        f"{steps[1]}.{steps[3]}"
-        for kind in ("*.yml", "*.yaml")
-        for path in project_dir.rglob(kind)
-        for steps, _ in named(path)
-        if steps[0] == "sources" and steps[2:3] == ("tables",) and len(steps) == 4
-    }
-    return sorted(found)
-
-
-def _withheld(root: Path, domain: str, name: str, version: object) -> tuple[str, str]:
-    """Why a table of another domain cannot be read, and what can be done."""
-    from dbt_levada import promises
-
-    said = [promise for promise in promises(root) if promise.table.domain == domain]
-    held = sorted(promise.table for promise in said if promise.holds)
-    own = [
-        promise
-        for promise in said
-        if not promise.holds
-        and promise.table.name == name
-        and str(version or promise.table.major).removesuffix(".0") == str(promise.table.major)
-    ]
-    alike = [name] if own else get_close_matches(name, {table.name for table in held}, n=1)
-    near = [str(table) for table in held if table.name in alike]
-    right = f"promised is {' or '.join(near)}" if near else ""
-    major = str(version or "*").removesuffix(".0")
-    if not own and any((root / "contracts" / domain).glob(f"{name}.v{major}.odcs.yaml")):
-        return "whose contract cannot be read", "mend the contract first"
-    if not own and not said and (alike := get_close_matches(domain, _domains(root), n=1)):
-        right = f"did you mean {alike[0]!r}?"
-    if not own:
-        return "which nobody promises", right or "its domain must give it a contract"
-    newest = max(own, key=lambda promise: promise.table.major)
-    ways = {"draft": "its domain must make it active", "retired": "its domain has withdrawn it"}
-    otherwise = ways.get(newest.status, "its status must be active")
-    return f"whose contract {newest.path} is {newest.status}", right or otherwise
 
 
 def _stand_in(request: ParseRequest, error: BaseException | None) -> Any:

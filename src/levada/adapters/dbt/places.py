@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["line_at", "named"]
+__all__ = ["line_at", "named", "source_tables"]
 
 
 def line_at(path: Path, steps: Sequence[str | int], *, exact: bool = False) -> int:
@@ -52,6 +52,18 @@ def named(path: Path) -> Iterator[tuple[tuple[str, ...], int]]:
     except (OSError, yaml.YAMLError):
         return
     yield from _entries(document, ())
+
+
+def source_tables(project_dir: Path) -> list[str]:
+    """The sources that a project's YAML declares, as `source.table`."""
+    found = {
+        f"{steps[1]}.{steps[3]}"
+        for kind in ("*.yml", "*.yaml")
+        for path in project_dir.rglob(kind)
+        for steps, _ in named(path)
+        if steps[0] == "sources" and steps[2:3] == ("tables",) and len(steps) == 4
+    }
+    return sorted(found)
 
 
 def _entries(node: Any, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:

@@ -1,0 +1,248 @@
+"""
+SQL linted for `levada check`: in a child process of its own, beside dbt.
+
+A `.sqlfluff` may name Python to be imported: linting is the domain's code, and holds none of the
+platform's credentials. LV01 to LV03 always run, since what they tell makes the wiring wrong; the
+rules of taste, LV04 and LV05, run where a project's `.sqlfluff` selects them by name or by group.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from levada.errors import Fault, ToolError
+
+if TYPE_CHECKING:
+    from sqlfluff.core import FluffConfig
+    from sqlfluff.core.linter import LintedFile
+
+__all__ = ["Linting", "lint", "main", "told_once"]
+
+_LAW = ("LV01", "LV02", "LV03")
+_TASTE = {"LV04": "levada.table_names", "LV05": "levada.complexity"}
+_GROUP = "levada"
+_DIALECT = "duckdb"
+_PROGRAM = "from levada.adapters.sqlfluff.linting import main; main()"
+_UNREAD = "does not parse"
+_LIMIT = 600.0
+
+
+class Linting:
+    """
+    The models of some domains, linted beside whatever the caller does next.
+
+    Raises ToolError from `faults` where the child dies or says nothing in ten minutes.
+    """
+
+    def __init__(self, root: Path, domains: Sequence[str]) -> None:
+        self._root = root
+        self._domains = tuple(domains)
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        from levada.adapters.dbt.worker import scrubbed
+
+        self._said = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            # -P: no folder of the mesh may stand in for a module.
+            [sys.executable, "-P", "-c", _PROGRAM, str(self._root), *self._domains],
+            # The settings of the mesh count, not those of whoever checks it.
+            env=scrubbed(os.environ) | {"HOME": str(self._root)},
+            cwd=self._root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for us, who then end it
+        )
+        return self
+
+    def faults(self) -> tuple[Fault, ...]:
+        """Every fault, once the child has ended."""
+        if self._process is None:
+            raise ToolError("sqlfluff", "nothing is linted yet")
+        try:
+            said, _ = self._process.communicate(timeout=_LIMIT)
+        except subprocess.TimeoutExpired:
+            raise ToolError("sqlfluff", f"no answer in {_LIMIT:g} s") from None
+        if self._process.returncode:
+            self._said.seek(0)
+            last = self._said.read().strip().splitlines()[-1:] or ["it said nothing"]
+            raise ToolError("sqlfluff", last[0])
+        return tuple(Fault(*each) for each in json.loads(said))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._process is not None:
+            if self._process.poll() is None:
+                self._process.kill()
+            self._process.wait()
+            if self._process.stdout is not None:
+                self._process.stdout.close()
+        self._said.close()
+
+
+def told_once(linted: Sequence[Fault], others: Sequence[Fault]) -> tuple[Fault, ...]:
+    """
+    The faults of SQL and all others, without what the others say again: dbt tells an unpromised
+    read too, and the warehouse what does not parse.
+
+    >>> lv = Fault("m.sql", 3, "LV02: model m reads fleet.x, which nobody promises", "promise it")
+    >>> dbt = Fault("m.sql", 1, "model m reads fleet.x, which nobody promises")
+    >>> told_once([lv], [dbt, Fault("n.sql", 1, "wrong")]) == (lv, Fault("n.sql", 1, "wrong"))
+    True
+    """
+    said = {(fault.path, fault.wrong.partition(": ")[2]) for fault in linted}
+    unread = {fault.path for fault in linted if _UNREAD in fault.wrong}
+    rest = [
+        fault
+        for fault in others
+        if (fault.path, fault.wrong) not in said
+        and not (fault.path in unread and "Parser Error" in fault.wrong)
+    ]
+    return (*linted, *rest)
+
+
+def main() -> None:
+    """The child: lints what its arguments name and writes the faults as JSON."""
+    from levada.adapters.sqlfluff.facts import model_files
+
+    root, domains = Path(sys.argv[1]), sys.argv[2:]
+    paths = [path for domain in domains for path in model_files(root, domain)]
+    answer = sys.stdout
+    sys.stdout = sys.stderr  # whatever SQLFluff prints is no answer
+    faults = lint(root, paths)
+    json.dump([astuple(fault) for fault in faults], answer)
+    answer.flush()
+
+
+def lint(root: Path, paths: Sequence[Path]) -> tuple[Fault, ...]:
+    """
+    Every fault of Levada's rules in these models of a mesh, and what does not parse, in this
+    process. The jinja templater is used whatever a project says: no warehouse is needed for it.
+    """
+    from levada.adapters.sqlfluff import facts
+
+    facts.forget()
+    faults = [fault for path in paths for fault in _faults(root, path)]
+    return tuple(sorted(set(faults)))
+
+
+def _faults(root: Path, path: Path) -> Iterator[Fault]:
+    from sqlfluff.core import Linter
+    from sqlfluff.core.errors import SQLFluffUserError, SQLLexError, SQLLintError, SQLParseError
+
+    shown = path.relative_to(root).as_posix()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        yield Fault(shown, 0, f"cannot be read: {error}", "write it as UTF-8")
+        return
+    try:
+        config = _config(root, path)
+        linted = Linter(config=config).lint_string(text, fname=str(path), config=config)
+    except (SQLFluffUserError, ValueError) as error:
+        yield Fault(shown, 0, f"cannot be linted: {error}", "mend the .sqlfluff above it")
+        return
+    violations = linted.get_violations()
+    for each in violations:
+        if isinstance(each, SQLLintError) and each.rule_code().startswith("LV"):
+            if each.desc().startswith("Unexpected exception"):
+                raise ToolError("sqlfluff", f"{each.rule_code()} on {shown}: {each.desc()}")
+            wrong, _, right = each.desc().partition("; ")
+            yield Fault(shown, each.line_no, f"{each.rule_code()}: {wrong}", right)
+    if linted.tree is None:
+        yield from _without_tree(path, text, shown)
+    if any(isinstance(each, SQLParseError | SQLLexError) for each in violations):
+        yield from _unread(linted, str(config.get("dialect")), shown)
+
+
+def _config(root: Path, path: Path) -> FluffConfig:
+    """The project's own settings for this file, with Levada's rules."""
+    from sqlfluff.core import FluffConfig
+
+    def load(**core: str) -> Any:
+        return FluffConfig.from_path(str(path), overrides={**core}, require_dialect=False)
+
+    said = load(templater="jinja")
+    config = load(
+        templater="jinja",
+        dialect=said.get("dialect") or _DIALECT,
+        rules=",".join(
+            [*_LAW, *(code for code, name in _TASTE.items() if _chosen(said, code, name))]
+        ),
+        ignore=",".join([*(said.get("ignore") or ()), "templating"]),
+    )
+    config.set_value(["templater", "jinja", "apply_dbt_builtins"], "True")
+    own = root / "models" / path.relative_to(root).parts[1] / "macros"
+    others = config.get_section(("templater", "jinja", "load_macros_from_path"))
+    folders = [*([str(others)] if others else []), *([str(own)] if own.is_dir() else [])]
+    if folders:
+        config.set_value(["templater", "jinja", "load_macros_from_path"], ",".join(folders))
+    return config  # type: ignore[no-any-return]
+
+
+def _chosen(config: Any, code: str, name: str) -> bool:
+    from fnmatch import fnmatchcase
+
+    selected = [each for each in config.get("rule_allowlist") or () if each != "all"]
+    return any(fnmatchcase(known, each) for each in selected for known in (code, name, _GROUP))
+
+
+def _without_tree(path: Path, text: str, shown: str) -> Iterator[Fault]:
+    """What the text alone tells, where its jinja could not be rendered."""
+    from levada.adapters.sqlfluff import decisions
+    from levada.adapters.sqlfluff.facts import LAYERS, here
+    from levada.adapters.sqlfluff.jinja import line_of, reads
+
+    model = here(path)
+    if model is None:
+        return
+    found = reads(text, model.facts.macros(model.domain))
+    told = [("LV02", each) for each in decisions.promised_only(model, found)]
+    told += [("LV03", each) for each in decisions.layer_order(model, found, LAYERS)]
+    for code, each in told:
+        yield Fault(shown, line_of(text, each.start), f"{code}: {each.wrong}", each.right)
+
+
+def _unread(linted: LintedFile, dialect: str, shown: str) -> Iterator[Fault]:
+    """
+    What does not parse, if DuckDB itself says so: SQLFluff's grammar of a dialect is narrower than
+    the dialect. What jinja left out cannot be judged here; the empty build does it.
+    """
+    import re
+
+    import duckdb
+    from sqlfluff.core.errors import SQLParseError, SQLTemplaterError
+
+    file = linted.templated_file
+    if file is None or any(isinstance(v, SQLTemplaterError) for v in linted.violations):
+        return
+    if dialect != _DIALECT:
+        first = linted.get_violations(types=SQLParseError)[:1]
+        yield from (Fault(shown, each.line_no, f"{_UNREAD} as {dialect}") for each in first)
+        return
+    try:
+        duckdb.extract_statements(file.templated_str)
+    except duckdb.ParserException as error:
+        said, _, where = str(error).removeprefix("Parser Error: ").partition("\n")
+        line = re.search(r"LINE (\d+):", where)
+        rendered = int(line[1]) if line else 1
+        starts = [0, *(n.end() for n in re.finditer("\n", file.templated_str))]
+        at = starts[min(rendered, len(starts)) - 1]
+        place = file.templated_slice_to_source_slice(slice(at, at))
+        number, _ = file.get_line_pos_of_char_pos(place.start)
+        yield Fault(shown, number, f"{_UNREAD}: {said.strip()}", "mend the SQL")
