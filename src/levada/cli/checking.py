@@ -81,10 +81,12 @@ def compile_(project: Path | None, *, as_json: bool) -> int:
 
 def _look(settings: Settings, *, deep: bool) -> tuple[Declared, tuple[Fault, ...]]:
     from levada.adapters.dbt.workers import DbtWorkers
+    from levada.adapters.sqlfluff import Linting, told_once
     from levada.adapters.waivers import waiver_faults
     from levada.flow import declaring
 
     with (
+        Linting(settings.root, settings.domains if deep else ()) as linting,
         DbtWorkers() as workers,
         output.errors.status("reading contracts and dbt projects"),
     ):
@@ -93,6 +95,7 @@ def _look(settings: Settings, *, deep: bool) -> tuple[Declared, tuple[Fault, ...
         if deep:
             faults += declaring.static_faults(settings, workers, found.mesh)
             faults += waiver_faults(settings.root, found.mesh)
+            faults = told_once(linting.faults(), faults)
     return found, tuple(sorted(set(faults)))
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -23,7 +25,7 @@ from levada.errors import Fault, ToolError
 
 if TYPE_CHECKING:
     from sqlfluff.core import FluffConfig
-    from sqlfluff.core.linter import LintedFile
+    from sqlfluff.core.templaters import TemplatedFile
 
 __all__ = ["Linting", "lint", "main", "told_once"]
 
@@ -38,7 +40,7 @@ _LIMIT = 600.0
 
 class Linting:
     """
-    The models of some domains, linted beside whatever the caller does next.
+    The models of some domains, linted beside whatever the caller does next; no domains, no child.
 
     Raises ToolError from `faults` where the child dies or says nothing in ten minutes.
     """
@@ -51,6 +53,8 @@ class Linting:
     def __enter__(self) -> Self:
         from levada.adapters.dbt.worker import scrubbed
 
+        if not self._domains:
+            return self
         self._said = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             # -P: no folder of the mesh may stand in for a module.
@@ -69,7 +73,7 @@ class Linting:
     def faults(self) -> tuple[Fault, ...]:
         """Every fault, once the child has ended."""
         if self._process is None:
-            raise ToolError("sqlfluff", "nothing is linted yet")
+            return ()
         try:
             said, _ = self._process.communicate(timeout=_LIMIT)
         except subprocess.TimeoutExpired:
@@ -86,12 +90,11 @@ class Linting:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._process is not None:
-            if self._process.poll() is None:
-                self._process.kill()
-            self._process.wait()
-            if self._process.stdout is not None:
-                self._process.stdout.close()
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
         self._said.close()
 
 
@@ -143,7 +146,13 @@ def lint(root: Path, paths: Sequence[Path]) -> tuple[Fault, ...]:
 
 def _faults(root: Path, path: Path) -> Iterator[Fault]:
     from sqlfluff.core import Linter
-    from sqlfluff.core.errors import SQLFluffUserError, SQLLexError, SQLLintError, SQLParseError
+    from sqlfluff.core.errors import (
+        SQLFluffUserError,
+        SQLLexError,
+        SQLLintError,
+        SQLParseError,
+        SQLTemplaterError,
+    )
 
     shown = path.relative_to(root).as_posix()
     try:
@@ -153,7 +162,8 @@ def _faults(root: Path, path: Path) -> Iterator[Fault]:
         return
     try:
         config = _config(root, path)
-        linted = Linter(config=config).lint_string(text, fname=str(path), config=config)
+        linter = Linter(config=config)
+        linted = linter.lint_string(text, fname=str(path), config=config)
     except (SQLFluffUserError, ValueError) as error:
         yield Fault(shown, 0, f"cannot be linted: {error}", "mend the .sqlfluff above it")
         return
@@ -166,8 +176,11 @@ def _faults(root: Path, path: Path) -> Iterator[Fault]:
             yield Fault(shown, each.line_no, f"{each.rule_code()}: {wrong}", right)
     if linted.tree is None:
         yield from _without_tree(path, text, shown)
-    if any(isinstance(each, SQLParseError | SQLLexError) for each in violations):
-        yield from _unread(linted, str(config.get("dialect")), shown)
+    broken = [each.line_no for each in violations if isinstance(each, SQLParseError | SQLLexError)]
+    if broken and not any(isinstance(each, SQLTemplaterError) for each in linted.violations):
+        rendered = linter.render_string(text, str(path), config, "utf8").templated_variants[:1]
+        for file in rendered:
+            yield from _unread(file, str(config.get("dialect")), shown, broken[0])
 
 
 def _config(root: Path, path: Path) -> FluffConfig:
@@ -196,8 +209,6 @@ def _config(root: Path, path: Path) -> FluffConfig:
 
 
 def _chosen(config: Any, code: str, name: str) -> bool:
-    from fnmatch import fnmatchcase
-
     selected = [each for each in config.get("rule_allowlist") or () if each != "all"]
     return any(fnmatchcase(known, each) for each in selected for known in (code, name, _GROUP))
 
@@ -218,29 +229,22 @@ def _without_tree(path: Path, text: str, shown: str) -> Iterator[Fault]:
         yield Fault(shown, line_of(text, each.start), f"{code}: {each.wrong}", each.right)
 
 
-def _unread(linted: LintedFile, dialect: str, shown: str) -> Iterator[Fault]:
+def _unread(file: TemplatedFile, dialect: str, shown: str, line: int) -> Iterator[Fault]:
     """
     What does not parse, if DuckDB itself says so: SQLFluff's grammar of a dialect is narrower than
     the dialect. What jinja left out cannot be judged here; the empty build does it.
     """
-    import re
-
     import duckdb
-    from sqlfluff.core.errors import SQLParseError, SQLTemplaterError
 
-    file = linted.templated_file
-    if file is None or any(isinstance(v, SQLTemplaterError) for v in linted.violations):
-        return
     if dialect != _DIALECT:
-        first = linted.get_violations(types=SQLParseError)[:1]
-        yield from (Fault(shown, each.line_no, f"{_UNREAD} as {dialect}") for each in first)
+        yield Fault(shown, line, f"{_UNREAD} as {dialect}", "mend the SQL")
         return
     try:
         duckdb.extract_statements(file.templated_str)
     except duckdb.ParserException as error:
         said, _, where = str(error).removeprefix("Parser Error: ").partition("\n")
-        line = re.search(r"LINE (\d+):", where)
-        rendered = int(line[1]) if line else 1
+        echo = re.search(r"LINE (\d+):", where)
+        rendered = int(echo[1]) if echo else 1
         starts = [0, *(n.end() for n in re.finditer("\n", file.templated_str))]
         at = starts[min(rendered, len(starts)) - 1]
         place = file.templated_slice_to_source_slice(slice(at, at))

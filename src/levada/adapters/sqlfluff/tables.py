@@ -81,6 +81,8 @@ def _reading(
         called = any(path[:1] == (parts[-1].lower(),) for path in columns) and unnamed
         whole = tuple(part.lower() for part in parts)
         qualified = len(parts) > 1 and any(path[: len(parts)] == whole for path in columns)
+        if not all(each.pos_marker and each.pos_marker.is_literal() for each in names):
+            parts = parts[-1:]  # what stands before it is computed
         return Reading(
             table.raw, parts, start, stop, alias=parts[-1] if called else "", qualified=qualified
         )
