@@ -18,7 +18,18 @@ from levada.settings import read_settings
 pytestmark = pytest.mark.integration
 
 SOUND = "select id, day, amount from {{ ref('harbour', 'ships') }}"
-DOMAINS = ("harbour", "customs", "east", "west", "reader", "ghost", "doubles", "shapes", "words")
+DOMAINS = (
+    "harbour",
+    "customs",
+    "east",
+    "west",
+    "reader",
+    "ghost",
+    "doubles",
+    "shapes",
+    "words",
+    "sql",
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,7 @@ class Wrong:
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Nine domains, of which one is sound, and every other has faults of its own kind."""
+    """Ten domains, of which one is sound, and every other has faults of its own kind."""
     workspace = tiny.mesh(tmp_path_factory.mktemp("wrong") / "mesh", DOMAINS)
     for domain in DOMAINS:
         if domain != "ghost":
@@ -44,7 +55,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     tiny.contract(workspace, "harbour", "ships")
     landing = "{{ source('landing', 'numbers') }}"
     tiny.model(workspace, "harbour", "ships", f"select {tiny.NUMBERS} from {landing}")
-    for write in (contracts, cycle, reading, doubles, shapes, words):
+    for write in (contracts, cycle, reading, doubles, shapes, words, sql):
         write(workspace)
     return workspace
 
@@ -142,6 +153,15 @@ def words(mesh: Workspace) -> None:
     project.write_text(written)
 
 
+def sql(mesh: Workspace) -> None:
+    """SQL that names a table past the mesh, and SQL that does not parse, below jinja."""
+    literal = "select id, day, amount\nfrom harbour.ships"
+    half = "{% if true %}\n{{ config(materialized='table') }}\n{% endif %}\nselect id,\nfrom from x"
+    for name, text in (("literal", literal), ("half", half)):
+        tiny.contract(mesh, "sql", name)
+        tiny.model(mesh, "sql", name, text)
+
+
 TWICE = "models/words/base/said_twice.yml"
 
 WRONGS = {
@@ -165,10 +185,16 @@ WRONGS = {
         "the mesh has a cycle: .*east.tide.*west.tide|the mesh has a cycle: .*west.tide.*east.tide",
     ),
     "a table that nobody promises": Wrong(
-        "models/reader/base/unpromised.sql", "boats", "reads harbour.boats, which nobody promises"
+        "models/reader/base/unpromised.sql", "boats", "LV02: .*reads harbour.boats, which nobody"
     ),
     "a ref of one argument that lands in another domain": Wrong(
         "models/reader/base/stray.sql", "ref('ships')", "write ref.'harbour', 'ships'."
+    ),
+    "a table that is named literally": Wrong(
+        "models/sql/base/literal.sql", "from", r"^LV01: .*write {{ ref.'harbour', 'ships'. }}"
+    ),
+    "SQL that does not parse": Wrong(
+        "models/sql/base/half.sql", "from from", "does not parse: syntax error at or near"
     ),
     "a missing dbt project": Wrong("levada.yaml", "domains", "domain ghost has no dbt project"),
     "a private model of two products": Wrong(
@@ -282,7 +308,7 @@ def test_only_the_sound_domain_is_compiled(mesh: Workspace, said: list[dict[str,
     done = mesh.json("compile", code=2)
 
     assert "harbour" in done["compiled"]
-    assert not {"customs", "east", "west", "reader", "ghost", "doubles", "words"} & set(
+    assert not {"customs", "east", "west", "reader", "ghost", "doubles", "words", "sql"} & set(
         done["compiled"]
     )
     settings = read_settings(mesh.root)

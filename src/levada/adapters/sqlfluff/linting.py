@@ -109,14 +109,21 @@ def told_once(linted: Sequence[Fault], others: Sequence[Fault]) -> tuple[Fault, 
     True
     """
     said = {(fault.path, fault.wrong.partition(": ")[2]) for fault in linted}
-    unread = {fault.path for fault in linted if _UNREAD in fault.wrong}
     rest = [
         fault
         for fault in others
         if (fault.path, fault.wrong) not in said
-        and not (fault.path in unread and "Parser Error" in fault.wrong)
+        and not any(_same(each, fault) for each in linted if each.path == fault.path)
     ]
     return (*linted, *rest)
+
+
+def _same(linted: Fault, other: Fault) -> bool:
+    """Whether the empty build tells of a file what was told of its SQL."""
+    if linted.wrong.startswith(_UNREAD):
+        return "Parser Error" in other.wrong
+    missing = re.search(r"Catalog Error: Table with name (\S+) does not exist", other.wrong)
+    return bool(missing and linted.wrong.startswith("LV01") and missing[1] in linted.wrong)
 
 
 def main() -> None:
@@ -137,8 +144,11 @@ def lint(root: Path, paths: Sequence[Path]) -> tuple[Fault, ...]:
     Every fault of Levada's rules in these models of a mesh, and what does not parse, in this
     process. The jinja templater is used whatever a project says: no warehouse is needed for it.
     """
+    from sqlfluff.core.config import clear_config_caches
+
     from levada.adapters.sqlfluff import facts
 
+    clear_config_caches()
     facts.forget()
     faults = [fault for path in paths for fault in _faults(root, path)]
     return tuple(sorted(set(faults)))
@@ -162,10 +172,14 @@ def _faults(root: Path, path: Path) -> Iterator[Fault]:
         return
     try:
         config = _config(root, path)
-        linter = Linter(config=config)
-        linted = linter.lint_string(text, fname=str(path), config=config)
-    except (SQLFluffUserError, ValueError) as error:
+    except (SQLFluffUserError, KeyError, ValueError) as error:
         yield Fault(shown, 0, f"cannot be linted: {error}", "mend the .sqlfluff above it")
+        return
+    linter = Linter(config=config)
+    try:
+        linted = linter.lint_string(text, fname=str(path), config=config)
+    except Exception:  # what an author's jinja raises; dbt's parse tells it
+        yield from _without_tree(path, text, shown)
         return
     violations = linted.get_violations()
     for each in violations:
@@ -244,9 +258,14 @@ def _unread(file: TemplatedFile, dialect: str, shown: str, line: int) -> Iterato
     except duckdb.ParserException as error:
         said, _, where = str(error).removeprefix("Parser Error: ").partition("\n")
         echo = re.search(r"LINE (\d+):", where)
-        rendered = int(echo[1]) if echo else 1
-        starts = [0, *(n.end() for n in re.finditer("\n", file.templated_str))]
-        at = starts[min(rendered, len(starts)) - 1]
-        place = file.templated_slice_to_source_slice(slice(at, at))
-        number, _ = file.get_line_pos_of_char_pos(place.start)
+        number = _source_line(file, int(echo[1])) if echo else line
         yield Fault(shown, number, f"{_UNREAD}: {said.strip()}", "mend the SQL")
+
+
+def _source_line(file: TemplatedFile, rendered: int) -> int:
+    """The line of the file that a line of its rendering comes from."""
+    starts = [0, *(n.end() for n in re.finditer("\n", file.templated_str))]
+    at = starts[min(rendered, len(starts)) - 1]
+    place = file.templated_slice_to_source_slice(slice(at, at))
+    number, _ = file.get_line_pos_of_char_pos(place.start)
+    return number
