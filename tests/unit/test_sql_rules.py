@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import yaml
 from sqlfluff.core import FluffConfig, Linter
 from sqlfluff.core.errors import SQLBaseError
 from sqlfluff.core.linter import LintedFile
+from sqlfluff.core.plugin.host import get_plugin_manager
+from sqlfluff.core.rules import BaseRule
 
 from levada.adapters.sqlfluff import facts
 
@@ -28,13 +31,14 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def linted(rule: str, case: dict[str, Any], text: str, path: Path, *, fix: bool) -> LintedFile:
+    macros = path.parents[1] / "macros"
     config = FluffConfig(
         configs={
             "core": {"dialect": "duckdb", "rules": rule},
             "templater": {
                 "jinja": {
                     "apply_dbt_builtins": True,
-                    "load_macros_from_path": str(path.parents[1] / "macros"),
+                    **({"load_macros_from_path": str(macros)} if macros.is_dir() else {}),
                     "macros": {
                         "union_of": "{% macro union_of(a, b) %}{{ a }}{% endmacro %}",
                     },
@@ -91,3 +95,48 @@ def test_a_fix_is_done_once_and_leaves_sound_sql(
     left = case.get("left", 0) if changed else len(case["says"])
     assert len(found(again)) == left
     assert again.fix_string() == (fixed, False)
+
+
+# The reference says what the code does
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = (ROOT / "docs" / "reference" / "sql-rules.md").read_text()
+RULES: list[type[BaseRule]] = get_plugin_manager().get_plugin("levada").get_rules()  # type: ignore[union-attr]
+
+
+def section(rule: type[BaseRule]) -> str:
+    _, _, rest = REFERENCE.partition(f"\n## {rule.code} `{rule.name}`\n")
+    assert rest, f"{rule.code} has no section"
+    return rest.partition("\n## ")[0]
+
+
+each_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+
+
+@each_rule
+def test_the_reference_shows_what_is_wrong_and_what_is_right(rule: type[BaseRule]) -> None:
+    said = section(rule)
+    assert said.strip().startswith(rule.description)
+    for kind, fails in (("Wrong", True), ("Right", False)):
+        shown = re.search(rf"{kind}(?:, as `(.+?)`)?:\n\n```sql\n(.*?)```", said, re.DOTALL)
+        assert shown, kind
+        path = ROOT / (shown[1] or "models/company/aggregate/tested.sql")
+        assert bool(found(linted(rule.code, {}, shown[2], path, fix=False))) is fails, kind
+
+
+@each_rule
+def test_the_reference_names_every_setting_with_its_default(rule: type[BaseRule]) -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (?:`(.*?)`)? ?\|", section(rule), re.MULTILINE)
+    defaults: Any = FluffConfig(overrides={"dialect": "duckdb"}).get_section("rules")
+    told = {name: value.replace("\\|", "|") for name, value in rows}
+
+    assert sorted(told) == sorted(rule.config_keywords)
+    for name, value in told.items():
+        assert value == str(defaults[rule.name][name] or ""), name
+
+
+@each_rule
+def test_the_reference_says_what_can_be_fixed(rule: type[BaseRule]) -> None:
+    said = section(rule)
+    assert ("no fix" in said) is not rule.is_fix_compatible
+    assert rule.is_fix_compatible is bool(re.search(r"fixed", said, re.IGNORECASE))
