@@ -34,6 +34,7 @@ def test_the_wheel_owns_three_packages_and_no_content(tmp_path: Path) -> None:
     assert top == {"levada", "levada_sensors", "dbt_levada"}
     assert "levada/py.typed" in names
     assert any(name.endswith(".sql") and "migrations" in name for name in names)
+    assert "levada/adapters/sqlfluff/defaults.cfg" in names
 
 
 def test_airflow_finds_a_provider_named_as_its_distribution() -> None:

@@ -8,6 +8,7 @@ rules of taste, LV04 and LV05, run where a project's `.sqlfluff` selects them by
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -149,6 +150,7 @@ def lint(root: Path, paths: Sequence[Path]) -> tuple[Fault, ...]:
     from levada.adapters.sqlfluff import facts
 
     clear_config_caches()
+    _config.cache_clear()
     facts.forget()
     faults = [fault for path in paths for fault in _faults(root, path)]
     return tuple(sorted(set(faults)))
@@ -171,15 +173,16 @@ def _faults(root: Path, path: Path) -> Iterator[Fault]:
         yield Fault(shown, 0, f"cannot be read: {error}", "write it as UTF-8")
         return
     try:
-        config = _config(root, path)
+        config = _config(root, path.parent)
     except (SQLFluffUserError, KeyError, ValueError) as error:
         yield Fault(shown, 0, f"cannot be linted: {error}", "mend the .sqlfluff above it")
         return
     linter = Linter(config=config)
+    rules = {*linter.get_rulepack().codes()}
     try:
         linted = linter.lint_string(text, fname=str(path), config=config)
     except Exception:  # what an author's jinja raises; dbt's parse tells it
-        yield from _without_tree(path, text, shown)
+        yield from _without_tree(path, text, shown, rules)
         return
     violations = linted.get_violations()
     for each in violations:
@@ -189,7 +192,7 @@ def _faults(root: Path, path: Path) -> Iterator[Fault]:
             wrong, _, right = each.desc().partition("; ")
             yield Fault(shown, each.line_no, f"{each.rule_code()}: {wrong}", right)
     if linted.tree is None:
-        yield from _without_tree(path, text, shown)
+        yield from _without_tree(path, text, shown, rules)
     broken = [each.line_no for each in violations if isinstance(each, SQLParseError | SQLLexError)]
     if broken and not any(isinstance(each, SQLTemplaterError) for each in linted.violations):
         rendered = linter.render_string(text, str(path), config, "utf8").templated_variants[:1]
@@ -197,12 +200,13 @@ def _faults(root: Path, path: Path) -> Iterator[Fault]:
             yield from _unread(file, str(config.get("dialect")), shown, broken[0])
 
 
-def _config(root: Path, path: Path) -> FluffConfig:
-    """The project's own settings for this file, with Levada's rules."""
+@functools.cache
+def _config(root: Path, folder: Path) -> FluffConfig:
+    """The project's own settings for the models of a folder, with Levada's rules."""
     from sqlfluff.core import FluffConfig
 
     def load(**core: str) -> Any:
-        return FluffConfig.from_path(str(path), overrides={**core}, require_dialect=False)
+        return FluffConfig.from_path(str(folder), overrides={**core}, require_dialect=False)
 
     said = load(templater="jinja")
     config = load(
@@ -214,7 +218,7 @@ def _config(root: Path, path: Path) -> FluffConfig:
         ignore=",".join([*(said.get("ignore") or ()), "templating"]),
     )
     config.set_value(["templater", "jinja", "apply_dbt_builtins"], "True")
-    own = root / "models" / path.relative_to(root).parts[1] / "macros"
+    own = root / "models" / folder.relative_to(root).parts[1] / "macros"
     others = config.get_section(("templater", "jinja", "load_macros_from_path"))
     folders = [*([str(others)] if others else []), *([str(own)] if own.is_dir() else [])]
     if folders:
@@ -227,7 +231,7 @@ def _chosen(config: Any, code: str, name: str) -> bool:
     return any(fnmatchcase(known, each) for each in selected for known in (code, name, _GROUP))
 
 
-def _without_tree(path: Path, text: str, shown: str) -> Iterator[Fault]:
+def _without_tree(path: Path, text: str, shown: str, rules: set[str]) -> Iterator[Fault]:
     """What the text alone tells, where its jinja could not be rendered."""
     from levada.adapters.sqlfluff import decisions
     from levada.adapters.sqlfluff.facts import LAYERS, here
@@ -239,8 +243,11 @@ def _without_tree(path: Path, text: str, shown: str) -> Iterator[Fault]:
     found = reads(text, model.facts.macros(model.domain))
     told = [("LV02", each) for each in decisions.promised_only(model, found)]
     told += [("LV03", each) for each in decisions.layer_order(model, found, LAYERS)]
+    lines = text.splitlines()
     for code, each in told:
-        yield Fault(shown, line_of(text, each.start), f"{code}: {each.wrong}", each.right)
+        line = line_of(text, each.start)
+        if code in rules and "-- noqa" not in lines[line - 1]:
+            yield Fault(shown, line, f"{code}: {each.wrong}", each.right)
 
 
 def _unread(file: TemplatedFile, dialect: str, shown: str, line: int) -> Iterator[Fault]:
