@@ -28,7 +28,7 @@ DOMAINS = (
     "doubles",
     "shapes",
     "words",
-    "sql",
+    "letters",
 )
 
 
@@ -55,7 +55,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     tiny.contract(workspace, "harbour", "ships")
     landing = "{{ source('landing', 'numbers') }}"
     tiny.model(workspace, "harbour", "ships", f"select {tiny.NUMBERS} from {landing}")
-    for write in (contracts, cycle, reading, doubles, shapes, words, sql):
+    for write in (contracts, cycle, reading, doubles, shapes, words, letters):
         write(workspace)
     return workspace
 
@@ -153,13 +153,13 @@ def words(mesh: Workspace) -> None:
     project.write_text(written)
 
 
-def sql(mesh: Workspace) -> None:
+def letters(mesh: Workspace) -> None:
     """SQL that names a table past the mesh, and SQL that does not parse, below jinja."""
     literal = "select id, day, amount\nfrom harbour.ships"
     half = "{% if true %}\n{{ config(materialized='table') }}\n{% endif %}\nselect id,\nfrom from x"
     for name, text in (("literal", literal), ("half", half)):
-        tiny.contract(mesh, "sql", name)
-        tiny.model(mesh, "sql", name, text)
+        tiny.contract(mesh, "letters", name)
+        tiny.model(mesh, "letters", name, text)
 
 
 TWICE = "models/words/base/said_twice.yml"
@@ -191,10 +191,10 @@ WRONGS = {
         "models/reader/base/stray.sql", "ref('ships')", "write ref.'harbour', 'ships'."
     ),
     "a table that is named literally": Wrong(
-        "models/sql/base/literal.sql", "from", r"^LV01: .*write {{ ref.'harbour', 'ships'. }}"
+        "models/letters/base/literal.sql", "from", r"^LV01: .*write {{ ref.'harbour', 'ships'. }}"
     ),
     "SQL that does not parse": Wrong(
-        "models/sql/base/half.sql", "from from", "does not parse: syntax error at or near"
+        "models/letters/base/half.sql", "from from", "does not parse: syntax error at or near"
     ),
     "a missing dbt project": Wrong("levada.yaml", "domains", "domain ghost has no dbt project"),
     "a private model of two products": Wrong(
@@ -308,7 +308,7 @@ def test_only_the_sound_domain_is_compiled(mesh: Workspace, said: list[dict[str,
     done = mesh.json("compile", code=2)
 
     assert "harbour" in done["compiled"]
-    assert not {"customs", "east", "west", "reader", "ghost", "doubles", "words", "sql"} & set(
+    assert not {"customs", "east", "west", "reader", "ghost", "doubles", "words", "letters"} & set(
         done["compiled"]
     )
     settings = read_settings(mesh.root)

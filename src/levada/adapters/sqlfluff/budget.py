@@ -134,7 +134,7 @@ def _parts(tree: BaseSegment, withs: BaseSegment | None, text: str, kind: str) -
         )
         for cte in ctes
     ]
-    rest = [each for each in withs.segments if each not in ctes]
+    rest = [each for each in withs.segments if not each.is_type("common_table_expression")]
     reads = {name for each in rest for name in _tables(each)} & names
     left = max(0, whole - sum(part.size for part in parts))
     return (*parts, Part("", frozenset(reads), left, start, start))
@@ -152,7 +152,8 @@ def _unions(tree: BaseSegment, budget: Budget) -> Iterator[Finding]:
         half = min(budget.branches, (count + 1) // 2)
         branch = [e for e in union.segments if e.is_code and not e.is_type("set_operator")][half]
         wrong = f"has {count} branches of UNION ALL, {budget.branches} are allowed"
-        right = f"make branches {half + 1} to {count} a model of its own"
+        last = f"branches {half + 1} to {count}" if count > half + 1 else f"branch {count}"
+        right = f"make {last} a model of its own"
         if count - half > budget.branches:
             right = f"split it from branch {half + 1} on, and what remains again"
         yield Finding(*_place(branch), wrong, right)
