@@ -46,7 +46,7 @@ types: $(READY)
 layers: $(READY)
 	$(BIN)/lint-imports
 
-sql: $(READY)
+sql: $(READY)  # Levada's rules among them: see .sqlfluff
 	$(BIN)/sqlfluff lint models --disable-progress-bar
 
 clean:           ## stop what runs, remove what was made
