@@ -308,7 +308,7 @@ def test_only_the_sound_domain_is_compiled(mesh: Workspace, said: list[dict[str,
     done = mesh.json("compile", code=2)
 
     assert "harbour" in done["compiled"]
-    assert not {"customs", "east", "west", "reader", "ghost", "doubles", "words", "letters"} & set(
+    assert not {"customs", "east", "west", "reader", "ghost", "doubles", "words"} & set(
         done["compiled"]
     )
     settings = read_settings(mesh.root)

@@ -123,7 +123,7 @@ def _same(linted: Fault, other: Fault) -> bool:
     """Whether the empty build tells of a file what was told of its SQL."""
     if linted.wrong.startswith(_UNREAD):
         return "Parser Error" in other.wrong
-    missing = re.search(r"Catalog Error: Table with name (\S+) does not exist", other.wrong)
+    missing = re.search(r'Catalog Error: Table with name "?([\w.]+)"? does not exist', other.wrong)
     return bool(missing and linted.wrong.startswith("LV01") and missing[1] in linted.wrong)
 
 
