@@ -15,6 +15,7 @@ from sqlfluff.core.linter import LintedFile
 from sqlfluff.core.plugin.host import get_plugin_manager
 from sqlfluff.core.rules import BaseRule
 
+from levada.adapters.promised import promises, titled
 from levada.adapters.sqlfluff import facts
 
 CASES = [
@@ -95,6 +96,25 @@ def test_a_fix_is_done_once_and_leaves_sound_sql(
     left = case.get("left", 0) if changed else len(case["says"])
     assert len(found(again)) == left
     assert again.fix_string() == (fixed, False)
+
+
+# What the rules know
+
+
+def test_what_files_are_called_says_what_their_contracts_say() -> None:
+    names = {(p.table, p.status, p.path) for p in titled(ROOT)}
+
+    assert names == {(p.table, p.status, p.path) for p in promises(ROOT)}
+    assert len(names) > 10
+
+
+def test_the_models_of_the_reference_mesh_have_their_layers() -> None:
+    known = facts.facts_of(ROOT)
+
+    assert known.layer("operations", "flights", 1) == "ingest"
+    assert known.layer("company", "route_board", None) == "serve"
+    assert "unreadable" in known.macros("fleet")
+    assert "unreadable" not in known.models["fleet"]
 
 
 # The reference says what the code does
