@@ -51,12 +51,10 @@ class Rule:
                 return node
             alias = node.args.get("alias") or exp.TableAlias(this=exp.to_identifier(node.name))
             if _is_object(node):
-                inner = sqlglot.parse_one(rows, dialect="duckdb")
+                inner = _read(rows).copy()
                 return exp.Subquery(this=inner, alias=alias, joins=node.args.get("joins"))
             if node.db:
-                there = sqlglot.parse_one(
-                    f"select * from {relation(_named(node))}", dialect="duckdb"
-                )
+                there = _read(f"select * from {relation(_named(node))}").copy()
                 return exp.Subquery(this=there, alias=alias, joins=node.args.get("joins"))
             return node
 
@@ -124,6 +122,13 @@ class Rule:
         return Rule(query, self.reads).sql(rows, relation)
 
 
+@functools.lru_cache(maxsize=256)
+def _read(query: str) -> exp.Expr:
+    """A query of our own; whoever changes it takes a copy."""
+    return sqlglot.parse_one(query, dialect="duckdb")
+
+
+@functools.lru_cache(maxsize=4096)  # a contract's rules are read when judged, tried and run
 def parse(query: str, column: str | None = None) -> Rule:
     """
     Read a rule. Raises ValueError with what is wrong.

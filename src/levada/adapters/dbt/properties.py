@@ -18,6 +18,7 @@ from typing import Any
 
 from levada.adapters.dbt.invoke import inside
 from levada.adapters.odcs.document import Document, Place, read, unknown_keys
+from levada.adapters.odcs.schema import Schema
 from levada.adapters.odcs.words import name
 from levada.errors import Fault
 from levada.settings import nearest
@@ -111,12 +112,10 @@ def _files(project_dir: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def _described(document: Document) -> Iterator[Fault]:
-    from jsonschema import Draft7Validator
-
-    schema = _schema()
-    validator = Draft7Validator(schema)
+    listed = _schema()
+    schema = listed.root
     strange: set[Place] = set()
-    for place, fault in unknown_keys(document, validator, schema, document.value, ()):
+    for place, fault in unknown_keys(document, listed, schema, document.value, ()):
         strange.add(place)
         if len(place) > 1 and place[0] not in _CHECKED:
             continue
@@ -180,7 +179,7 @@ def _slip(key: str, known: Iterable[str]) -> bool:
 
 
 @functools.cache
-def _schema() -> Any:
+def _schema() -> Schema:
     """The schema that dbt ships for such YAML, with what dbt still reads and it has left behind."""
     from dbt.artifacts.resources.v1 import components
     from dbt.contracts.graph import unparsed
@@ -209,7 +208,7 @@ def _schema() -> Any:
     for title in ("ModelConfig", "SeedConfig", "SnapshotConfig"):
         for key in (*_node_configs(), *_ADAPTER):
             definitions[title]["properties"].setdefault(key, {})
-    return schema
+    return Schema(schema)
 
 
 def _shipped(kind: str, file: str) -> Any:
@@ -254,7 +253,7 @@ def _configs(schema: Any, place: Place) -> list[str]:
 
 def config_slip(key: str) -> str:
     """What a config in a model's SQL was probably meant to be; empty if it may be meant so."""
-    known = _schema()["definitions"]["ModelConfig"]["properties"]
+    known = _schema().root["definitions"]["ModelConfig"]["properties"]
     return nearest(key, known) if key not in known and _slip(key, known) else ""
 
 

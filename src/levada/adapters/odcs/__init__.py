@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from levada import calendars
 from levada.adapters import sqlrule
-from levada.adapters.gx.rehearsal import rehearse
+from levada.adapters.gx.rehearsal import Stage
 from levada.adapters.odcs import checks as promised
 from levada.adapters.odcs.document import Document, Place, read, schema_faults
 from levada.errors import DeclarationError, Fault
@@ -62,6 +62,17 @@ def read_contracts(root: Path) -> tuple[tuple[Contract, ...], tuple[Fault, ...]]
             faults.append(Fault(_relative(path, root), 0, "this file is not read", right))
     bad = {fault.path for fault in faults}
     sound = [judged.contract for judged in found if judged.contract.path not in bad]
+    faults += _twins(found)
+    known = {contract.table: contract for contract in sound}
+    with Stage() as stage:
+        for judged in found:
+            faults += judged.rehearsed(stage, known)
+    bad = {fault.path for fault in faults}
+    return tuple(c for c in sound if c.path not in bad), tuple(sorted(set(faults)))
+
+
+def _twins(found: Sequence[_Judged]) -> Iterator[Fault]:
+    """Ids that two tables have."""
     first: dict[str, Contract] = {}
     for judged in found:
         contract = judged.contract
@@ -69,10 +80,7 @@ def read_contracts(root: Path) -> tuple[tuple[Contract, ...], tuple[Fault, ...]]
             twin = first.setdefault(contract.id, contract)
             if (twin.table.domain, twin.table.name) != (contract.table.domain, contract.table.name):
                 wrong = f"the id {contract.id!r} is that of {twin.path}"
-                faults.append(judged.document.fault(("id",), wrong, "give each table its own id"))
-        faults += judged.rehearsed(sound)
-    bad = {fault.path for fault in faults}
-    return tuple(c for c in sound if c.path not in bad), tuple(sorted(set(faults)))
+                yield judged.document.fault(("id",), wrong, "give each table its own id")
 
 
 def read_contract(path: Path, root: Path) -> tuple[Contract | None, tuple[Fault, ...]]:
@@ -83,7 +91,8 @@ def read_contract(path: Path, root: Path) -> tuple[Contract | None, tuple[Fault,
     """
     judged, faults = _read(path, root)
     if judged is not None:
-        faults += judged.rehearsed(())
+        with Stage() as stage:
+            faults += judged.rehearsed(stage, {})
     return (judged.contract if judged and not faults else None), tuple(sorted(set(faults)))
 
 
@@ -117,11 +126,11 @@ class _Judged:
     places: Mapping[str, Place]
     faults: tuple[Fault, ...] = ()
 
-    def rehearsed(self, others: Sequence[Contract]) -> tuple[Fault, ...]:
+    def rehearsed(self, stage: Stage, others: Mapping[TableRef, Contract]) -> tuple[Fault, ...]:
         """The checks that could not run over the promised columns."""
         said: Mapping[str, str] = {}
         with suppress(Exception) if self.faults else nullcontext():  # not all columns can be made
-            said = rehearse(self.contract, others)
+            said = stage.rehearse(self.contract, others)
         return tuple(
             self.document.fault(self.places[check], f"the check {check!r} cannot run: {error}")
             for check, error in said.items()

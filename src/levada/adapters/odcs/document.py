@@ -22,7 +22,8 @@ from typing import Any
 
 import yaml
 
-from levada.adapters.odcs.words import Place, Rank, name, told
+from levada.adapters.odcs.schema import Schema
+from levada.adapters.odcs.words import Place, Rank, Told, name, told
 from levada.errors import Fault
 from levada.settings import nearest
 
@@ -45,7 +46,7 @@ _SINCE_3_2 = (
 """The library ships the newest schema only; without these keys it is that of 3.1."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """YAML 1.2's core words for null, booleans and numbers; everything else is a string."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
@@ -145,7 +146,7 @@ def _mark(node: Any, place: Place, lines: dict[Place, int], path: str) -> Iterat
 
 
 @functools.cache
-def _schema(version: str) -> Any:
+def _schema(version: str) -> Schema:
     from importlib import resources
 
     # The model class would do, but importing pydantic's models costs ten times as much.
@@ -166,7 +167,7 @@ def _schema(version: str) -> Any:
             holder.pop(key, None)
         words = schema["$defs"]["SchemaBaseProperty"]["properties"]["logicalType"]["enum"]
         words[:] = [word for word in words if word not in ("map", "vector")]
-    return schema
+    return Schema(schema)
 
 
 def _open(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -176,8 +177,6 @@ def _open(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def schema_faults(document: Document) -> tuple[Fault, ...]:
     """Every way in which a document breaks its schema; the values that do so become refused."""
-    from jsonschema import Draft201909Validator
-
     said = document.value.get("apiVersion")
     if said not in VERSIONS:
         wrong = "is missing" if said is None else f"{said!r} is not read"
@@ -185,9 +184,8 @@ def schema_faults(document: Document) -> tuple[Fault, ...]:
         fault = document.fault(("apiVersion",), f"apiVersion {wrong}", right)
         document.refused["apiVersion",] = fault
     schema = _schema(said if said in VERSIONS else VERSIONS[0])
-    validator = Draft201909Validator(schema)
-    unknown = tuple(unknown_keys(document, validator, schema, document.value, ()))
-    broken = [each for error in validator.iter_errors(document.value) for each in told(error)]
+    unknown = tuple(unknown_keys(document, schema, schema.root, document.value, ()))
+    broken = [] if schema.valid(document.value) else _broken(document, schema)
     for each in sorted(broken, key=lambda each: each.rank):
         if each.rank is not Rank.VAGUE or not document.torn(each.refused):
             fault = Fault(document.path, document.line(each.place), each.wrong, each.right)
@@ -197,52 +195,26 @@ def schema_faults(document: Document) -> tuple[Fault, ...]:
     return tuple(dict.fromkeys((*strange, *document.refused.values())))
 
 
+def _broken(document: Document, schema: Schema) -> list[Told]:
+    from jsonschema import Draft201909Validator
+
+    errors = Draft201909Validator(schema.root).iter_errors(document.value)
+    return [each for error in errors for each in told(error)]
+
+
 def unknown_keys(
-    document: Document, validator: Any, schema: Any, value: Any, place: Place
+    document: Document, schema: Schema, part: Any, value: Any, place: Place
 ) -> Iterator[tuple[Place, Fault]]:
     """Keys that no part of a schema lists, found by walking value and schema together."""
     if isinstance(value, dict):
-        known = _keys(validator, schema, value)
+        known = schema.keys(part, value)
         for key, inner in value.items():
-            parts = known.get(key, [])
-            if known and not parts:
+            if key in known:
+                yield from unknown_keys(document, schema, known[key], inner, (*place, key))
+            elif known:
                 wrong = f"unknown key {key!r}" + (f" in {name(place)}" if place else "")
                 at = (*place, key)
                 yield at, document.fault(at, wrong, nearest(str(key), known))
-            for part in parts[:1]:
-                yield from unknown_keys(document, validator, part, inner, (*place, key))
-    elif isinstance(value, list):
-        for items in _items(validator, schema, value)[:1]:
-            for index, inner in enumerate(value):
-                yield from unknown_keys(document, validator, items, inner, (*place, index))
-
-
-def _parts(validator: Any, schema: Any, value: Any) -> Iterator[Any]:
-    """A schema and every schema it brings in that concerns this value."""
-    if not isinstance(schema, dict):
-        return
-    yield schema
-    if "$ref" in schema:
-        resolved = functools.reduce(
-            lambda at, step: at[step], schema["$ref"].split("/")[1:], validator.schema
-        )
-        yield from _parts(validator, resolved, value)
-    for part in (*schema.get("allOf", ()), *schema.get("oneOf", ()), *schema.get("anyOf", ())):
-        yield from _parts(validator, part, value)
-    if "if" in schema and validator.evolve(schema=schema["if"]).is_valid(value):
-        yield from _parts(validator, schema.get("then"), value)
-
-
-def _keys(validator: Any, schema: Any, value: Any) -> dict[str, list[Any]]:
-    known: dict[str, list[Any]] = {}
-    for part in _parts(validator, schema, value):
-        if part.get("type", "object") == "object" or "object" in part.get("type", ()):
-            for key, inner in part.get("properties", {}).items():
-                known.setdefault(key, []).append(inner)
-    return known
-
-
-def _items(validator: Any, schema: Any, value: Any) -> list[Any]:
-    return [
-        p["items"] for p in _parts(validator, schema, value) if isinstance(p.get("items"), dict)
-    ]
+    elif isinstance(value, list) and (items := schema.items(part, value)) is not None:
+        for index, inner in enumerate(value):
+            yield from unknown_keys(document, schema, items, inner, (*place, index))
