@@ -40,6 +40,7 @@ class CompiledDomain:
 def files_of(root: Path, domain: str) -> Iterable[Path]:
     """Every file whose change makes the domain's compiled declarations stale."""
     yield root / "levada.yaml"
+    yield root / "contracts" / "governance" / "policies.yaml"
     yield from sorted((root / "contracts" / domain).glob("*.yaml"))
     project = root / "models" / domain
     made = {project / "target", project / "logs", project / "dbt_packages"}

@@ -141,6 +141,10 @@ class Declared:
     mesh: Mesh
     faults: tuple[Fault, ...]
     broken: tuple[str, ...]
+    seen: tuple[Product, ...] = ()
+    """Every product that could be joined, those of domains with a fault too."""
+    warnings: tuple[Fault, ...] = ()
+    """What only tells: it breaks no domain."""
 
 
 def declare(
@@ -161,7 +165,7 @@ def declare(
         quiet=settings.quiet,
     )
     faults = tuple(sorted({fault for _, fault in joining.faults}))
-    return Declared(mesh, faults, tuple(sorted(broken)))
+    return Declared(mesh, faults, tuple(sorted(broken)), tuple(products))
 
 
 class _Joining:

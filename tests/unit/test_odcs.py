@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from levada.adapters import odcs
-from levada.adapters.odcs.document import read as read_yaml
+from levada.adapters.documents import read as read_yaml
 from levada.audit import BUILT_IN, reads
 from levada.errors import DeclarationError, Fault
 from levada.terms import Check, Contract, Grain, Severity, TableRef

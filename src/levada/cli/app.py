@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 ledger_app = typer.Typer(help="Look after the ledger.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
+policy_app = typer.Typer(help="Governance's policies.", no_args_is_help=True)
+app.add_typer(policy_app, name="policy")
 
 Project = Annotated[
     Path | None,
@@ -61,11 +63,22 @@ def check(
     domain: Annotated[
         list[str] | None, typer.Option("--domain", help="Only the faults of these domains.")
     ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--changed-since", help="Only what changed since this commit, and its readers."
+        ),
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="text, json (as --json) or github (annotations).")
+    ] = "text",
 ) -> None:
-    """Read contracts, dbt projects and settings; name every fault at once (exit 2)."""
+    """Contracts, dbt projects, policies, an empty build: every fault at once (exit 2)."""
     from levada.cli import checking
 
-    raise typer.Exit(checking.check(project, domains=tuple(domain or ()), as_json=json))
+    form = "json" if json else form
+    code = checking.check(project, domains=tuple(domain or ()), since=since, form=form)
+    raise typer.Exit(code)
 
 
 @app.command("compile")
@@ -299,3 +312,24 @@ def ledger_rebuild(project: Project = None) -> None:
     from levada.cli import services
 
     raise typer.Exit(services.rebuild(project))
+
+
+@policy_app.command("list")
+def policy_list(project: Project = None, json: Json = False) -> None:
+    """Every policy: where it holds, what it does, how many tables break it."""
+    from levada.cli import policing
+
+    raise typer.Exit(policing.list_(project, as_json=json))
+
+
+@policy_app.command("explain")
+def policy_explain(
+    name: Annotated[str, typer.Argument(help="A policy.")],
+    table: Annotated[str | None, typer.Argument(help="domain.table: what it finds there.")] = None,
+    project: Project = None,
+    json: Json = False,
+) -> None:
+    """Why there is a policy, where it holds, what satisfies it; for a table, what it found."""
+    from levada.cli import policing
+
+    raise typer.Exit(policing.explain(project, name, table, as_json=json))

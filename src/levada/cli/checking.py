@@ -2,54 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from rich.text import Text
 
 from levada.cli import output
+from levada.cli.annotations import lines
 from levada.declare import Declared
 from levada.errors import DeclarationError, Fault
-from levada.govern import leaving
+from levada.flow.changed import Changed, changed_since
+from levada.flow.telling import Told
 from levada.settings import Settings, find_root, look, nearest, read_settings
 
-__all__ = ["check", "compile_"]
+__all__ = ["FORMATS", "check", "compile_"]
+
+FORMATS = ("text", "json", "github")
 
 
-def check(project: Path | None, *, domains: Sequence[str], as_json: bool) -> int:
-    """Every fault of every file; 2 if there is one."""
+def check(
+    project: Path | None, *, domains: Sequence[str], since: str | None, form: str = "text"
+) -> int:
+    """Every fault of every file; 2 if there is one, warnings alone are no fault."""
     found: Declared | None = None
+    warnings: tuple[Fault, ...] = ()
+    changed: Changed | None = None
+    told = Told()
+    root = Path()
     try:
-        settings, faults = look(find_root(project))
+        if form not in FORMATS:
+            raise _unknown("--format", "format", form, FORMATS)
+        root = find_root(project)
+        settings, faults = look(root)
         if settings is not None:
             _known(settings, domains)
-            found, others = _look(settings, deep=True)
+            changed = changed_since(settings, since) if since else None
+            found, others = _look(settings, told, _wanted(settings, domains, changed))
             faults = tuple(sorted({*faults, *others}))
+            faults = _shown(faults, settings, domains, changed)
+            warnings = _shown(found.warnings, settings, domains, changed)
     except DeclarationError as error:
         faults = error.faults
+    if form == "json":
+        output.print_json(_document(faults, warnings, told, changed))
+    elif form == "github":
+        output.print_lines(lines(faults, warnings, root))
+    else:
+        output.warn(warnings)
+        if faults:
+            output.fail(DeclarationError(faults))
+        elif found:
+            _sum_up(found, told, changed)
+    return 2 if faults else 0
+
+
+def _document(
+    faults: Sequence[Fault], warnings: Sequence[Fault], told: Told, changed: Changed | None
+) -> dict[str, object]:
+    document: dict[str, object] = {
+        "ok": not faults,
+        "faults": output.faults_json(faults),
+        "warnings": output.faults_json(warnings),
+        "stages": [
+            {"stage": s.name, "faults": s.faults, "looked_at": s.looked, "seconds": s.seconds}
+            for s in told.stages
+        ],
+    }
+    if changed is not None:
+        document["changed"] = {
+            "since": changed.since,
+            "paths": sorted(changed.paths),
+            "domains": sorted(changed.domains),
+        }
+    return document
+
+
+def _wanted(settings: Settings, domains: Sequence[str], changed: Changed | None) -> frozenset[str]:
+    """The domains whose faults are asked for."""
+    wanted = frozenset(domains or settings.domains)
+    return wanted & changed.domains if changed else wanted
+
+
+def _shown(
+    faults: Sequence[Fault],
+    settings: Settings,
+    domains: Sequence[str],
+    changed: Changed | None,
+) -> tuple[Fault, ...]:
     if domains:
         prefixes = tuple(f"{kind}/{d}/" for kind in ("contracts", "models") for d in domains)
-        faults = tuple(
-            f for f in faults if f.path.startswith((*prefixes, "levada.yaml", "--domain"))
-        )
-    warnings = tuple(leaving(found.mesh)) if found else ()
-    if as_json:
-        told = {"faults": output.faults_json(faults), "warnings": list(warnings)}
-        output.print_json({"ok": not faults, **told})
-    elif faults:
-        output.fail(DeclarationError(faults))
-    elif found:
-        _sum_up(found)
-        for warning in warnings:
-            output.errors.print(Text(f"warning: {warning}", style="yellow"))
-    return 2 if faults else 0
+        everybody = ("levada.yaml", "--", "contracts/governance/")
+        faults = [f for f in faults if f.path.startswith((*prefixes, *everybody))]
+    return tuple(f for f in faults if changed is None or changed.shows(f, settings.domains))
 
 
 def _known(settings: Settings, domains: Sequence[str]) -> None:
     for domain in domains:
         if domain not in settings.domains:
-            right = nearest(domain, settings.domains)
-            raise DeclarationError((Fault("--domain", 0, f"no domain {domain!r}", right),))
+            raise _unknown("--domain", "domain", domain, settings.domains)
+
+
+def _unknown(option: str, what: str, said: str, known: Collection[str]) -> DeclarationError:
+    return DeclarationError((Fault(option, 0, f"no {what} {said!r}", nearest(said, known)),))
 
 
 def compile_(project: Path | None, *, as_json: bool) -> int:
@@ -63,23 +117,31 @@ def compile_(project: Path | None, *, as_json: bool) -> int:
         pass
     else:
         if as_json:
-            output.print_json({"compiled": list(settings.domains), "faults": []})
+            output.print_json({"compiled": list(settings.domains), "faults": [], "warnings": []})
         else:
             output.console.print("the compiled declarations are up to date")
         return 0
-    found, faults = _look(settings, deep=False)
+    found, faults = _look(settings, Told(), None)
     sound = [domain for domain in settings.domains if domain not in found.broken]
     if as_json:
-        output.print_json({"compiled": sound, "faults": output.faults_json(faults)})
+        document = {"compiled": sound, "faults": output.faults_json(faults)}
+        output.print_json({**document, "warnings": output.faults_json(found.warnings)})
     else:
         for domain in sound:
             output.console.print(f"compiled .levada/{domain}.json")
+        output.warn(found.warnings)
         if faults:
             output.fail(DeclarationError(faults))
     return 2 if faults else 0
 
 
-def _look(settings: Settings, *, deep: bool) -> tuple[Declared, tuple[Fault, ...]]:
+def _look(
+    settings: Settings, told: Told, deep: Collection[str] | None
+) -> tuple[Declared, tuple[Fault, ...]]:
+    """
+    The stages in their order, the cheapest first. None stops the next: all faults are told at once.
+    `deep` are the domains that are also linted and built on nothing; None compiles, and no more.
+    """
     from levada.adapters.dbt.workers import DbtWorkers
     from levada.adapters.sqlfluff import Linting, told_once
     from levada.adapters.waivers import waiver_faults
@@ -88,18 +150,25 @@ def _look(settings: Settings, *, deep: bool) -> tuple[Declared, tuple[Fault, ...
     with (
         Linting(settings.root, settings.domains if deep else ()) as linting,
         DbtWorkers() as workers,
-        output.errors.status("reading contracts and dbt projects"),
+        output.errors.status("reading contracts") as status,
     ):
-        found = declaring.declared(settings, workers)
-        faults = found.faults
-        if deep:
-            faults += declaring.static_faults(settings, workers, found.mesh)
-            faults += waiver_faults(settings.root, found.mesh)
-            faults = told_once(linting.faults(), faults)
-    return found, tuple(sorted(set(faults)))
+        told.begins = lambda stage: status.update(f"checking: {stage}")
+        contracts = declaring.read_contracts(settings, told)
+        faults: tuple[Fault, ...] = ()
+        if deep is not None:
+            pass  # SQLFluff's place: it needs no dbt, and is cheaper
+        found = declaring.declared(settings, workers, told, contracts)
+        if deep is not None:
+            with told.stage("waivers") as stage:
+                stage.found(waived := waiver_faults(settings.root, found.mesh))
+            with told.stage("empty build") as stage:
+                built = declaring.static_faults(settings, workers, found.mesh, deep)
+                stage.found(built, f"{len(set(deep) - set(found.broken))} domains")
+            faults += (*waived, *built)
+    return found, tuple(sorted({*found.faults, *faults}))
 
 
-def _sum_up(found: Declared) -> None:
+def _sum_up(found: Declared, told: Told, changed: Changed | None) -> None:
     mesh = found.mesh
     tables = sum(len(product.marts) for product in mesh.products)
     edges = sum(len(product.dependencies) for product in mesh.products)
@@ -109,3 +178,9 @@ def _sum_up(found: Declared) -> None:
         f"[green]no fault[/]: {domains} domains, {len(mesh.products)} products, {tables} tables, "
         f"{len(mesh.sources)} landed sources, {edges} edges, {checks} checks"
     )
+    if changed is not None:
+        looked = ", ".join(sorted(changed.domains)) or "no domain"
+        since = f"{len(changed.paths)} files changed since {changed.since}: looked at {looked}"
+        output.console.print(since, markup=False)
+    stages = ", ".join(f"{stage.name} {stage.seconds:.1f} s" for stage in told.stages)
+    output.console.print(stages, style="dim")

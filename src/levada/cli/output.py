@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +13,17 @@ from rich.text import Text
 from levada.errors import DeclarationError, Fault, LevadaError
 from levada.terms import State
 
-__all__ = ["STYLES", "console", "errors", "fail", "faults_json", "print_json", "state_text"]
+__all__ = [
+    "STYLES",
+    "console",
+    "errors",
+    "fail",
+    "faults_json",
+    "print_json",
+    "print_lines",
+    "state_text",
+    "warn",
+]
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -48,6 +58,25 @@ def print_json(value: Any) -> None:
 def faults_json(faults: Sequence[Fault]) -> list[dict[str, object]]:
     """Faults as data: path, line, what is wrong, what would be right."""
     return [{"path": f.path, "line": f.line, "wrong": f.wrong, "right": f.right} for f in faults]
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Lines for a program on standard output, as they are."""
+    for line in lines:
+        console.file.write(f"{line}\n")
+
+
+def warn(warnings: Sequence[Fault]) -> None:
+    """Say on standard error what only tells."""
+    for each in warnings:
+        place = f"{each.path}:{each.line}" if each.line else each.path
+        line = Text.assemble((place, "bold"), ": ", ("warning: ", "yellow"), each.wrong)
+        if each.right:
+            line.append(f"; {each.right}")
+        errors.print(line)
+    if warnings:
+        count = len(warnings)
+        errors.print(f"{count} warning{'s' if count != 1 else ''}", style="yellow")
 
 
 def fail(error: LevadaError) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from levada import compiled
@@ -11,17 +13,21 @@ from levada.adapters import odcs
 from levada.adapters.dbt.facts import EmptyBuild, ParseRequest, column_faults
 from levada.adapters.dbt.invoke import line_of
 from levada.adapters.dbt.workers import DbtWorkers
+from levada.adapters.policies import FILE as POLICIES
 from levada.build import columns_of
 from levada.declare import Declared, ParsedProject, declare
 from levada.errors import DeclarationError, Fault
+from levada.flow.governing import Governed, governed
+from levada.flow.telling import Told
 from levada.settings import Settings
 from levada.terms import Contract, Mesh
 
 __all__ = [
     "compiled_mesh",
     "declared",
-    "external",
+    "law",
     "manifest_path",
+    "read_contracts",
     "static_faults",
     "up_to_date",
 ]
@@ -32,30 +38,62 @@ def manifest_path(settings: Settings, domain: str) -> Path:
     return settings.home / f"{domain}.msgpack"
 
 
-def declared(settings: Settings, workers: DbtWorkers) -> Declared:
-    """Contracts, then dbt projects, joined; the compiled files of sound domains are written."""
-    contracts, contract_faults = odcs.read_contracts(settings.root)
-    projects, project_faults = _projects(settings, workers)
-    found = declare(settings, contracts, projects)
-    faults = {*contract_faults, *project_faults, *found.faults, *_listed(contracts, projects)}
-    faults |= {*_unreached(settings, projects)}
+Contracts = tuple[tuple[Contract, ...], tuple[Fault, ...]]
+"""The sound contracts of a mesh, and the faults of the others."""
+
+
+def read_contracts(settings: Settings, told: Told | None = None) -> Contracts:
+    """The first stage: each file by its JSON schema, then by what it means."""
+    with (told or Told()).stage("contracts") as stage:
+        contracts, faults = odcs.read_contracts(settings.root)
+        stage.found(faults, f"{len(contracts)} contracts")
+    return contracts, faults
+
+
+def declared(
+    settings: Settings,
+    workers: DbtWorkers,
+    told: Told | None = None,
+    read: Contracts | None = None,
+) -> Declared:
+    """
+    Contracts (unless they are `read`), then dbt projects, joined, then policies; the compiled files
+    of sound domains are written, and those of the others say why not.
+    """
+    told = told or Told()
+    contracts, contract_faults = read or read_contracts(settings, told)
+    with told.stage("dbt parse") as stage:
+        projects, project_faults = _projects(settings, workers)
+        found = declare(settings, contracts, projects)
+        faults = {*project_faults, *found.faults, *_listed(contracts, projects)}
+        faults |= {*_unreached(settings, projects)}
+        stage.found(faults, f"{len(projects)} projects")
+    with told.stage("policies") as stage:
+        whole = not faults and not contract_faults
+        law = governed(settings, found.seen, found.mesh.sources, datetime.now(UTC), whole=whole)
+        stage.found(law.faults, f"{len(law.policies.policies)} policies")
+    faults |= {*contract_faults, *law.faults}
     broken = {*found.broken, *(d for d in settings.domains if _touches(d, faults))}
     sound = [domain for domain in settings.domains if domain not in broken]
     kept = tuple(p for p in found.mesh.products if p.domain in sound)
-    mesh = Mesh(
-        name=found.mesh.name,
-        span=found.mesh.span,
-        zone=found.mesh.zone,
-        live_from=found.mesh.live_from,
-        products=kept,
-        sources=found.mesh.sources,
-        quiet=found.mesh.quiet,
-    )
+    mesh = replace(found.mesh, products=kept)
     compiled.save(settings, mesh, sound)
     for domain in broken:
         own = [fault for fault in sorted(faults) if _touches(domain, {fault})]
         compiled.refuse(settings, domain, own or sorted(faults))
-    return Declared(mesh, tuple(sorted(faults)), tuple(sorted(broken)))
+    return Declared(mesh, tuple(sorted(faults)), tuple(sorted(broken)), found.seen, law.warnings)
+
+
+def law(settings: Settings, workers: DbtWorkers) -> Governed:
+    """
+    What the policies find in the declarations as they are. Raises DeclarationError for a file of
+    policies that cannot be believed.
+    """
+    found = declared(settings, workers)
+    said = governed(settings, found.seen, found.mesh.sources, datetime.now(UTC))
+    if wrong := [fault for fault in said.faults if fault.path == POLICIES]:
+        raise DeclarationError(wrong)
+    return said
 
 
 def compiled_mesh(settings: Settings, workers: DbtWorkers) -> Mesh:
@@ -78,14 +116,18 @@ def up_to_date(settings: Settings) -> Mesh:
     return compiled.load(settings, fresh=True)
 
 
-def static_faults(settings: Settings, workers: DbtWorkers, mesh: Mesh) -> tuple[Fault, ...]:
+def static_faults(
+    settings: Settings, workers: DbtWorkers, mesh: Mesh, domains: Collection[str]
+) -> tuple[Fault, ...]:
     """
-    Build every sound domain on empty tables of the promised shapes: what no parse can see, such
-    as a column that nobody promises or a type that the contract does not say.
+    Build every sound one of these domains on empty tables of the promised shapes: what no parse can
+    see, such as a column that nobody promises or a type that the contract does not say.
     """
     faults: list[Fault] = []
     known = set(mesh.tables())
     for domain, products in itertools.groupby(mesh.products, key=lambda p: p.domain):
+        if domain not in domains:
+            continue
         own = [mart for product in products for mart in product.marts]
         read = {edge.upstream for mart in own for edge in mart.dependencies}
         abroad = [t for t in read if not t.is_source and t.domain != domain]
@@ -176,6 +218,6 @@ def _unreached(settings: Settings, projects: Sequence[ParsedProject]) -> list[Fa
 
 def _touches(domain: str, faults: set[Fault]) -> bool:
     """Whether a fault stands in one of the domain's own files, or in everybody's."""
-    own = (f"contracts/{domain}/", f"models/{domain}/")
+    own = (f"contracts/{domain}/", f"models/{domain}/", POLICIES)
     shared = f"domain {domain} "
     return any(f.path.startswith(own) or shared in f.wrong for f in faults)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from levada.adapters.dbt.invoke import inside
-from levada.adapters.odcs.document import Document, Place, read, unknown_keys
+from levada.adapters.documents import Document, Place, read
+from levada.adapters.odcs.document import unknown_keys
 from levada.adapters.odcs.schema import Schema
 from levada.adapters.odcs.words import name
 from levada.errors import Fault

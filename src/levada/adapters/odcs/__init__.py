@@ -21,9 +21,10 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from levada import calendars
 from levada.adapters import sqlrule
+from levada.adapters.documents import Document, Place, read, read_file
 from levada.adapters.gx.rehearsal import Stage
 from levada.adapters.odcs import checks as promised
-from levada.adapters.odcs.document import Document, Place, read, schema_faults
+from levada.adapters.odcs.document import schema_faults
 from levada.errors import DeclarationError, Fault
 from levada.settings import find_root, nearest
 from levada.terms import Check, Column, Contract, Grain, Member, Owner, TableRef
@@ -98,12 +99,7 @@ def read_contract(path: Path, root: Path) -> tuple[Contract | None, tuple[Fault,
 
 def _read(path: Path, root: Path) -> tuple[_Judged | None, tuple[Fault, ...]]:
     """What a file says, as far as it can be read, and its faults."""
-    shown = _relative(path, root)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        return None, (Fault(shown, 0, f"cannot be read: {error}"),)
-    found, faults = read(shown, text)
+    found, faults = read_file(path, root)
     if found is None:
         return None, faults
     judged, more = _judge(found)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from levada.adapters import sqlrule
-from levada.adapters.odcs.document import Document, Place
+from levada.adapters.documents import Document, Place
 from levada.audit import BUILT_IN, METRICS, OPERATORS
 from levada.errors import Fault
 from levada.settings import nearest

@@ -17,8 +17,10 @@ __all__ = ["Schema"]
 Test = Callable[[Any], bool]
 
 _SAID = frozenset(
-    "$comment $defs $id $schema default definitions deprecated description else examples format"
-    " then title unevaluatedProperties".split()
+    (
+        *("$comment", "$defs", "$id", "$schema", "default", "definitions", "deprecated"),
+        *("description", "else", "examples", "format", "then", "title", "unevaluatedProperties"),
+    )
 )
 """What refuses nothing by itself: words for people, and what other keywords refer to."""
 
@@ -27,7 +29,7 @@ class Schema:
     """
     A schema with its subschemas, by the rules of draft 2019-09.
 
-    >>> schema = Schema({"type": "object", "required": ["id"], "properties": {"id": {"minimum": 1}}})
+    >>> schema = Schema({"required": ["id"], "properties": {"id": {"minimum": 1}}})
     >>> schema.valid({"id": 1}), schema.valid({"id": 0}), schema.valid({})
     (True, False, False)
     >>> list(schema.keys(schema.root, {"id": 1}))
@@ -98,8 +100,10 @@ class Schema:
         if isinstance(schema, bool):
             return lambda _: schema
         if id(schema) not in self._tests:
-            self._tests[id(schema)] = lambda value: self._tests[id(schema)](value)
-            self._tests[id(schema)] = self._made(schema)
+            later: list[Test] = []
+            self._tests[id(schema)] = lambda value: later[0](value)  # noqa: PLW0108 - not yet made
+            later.append(self._made(schema))
+            self._tests[id(schema)] = later[0]
         return self._tests[id(schema)]
 
     def _made(self, schema: Mapping[str, Any]) -> Test:

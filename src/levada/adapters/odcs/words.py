@@ -12,12 +12,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from levada.adapters.documents import Place
 from levada.settings import nearest
 
-__all__ = ["Place", "Rank", "Told", "name", "told"]
-
-Place = tuple[str | int, ...]
-"""Keys and indexes from the top of a document to a value: ("schema", 0, "name")."""
+__all__ = ["Rank", "Told", "name", "told"]
 
 
 class Rank(enum.IntEnum):
