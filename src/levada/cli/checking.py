@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from rich.text import Text
@@ -146,12 +147,14 @@ def _look(
     from levada.adapters.sqlfluff import Linting, told_once
     from levada.adapters.waivers import waiver_faults
     from levada.flow import declaring
+    from levada.flow.remembering import memory_of
 
     with (
-        Linting(settings.root, settings.domains if deep else ()) as linting,
-        DbtWorkers() as workers,
+        closing(DbtWorkers()) as workers,
         output.errors.status("reading contracts") as status,
     ):
+        if not memory_of(settings).begun:
+            workers.warm()  # all will be parsed: dbt is imported beside the contracts
         told.begins = lambda stage: status.update(f"checking: {stage}")
         contracts = declaring.read_contracts(settings, told)
         faults: tuple[Fault, ...] = ()

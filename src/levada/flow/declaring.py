@@ -6,18 +6,19 @@ import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from levada import compiled
 from levada.adapters import odcs
-from levada.adapters.dbt.facts import EmptyBuild, ParseRequest, column_faults
+from levada.adapters.dbt.facts import EmptyBuild, column_faults
 from levada.adapters.dbt.invoke import line_of
 from levada.adapters.dbt.workers import DbtWorkers
 from levada.adapters.policies import FILE as POLICIES
+from levada.adapters.remembered import digest
 from levada.build import columns_of
 from levada.declare import Declared, ParsedProject, declare
 from levada.errors import DeclarationError, Fault
 from levada.flow.governing import Governed, governed
+from levada.flow.remembering import file_hash, manifest_path, memory_of, parsed, promised
 from levada.flow.telling import Told
 from levada.settings import Settings
 from levada.terms import Contract, Mesh
@@ -33,11 +34,6 @@ __all__ = [
 ]
 
 
-def manifest_path(settings: Settings, domain: str) -> Path:
-    """Where the parsed manifest of a domain is kept for its builds."""
-    return settings.home / f"{domain}.msgpack"
-
-
 Contracts = tuple[tuple[Contract, ...], tuple[Fault, ...]]
 """The sound contracts of a mesh, and the faults of the others."""
 
@@ -45,7 +41,7 @@ Contracts = tuple[tuple[Contract, ...], tuple[Fault, ...]]
 def read_contracts(settings: Settings, told: Told | None = None) -> Contracts:
     """The first stage: each file by its JSON schema, then by what it means."""
     with (told or Told()).stage("contracts") as stage:
-        contracts, faults = odcs.read_contracts(settings.root)
+        contracts, faults = odcs.read_contracts(settings.root, memory_of(settings))
         stage.found(faults, f"{len(contracts)} contracts")
     return contracts, faults
 
@@ -63,11 +59,11 @@ def declared(
     told = told or Told()
     contracts, contract_faults = read or read_contracts(settings, told)
     with told.stage("dbt parse") as stage:
-        projects, project_faults = _projects(settings, workers)
+        projects, project_faults, anew = _projects(settings, workers, contracts)
         found = declare(settings, contracts, projects)
         faults = {*project_faults, *found.faults, *_listed(contracts, projects)}
         faults |= {*_unreached(settings, projects)}
-        stage.found(faults, f"{len(projects)} projects")
+        stage.found(faults, f"{anew} of {len(projects)} projects, the others as before")
     with told.stage("policies") as stage:
         whole = not faults and not contract_faults
         law = governed(settings, found.seen, found.mesh.sources, datetime.now(UTC), whole=whole)
@@ -124,7 +120,7 @@ def static_faults(
     see, such as a column that nobody promises or a type that the contract does not say.
     """
     faults: list[Fault] = []
-    known = set(mesh.tables())
+    known, memory = set(mesh.tables()), memory_of(settings)
     for domain, products in itertools.groupby(mesh.products, key=lambda p: p.domain):
         if domain not in domains:
             continue
@@ -142,7 +138,19 @@ def static_faults(
             inputs={external(mart.contract): columns_of(mart.contract) for mart in outside},
             log_dir=settings.home / "logs" / "dbt" / f"check-{domain}",
         )
-        faults += workers.empty_build(domain, request)
+        key = digest(
+            [
+                file_hash(request.manifest),
+                repr(sorted(request.columns.items())),
+                repr(sorted(request.inputs.items())),
+            ]
+        )
+        if memory.get(f"empty-{domain}", key):
+            continue
+        found = workers.empty_build(domain, request)
+        faults += found
+        if not found:
+            memory.put(f"empty-{domain}", key, True)
     return tuple(faults)
 
 
@@ -152,8 +160,12 @@ def external(contract: Contract) -> str:
     return f"model.{table.domain}.{table.name}.v{table.major}"
 
 
-def _projects(settings: Settings, workers: DbtWorkers) -> tuple[list[ParsedProject], list[Fault]]:
+def _projects(
+    settings: Settings, workers: DbtWorkers, contracts: Sequence[Contract]
+) -> tuple[list[ParsedProject], list[Fault], int]:
+    """Every project, its faults, and how many of them dbt had to parse."""
     settings.home.mkdir(parents=True, exist_ok=True)
+    promises, anew = promised(settings.root, contracts), 0
     projects: list[ParsedProject] = []
     faults: list[Fault] = []
     for domain in settings.domains:
@@ -164,14 +176,14 @@ def _projects(settings: Settings, workers: DbtWorkers) -> tuple[list[ParsedProje
             line = line_of(settings.root / "levada.yaml", r"(?m)^domains\b", pattern=True)
             faults.append(Fault("levada.yaml", line, wrong, right))
             continue
-        request = ParseRequest(settings.root, folder, manifest_path(settings, domain))
-        project = workers.parse(domain, request)
+        project, by_dbt = parsed(settings, workers, domain, promises)
+        anew += by_dbt
         if project.name != domain:
             wrong = f"the dbt project is called {project.name!r}"
             place = f"models/{domain}/dbt_project.yml"
             faults.append(Fault(place, 1, wrong, f"name it {domain!r}, as its domain"))
         projects.append(project)
-    return projects, faults
+    return projects, faults, anew
 
 
 def _listed(contracts: Sequence[Contract], projects: Sequence[ParsedProject]) -> list[Fault]:

@@ -25,6 +25,8 @@ from levada.adapters.documents import Document, Place, read, read_file
 from levada.adapters.gx.rehearsal import Stage
 from levada.adapters.odcs import checks as promised
 from levada.adapters.odcs.document import schema_faults
+from levada.adapters.odcs.kept import Kept
+from levada.adapters.remembered import Memory, Nothing
 from levada.errors import DeclarationError, Fault
 from levada.settings import find_root, nearest
 from levada.terms import Check, Column, Contract, Grain, Member, Owner, TableRef
@@ -49,12 +51,24 @@ _UNNAMED = TableRef("unknown", "unknown")
 """The table of a contract that does not say which it is."""
 
 
-def read_contracts(root: Path) -> tuple[tuple[Contract, ...], tuple[Fault, ...]]:
-    """Read every contract of a mesh: `contracts/<domain>/<table>.v<major>.odcs.yaml`."""
+def read_contracts(
+    root: Path, memory: Memory | None = None
+) -> tuple[tuple[Contract, ...], tuple[Fault, ...]]:
+    """
+    Read every contract of a mesh: `contracts/<domain>/<table>.v<major>.odcs.yaml`. A file that has
+    not changed since it was found sound, by the `memory`, is not judged again.
+    """
+    kept = Kept(memory or Nothing())
     found: list[_Judged] = []
     faults: list[Fault] = []
+    files: dict[str, bytes] = {}
     for path in sorted((root / "contracts").rglob("*.y*ml")):
         if path.name.endswith(".odcs.yaml"):
+            shown = _relative(path, root)
+            files[shown] = path.read_bytes() if path.is_file() else b""
+            if contract := kept.contract(shown, files[shown]):
+                found.append(_Judged(contract, Document(shown, {}), {}, remembered=True))
+                continue
             judged, told = _read(path, root)
             faults += told
             found += [judged] if judged else []
@@ -63,16 +77,26 @@ def read_contracts(root: Path) -> tuple[tuple[Contract, ...], tuple[Fault, ...]]
             faults.append(Fault(_relative(path, root), 0, "this file is not read", right))
     bad = {fault.path for fault in faults}
     sound = [judged.contract for judged in found if judged.contract.path not in bad]
-    faults += _twins(found)
+    faults += _twins(found, root)
     known = {contract.table: contract for contract in sound}
-    with Stage() as stage:
-        for judged in found:
-            faults += judged.rehearsed(stage, known)
+    untried = [j for j in found if not (j.remembered and kept.tried(j.contract, known))]
+    if untried:
+        with Stage() as stage:
+            for judged in untried:
+                faults += _full(judged, root).rehearsed(stage, known)
     bad = {fault.path for fault in faults}
-    return tuple(c for c in sound if c.path not in bad), tuple(sorted(set(faults)))
+    whole = tuple(c for c in sound if c.path not in bad)
+    kept.keep(whole, known, files)
+    return whole, tuple(sorted(set(faults)))
 
 
-def _twins(found: Sequence[_Judged]) -> Iterator[Fault]:
+def _full(judged: _Judged, root: Path) -> _Judged:
+    """With its document, from which a remembered contract is no longer read."""
+    again = _read(root / judged.contract.path, root)[0] if judged.remembered else None
+    return again or judged
+
+
+def _twins(found: Sequence[_Judged], root: Path) -> Iterator[Fault]:
     """Ids that two tables have."""
     first: dict[str, Contract] = {}
     for judged in found:
@@ -81,7 +105,8 @@ def _twins(found: Sequence[_Judged]) -> Iterator[Fault]:
             twin = first.setdefault(contract.id, contract)
             if (twin.table.domain, twin.table.name) != (contract.table.domain, contract.table.name):
                 wrong = f"the id {contract.id!r} is that of {twin.path}"
-                yield judged.document.fault(("id",), wrong, "give each table its own id")
+                document = _full(judged, root).document
+                yield document.fault(("id",), wrong, "give each table its own id")
 
 
 def read_contract(path: Path, root: Path) -> tuple[Contract | None, tuple[Fault, ...]]:
@@ -121,6 +146,8 @@ class _Judged:
     document: Document
     places: Mapping[str, Place]
     faults: tuple[Fault, ...] = ()
+    remembered: bool = False
+    """Whether it was sound before, and its document was not read again."""
 
     def rehearsed(self, stage: Stage, others: Mapping[TableRef, Contract]) -> tuple[Fault, ...]:
         """The checks that could not run over the promised columns."""
