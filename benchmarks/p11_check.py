@@ -70,7 +70,7 @@ def git(root: Path, *words: str) -> None:
 
 def one_change(root: Path) -> None:
     """A word in the description of one contract."""
-    path = sorted((root / "contracts" / "d03").glob("*.yaml"))[0]
+    path = min((root / "contracts" / "d03").glob("*.yaml"))
     path.write_text(path.read_text().replace("Join on id and day.", "Join on id, and day."))
 
 

@@ -172,7 +172,7 @@ class _Reading:
                 self.fault(place, f"{name!r} is a policy of the library", "choose another name")
             conditions = self.conditions(body["require"], (*place, "require"))
             if not conditions:
-                return None, "", ""
+                return None, "", "?"
             rule, asks = required(conditions)
             return rule, asks, asks
         called = body.get("policy", name)

@@ -58,7 +58,7 @@ class Rule:
                 return exp.Subquery(this=there, alias=alias, joins=node.args.get("joins"))
             return node
 
-        return self.query.copy().transform(placed).sql(dialect="duckdb")
+        return self.query.transform(placed).sql(dialect="duckdb")
 
     @property
     def counted(self) -> str | None:
