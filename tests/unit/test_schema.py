@@ -21,8 +21,10 @@ VALUES: tuple[Any, ...] = (None, True, 1, 1.0, -1, "", "x", [], ["x", "x"], {}, 
 
 def places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     yield above
-    inner = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, each in inner if isinstance(value, dict | list) else ():
+    inner: dict[Any, Any] = value if isinstance(value, dict) else {}
+    if isinstance(value, list):
+        inner = dict(enumerate(value))
+    for key, each in inner.items():
         yield from places(each, (*above, key))
 
 
@@ -55,7 +57,7 @@ def test_it_judges_as_jsonschema_does(version: str) -> None:
     assert all(schema.valid(value) for value in sound)
 
     verdicts = []
-    for value in sound * 12:
+    for value in sound * 3:
         changed = mutated(value, dice)
         verdicts.append(schema.valid(changed))
         assert verdicts[-1] == oracle.is_valid(changed), changed
