@@ -121,7 +121,7 @@ def test_each_policy_about_contracts_finds_what_it_is_for(
 
 
 def test_an_edge_waits_for_enough_of_what_a_usual_interval_holds() -> None:
-    def of(**wait: int) -> list[str]:
+    def of(**wait: Any) -> list[str]:
         return broken(
             "edges_wait_for_enough", SOUND, edge(HOURS.table, Rollup(), wait=WaitPolicy(**wait))
         )

@@ -6,8 +6,6 @@ from collections.abc import Collection, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from rich.text import Text
-
 from levada.cli import output
 from levada.cli.annotations import lines
 from levada.declare import Declared
@@ -150,6 +148,7 @@ def _look(
     from levada.flow.remembering import memory_of
 
     with (
+        Linting(settings.root, tuple(deep or ())) as linting,  # beside all the others
         closing(DbtWorkers()) as workers,
         output.errors.status("reading contracts") as status,
     ):
@@ -157,18 +156,18 @@ def _look(
             workers.warm()  # all will be parsed: dbt is imported beside the contracts
         told.begins = lambda stage: status.update(f"checking: {stage}")
         contracts = declaring.read_contracts(settings, told)
-        faults: tuple[Fault, ...] = ()
-        if deep is not None:
-            pass  # SQLFluff's place: it needs no dbt, and is cheaper
         found = declaring.declared(settings, workers, told, contracts)
+        faults = found.faults
         if deep is not None:
             with told.stage("waivers") as stage:
                 stage.found(waived := waiver_faults(settings.root, found.mesh))
             with told.stage("empty build") as stage:
                 built = declaring.static_faults(settings, workers, found.mesh, deep)
                 stage.found(built, f"{len(set(deep) - set(found.broken))} domains")
-            faults += (*waived, *built)
-    return found, tuple(sorted({*found.faults, *faults}))
+            with told.stage("sqlfluff") as stage:  # begun first; here it is waited for
+                stage.found(linted := linting.faults(), f"{len(deep)} domains")
+            faults = told_once(linted, (*faults, *waived, *built))
+    return found, tuple(sorted(set(faults)))
 
 
 def _sum_up(found: Declared, told: Told, changed: Changed | None) -> None:
