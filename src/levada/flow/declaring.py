@@ -26,6 +26,7 @@ from levada.terms import Contract, Mesh
 __all__ = [
     "compiled_mesh",
     "declared",
+    "external",
     "law",
     "manifest_path",
     "read_contracts",
