@@ -1,8 +1,8 @@
 """
 What a product's worker tasks do: build with the domain's rights, audit and publish as the platform.
 
-`build` stages the pinned inputs as the runner and lets dbt run in a fork that holds nothing but the
-domain's credentials.
+`build` stages the pinned inputs as the runner and lets dbt run in a process that holds nothing but
+the domain's credentials.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from levada.adapters.dbt import run_in_fork
+from levada.adapters.dbt import DbtWorkers
 from levada.adapters.gx import GreatExpectations
 from levada.adapters.probes import Probes
 from levada.adapters.warehouses.ducklake import DuckLake
-from levada.build import BuildRequest, BuildResult
 from levada.errors import ClaimLost, LandingMoved, LevadaError
 from levada.flow import stages
 from levada.flow.platform import now
@@ -55,10 +54,7 @@ def opened(root: Path, *, publishing: bool) -> Iterator[Platform]:
     credentials = connections.AirflowCredentials()
     lake = DuckLake(settings.lake, settings.home / "stages", credentials.conninfo, settings.domains)
 
-    def build(request: BuildRequest) -> BuildResult:
-        lake.close()  # its threads would not live on in a fork, but their locks would
-        return run_in_fork(request)
-
+    workers = DbtWorkers()
     runner = connections.ledger_at(credentials.url(connections.RUNNER))
     publisher = runner
     if publishing:
@@ -70,13 +66,14 @@ def opened(root: Path, *, publishing: bool) -> Iterator[Platform]:
             runner=runner,
             publisher=publisher,
             warehouse=lake,
-            builder=build,
+            builder=workers.build,
             auditor=GreatExpectations(setup=lake.setup),
             clock=now,
             probes=Probes(settings.root, connections.outside),
             claim_lifetime=CLAIM_LIFETIME,
         )
     finally:
+        workers.close()
         lake.close()
         runner.close()
         publisher.close()

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from levada.errors import Fault
 from levada.ports import Relation, Stage
+from levada.settings import Settings
 from levada.terms import Contract, Mesh, Product, Span, TableRef
 
 __all__ = [
@@ -22,13 +23,47 @@ __all__ = [
     "Builder",
     "Columns",
     "ModelTiming",
+    "Room",
     "build_request",
     "columns_of",
+    "manifest_path",
     "node_of",
+    "room_of",
 ]
 
 Columns = tuple[tuple[str, str], ...]
 """Names and types, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """
+    What code of a domain may touch of the file system, beside the programs of the system: the
+    mesh's declarations and the lake to read, its own stages and logs to write.
+    """
+
+    read: tuple[Path, ...]
+    write: tuple[Path, ...]
+
+    @property
+    def logs(self) -> Path:
+        """Where its runs log, each in a folder of its name."""
+        return self.write[-1]
+
+
+def manifest_path(settings: Settings, domain: str) -> Path:
+    """Where the parsed manifest of a domain is kept for its builds."""
+    return settings.home / "manifests" / f"{domain}.msgpack"
+
+
+def room_of(settings: Settings, domain: str) -> Room:
+    """The room of a domain: not the secrets, not what lands, not what others stage."""
+    stages, logs = settings.home / "stages" / domain, settings.home / "logs" / "dbt" / domain
+    manifests, extensions = settings.home / "manifests", settings.home / "stages" / ".extensions"
+    read = (settings.lake, manifests, extensions)
+    for folder in (*read, stages, logs):  # what is not there cannot be allowed
+        folder.mkdir(parents=True, exist_ok=True)
+    return Room((settings.root / "contracts", settings.root / "models", *read), (stages, logs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +89,8 @@ class BuildRequest:
     window: tuple[datetime, datetime] | None = None
     """The stretch of time that is built; None for WHOLE."""
     private_schema: str = "private"
+    room: Room | None = None
+    """What the process that builds is confined to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +143,7 @@ def build_request(
     root: Path,
     project_dir: Path,
     manifest: Path,
-    log_dir: Path,
+    room: Room,
 ) -> BuildRequest:
     """What to build in a stage: every node placed on one of the stage's relations."""
     return BuildRequest(
@@ -120,6 +157,7 @@ def build_request(
         inputs={node_of(mesh, t, product.domain): place for t, place in stage.inputs.items()},
         columns={mart.node: columns_of(mart.contract) for mart in product.marts},
         profile=profile,
-        log_dir=log_dir,
+        log_dir=room.logs / stage.run,
         window=(span.start, span.end) if span else None,
+        room=room,
     )

@@ -24,11 +24,9 @@ from levada.adapters.dbt import (
     ParsedProject,
     ParseRequest,
     column_faults,
-    preload,
-    run_in_fork,
 )
 from levada.adapters.dbt.codec import decode, encode
-from levada.build import BuildRequest, BuildResult, build_request
+from levada.build import BuildRequest, Room, build_request
 from levada.errors import ToolError
 from levada.ports import Relation, Stage
 from levada.terms import (
@@ -536,7 +534,7 @@ def test_a_request_names_every_table_as_the_projects_dbt_does(tmp_path: Path) ->
         root=tmp_path,
         project_dir=tmp_path / "models/operations",
         manifest=tmp_path / "manifest",
-        log_dir=tmp_path / "logs",
+        room=Room((tmp_path,), (tmp_path / "stages", tmp_path / "logs")),
     )
     assert asked.nodes == ("model.operations.delays",)
     assert asked.outputs == {"model.operations.delays": Relation("stage", "main", "delays_v1")}
@@ -817,72 +815,37 @@ def test_the_child_holds_no_secret_of_the_platform(workers: DbtWorkers, mesh: Pa
     assert b"hunter2" not in held
 
 
-def test_a_fork_builds_and_holds_no_secret_either(
-    workers: DbtWorkers, mesh: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    preload()
-    monkeypatch.setenv("LEVADA_DATABASE_URL", SECRET)
-    parse(workers, mesh, "operations")
-    stage = stage_file(mesh, "('AA', '50')")
-    result = run_in_fork(request(mesh, stage))
-    assert result.ok, result.message
-    assert rows(stage, "from flights_v1") == [("AA", 50, True)]
-    path = "models/operations/macros/minutes.sql"
-    macro = "{% macro minutes(column) %}{{ env_var('LEVADA_DATABASE_URL', '0') }}{% endmacro %}"
-    write(mesh, {path: macro})
-    parse(workers, mesh, "operations")
-    stage = stage_file(mesh, "('AA', '50')", name="again")
-    result = run_in_fork(request(mesh, stage))
-    assert result.ok, result.message
-    assert rows(stage, "select dep_delay from flights_v1") == [(0,)]
-    assert os.environ["LEVADA_DATABASE_URL"] == SECRET
-
-
-def test_a_fork_that_is_killed_is_an_error_of_the_tool(workers: DbtWorkers, mesh: Path) -> None:
-    write(
-        mesh,
-        {
-            "models/operations/models/base/suicide.py": """
-                import os, signal
-
-                def model(dbt, session):
-                    dbt.config(materialized="table")
-                    os.kill(os.getpid(), signal.SIGKILL)
-                    return session.sql("select 1 as x")
-                """
-        },
+def test_forked_processes_ask_the_kept_one_for_a_child(mesh: Path) -> None:
+    script = """
+        import multiprocessing, os, sys
+        from pathlib import Path
+        from levada.adapters.dbt import DbtWorkers, ParseRequest, keep_warm
+        keep_warm()
+        root = Path(sys.argv[1])
+        def task():
+            with DbtWorkers() as workers:
+                request = ParseRequest(root, root / "models/company", root / "m")
+                assert workers.parse("company", request).faults == ()
+                child = workers.pid("company")
+                parent = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1]
+                print(workers.pid(), parent, os.getppid(), flush=True)
+        for _ in range(2):
+            process = multiprocessing.get_context("fork").Process(target=task, daemon=True)
+            process.start()
+            process.join(60)
+        """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(mesh)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
-    assert parse(workers, mesh, "operations").faults == ()
-    node = "model.operations.suicide"
-    asked = replace(
-        request(mesh, stage_file(mesh, "('AA', '5')")),
-        nodes=(node,),
-        outputs={node: Relation("stage", "main", "suicide_v1")},
-        inputs={},
-        columns={},
-    )
-    with pytest.raises(ToolError, match="was killed by signal 9"):
-        run_in_fork(asked)
-
-
-def test_a_fork_works_inside_a_daemonic_process(workers: DbtWorkers, mesh: Path) -> None:
-    import multiprocessing
-
-    parse(workers, mesh, "operations")
-    stage = stage_file(mesh, "('AA', '50')")
-    context = multiprocessing.get_context("fork")
-    said = context.Queue()
-    process = context.Process(target=_fork_and_tell, args=(request(mesh, stage), said), daemon=True)
-    process.start()
-    assert said.get(timeout=60) == (True, True)
-    process.join(timeout=10)
-
-
-def _fork_and_tell(asked: BuildRequest, said: object) -> None:
-    import multiprocessing
-
-    result: BuildResult = run_in_fork(asked)
-    said.put((multiprocessing.current_process().daemon, result.ok))  # type: ignore[attr-defined]
+    first, second = (line.split() for line in done.stdout.splitlines())
+    assert first[0] == second[0] == "None", "no task started a program of its own"
+    assert first[1] == second[1], "one process has dbt imported for both"
+    assert first[1] != first[2], "and it is no fork of the one that the tasks were forked from"
+    assert gone(int(first[1]))
 
 
 def test_a_killed_child_costs_one_call_and_no_more(workers: DbtWorkers, mesh: Path) -> None:

@@ -1,5 +1,6 @@
 """
-Imports what worker tasks need, once, in the process that LocalExecutor forks its workers from.
+Imports what worker tasks need, once, in the process that LocalExecutor forks its workers from. dbt
+is imported in a process beside it: a fork of the scheduler would know all that the scheduler knows.
 
 Airflow imports a module of this name wherever it starts; `levada up` puts this folder on its path.
 Imports only: no connection may be opened before a fork.
@@ -16,6 +17,6 @@ if sys.argv[1:2] == ["scheduler"]:
 
     from levada.adapters import dbt, gx
 
-    dbt.preload()
+    dbt.keep_warm()
     gx.preload()
     importlib.import_module("levada_sensors.working")

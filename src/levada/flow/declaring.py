@@ -14,11 +14,11 @@ from levada.adapters.dbt.invoke import line_of
 from levada.adapters.dbt.workers import DbtWorkers
 from levada.adapters.policies import FILE as POLICIES
 from levada.adapters.remembered import digest
-from levada.build import columns_of
+from levada.build import columns_of, manifest_path, room_of
 from levada.declare import Declared, ParsedProject, declare
 from levada.errors import DeclarationError, Fault
 from levada.flow.governing import Governed, governed
-from levada.flow.remembering import file_hash, manifest_path, memory_of, parsed, promised
+from levada.flow.remembering import file_hash, memory_of, parsed, promised
 from levada.flow.telling import Told
 from levada.settings import Settings
 from levada.terms import Contract, Mesh
@@ -28,7 +28,6 @@ __all__ = [
     "declared",
     "external",
     "law",
-    "manifest_path",
     "read_contracts",
     "static_faults",
     "up_to_date",
@@ -108,7 +107,9 @@ def up_to_date(settings: Settings) -> Mesh:
     """The compiled mesh, where all of it is there and fresh. Raises DeclarationError."""
     for domain in settings.domains:
         if not manifest_path(settings, domain).is_file():
-            fault = Fault(f".levada/{domain}.msgpack", 0, "is missing", "run `levada compile`")
+            fault = Fault(
+                f".levada/manifests/{domain}.msgpack", 0, "is missing", "run `levada compile`"
+            )
             raise DeclarationError((fault,))
     return compiled.load(settings, fresh=True)
 
@@ -137,7 +138,8 @@ def static_faults(
             manifest=manifest_path(settings, domain),
             columns={mart.node: columns_of(mart.contract) for mart in own},
             inputs={external(mart.contract): columns_of(mart.contract) for mart in outside},
-            log_dir=settings.home / "logs" / "dbt" / f"check-{domain}",
+            log_dir=room_of(settings, domain).logs / "check",
+            room=room_of(settings, domain),
         )
         key = digest(
             [

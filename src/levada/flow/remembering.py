@@ -12,16 +12,12 @@ from levada.adapters.dbt.codec import decode, encode
 from levada.adapters.dbt.facts import ParseRequest
 from levada.adapters.dbt.workers import DbtWorkers
 from levada.adapters.remembered import Remembered, digest
+from levada.build import manifest_path, room_of
 from levada.declare import ParsedProject
 from levada.settings import Settings
 from levada.terms import Contract
 
-__all__ = ["file_hash", "manifest_path", "memory_of", "parsed", "promised"]
-
-
-def manifest_path(settings: Settings, domain: str) -> Path:
-    """Where the parsed manifest of a domain is kept for its builds."""
-    return settings.home / f"{domain}.msgpack"
+__all__ = ["file_hash", "memory_of", "parsed", "promised"]
 
 
 def memory_of(settings: Settings) -> Remembered:
@@ -42,7 +38,8 @@ def parsed(
     said = memory.get(f"parse-{domain}", key)
     if said is not None and manifest.is_file() and file_hash(manifest) == said["manifest"]:
         return decode(ParsedProject, json.dumps(said["project"]).encode()), False
-    project = workers.parse(domain, ParseRequest(settings.root, folder, manifest))
+    room = room_of(settings, domain)
+    project = workers.parse(domain, ParseRequest(settings.root, folder, manifest, room))
     if not project.faults and manifest.is_file() and key:
         value = {"manifest": file_hash(manifest), "project": json.loads(encode(project))}
         memory.put(f"parse-{domain}", key, value)

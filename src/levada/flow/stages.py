@@ -22,7 +22,7 @@ from levada.adapters import odcs
 from levada.adapters.probes import Probes
 from levada.adapters.probes.files import location
 from levada.audit import Auditor, reports, waive
-from levada.build import Builder, build_request
+from levada.build import Builder, build_request, manifest_path, room_of
 from levada.errors import ClaimLost, LandingMoved, LevadaError, ToolError
 from levada.intervals import bounds, windows
 from levada.plan import backoff
@@ -147,8 +147,8 @@ def build(platform: Platform, run: Run) -> Run:
             profile=platform.warehouse.profile(stage, domain),
             root=settings.root,
             project_dir=settings.root / "models" / domain,
-            manifest=settings.home / f"{domain}.msgpack",
-            log_dir=settings.home / "logs" / "dbt" / run.id,
+            manifest=manifest_path(settings, domain),
+            room=room_of(settings, domain),
         )
     )
     if not result.ok:

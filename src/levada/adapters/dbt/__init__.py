@@ -14,8 +14,8 @@ from levada.adapters.dbt.facts import (
     column_faults,
     same_type,
 )
-from levada.adapters.dbt.worker import preload, run_in_fork
-from levada.adapters.dbt.workers import DbtWorkers
+from levada.adapters.dbt.worker import preload
+from levada.adapters.dbt.workers import DbtWorkers, keep_warm
 
 __all__ = [
     "DbtWorkers",
@@ -25,7 +25,7 @@ __all__ = [
     "ParsedProject",
     "SourceFacts",
     "column_faults",
+    "keep_warm",
     "preload",
-    "run_in_fork",
     "same_type",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from levada.build import Columns
+from levada.build import Columns, Room
 from levada.declare import ModelFacts, ParsedProject, SourceFacts
 from levada.errors import Fault
 from levada.terms.types import same_type
@@ -31,6 +31,8 @@ class ParseRequest:
     root: Path
     project_dir: Path
     out: Path
+    room: Room | None = None
+    """What the process that parses is confined to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class EmptyBuild:
     inputs: Mapping[str, Columns]
     """Promised columns of other domains' tables, by dbt id."""
     log_dir: Path
+    room: Room | None = None
+    """What the process that builds is confined to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ Only a domain's process may import this module's dbt; see `worker`.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +22,7 @@ __all__ = [
     "invoke",
     "line_of",
     "place",
+    "plain_locks",
     "reads",
     "sentence",
 ]
@@ -53,12 +54,9 @@ def invoke(
     listener: Callable[[Any], None] | None = None,
 ) -> Any:
     """Run a dbt command; returns dbt's own result. The listener hears dbt's events."""
-    import dbt.mp_context
     from dbt.cli.main import dbtRunner
 
-    # Only its locks are used, and only by threads. Those of "spawn" would start a process that
-    # watches over them, and be left behind when we are killed.
-    setattr(dbt.mp_context, "_MP_CONTEXT", multiprocessing.get_context("fork"))  # noqa: B010
+    plain_locks()
     log_dir.mkdir(parents=True, exist_ok=True)
     with _profiles(project_dir, profile) as (folder, name):
         arguments = [
@@ -79,6 +77,24 @@ def invoke(
         ]
         callbacks = [listener] if listener else []
         return dbtRunner(manifest=manifest, callbacks=callbacks).invoke(arguments)
+
+
+def plain_locks() -> None:
+    """
+    Make multiprocessing's locks those of threads: in a process that runs dbt nothing else uses
+    them. Real ones lie in memory that all programs share, where a confined process may not go, and
+    some start one more process that watches over them. To be called when dbt is imported.
+    """
+    from multiprocessing import synchronize
+
+    def lock(*, ctx: object) -> object:  # noqa: ARG001 - as multiprocessing calls it
+        return threading.Lock()
+
+    def reentrant(*, ctx: object) -> object:  # noqa: ARG001
+        return threading.RLock()
+
+    setattr(synchronize, "Lock", lock)  # noqa: B010
+    setattr(synchronize, "RLock", reentrant)  # noqa: B010
 
 
 @contextmanager

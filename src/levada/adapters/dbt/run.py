@@ -246,7 +246,12 @@ def empty_build(request: EmptyBuild) -> tuple[Fault, ...]:
                 outputs={n: Relation("stage", "main", n.replace(".", "__")) for n in nodes},
                 inputs=places,
                 columns={n: c for n, c in request.columns.items() if n in nodes and n not in views},
-                profile={"type": "duckdb", "path": str(file), "settings": {"TimeZone": "UTC"}},
+                profile={
+                    "type": "duckdb",
+                    "path": str(file),
+                    "config_options": {"autoinstall_known_extensions": "false"},
+                    "settings": {"TimeZone": "UTC"},
+                },
                 log_dir=request.log_dir,
                 window=(_SOME_DAY, _SOME_DAY + timedelta(days=1)),
             )

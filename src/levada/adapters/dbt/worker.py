@@ -1,8 +1,9 @@
 """The domain's side of a build: clean processes that run dbt and hold no right of the platform.
 
-`main` is a program: it imports dbt once (some three seconds), then forks a child for every domain.
-Each child answers calls on a socket of its own until that is closed. `run_in_fork` is the same
-for a process in which dbt is imported already, as in Airflow's workers.
+`main` is a program: it imports dbt once (some three seconds), then forks a child for every socket
+that it is sent. A child answers calls until its socket is closed, shut into its domain's room.
+It is started as a program and never forked from the platform: an environment can be cleared and
+descriptors closed, but a fork keeps the memory, and with it whatever the platform ever read.
 """
 
 from __future__ import annotations
@@ -15,24 +16,31 @@ import select
 import signal
 import socket
 import sys
+import tempfile
+import threading
+import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from levada.adapters import confine
 from levada.adapters.dbt.codec import decode, encode
 from levada.adapters.dbt.facts import CompileRequest, EmptyBuild, ParseRequest
-from levada.build import BuildRequest, BuildResult
-from levada.errors import ToolError
+from levada.adapters.dbt.invoke import plain_locks
+from levada.build import BuildRequest, Room
 
-__all__ = ["main", "preload", "run_in_fork", "scrubbed"]
+__all__ = ["main", "preload", "scrubbed"]
 
 _ALLOWED = frozenset(
     ("HOME", "LANG", "LC_ALL", "LEVADA_PROJECT", "PATH", "TMPDIR", "TZ", "VIRTUAL_ENV")
 )
 _ALLOWED_PREFIXES = ("DBT_", "PYTHON")
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_TICK = 1.0
+"""Seconds between two looks at what died, and at what it left behind."""
+_ROUNDS = 300
 
 
 def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
@@ -73,6 +81,7 @@ def preload() -> None:
     ):
         checked.json_schema()
     inspect.stack()
+    plain_locks()
 
 
 def _calls() -> Mapping[str, tuple[type, Callable[[Any], object]]]:
@@ -88,18 +97,50 @@ def _calls() -> Mapping[str, tuple[type, Callable[[Any], object]]]:
     }
 
 
-def _answer(message: bytes) -> bytes:
-    """Do what is asked: `+` and the result, or `-` and what went wrong."""
+def _answer(message: bytes, asker: int) -> bytes:
+    """Do what is asked on a socket: `+` and the result, or `-` and what went wrong."""
     name, _, body = message.partition(b"\n")
     try:
         kind, call = _calls()[name.decode()]
         request: Any = decode(kind, body)
+        _enter(request, asker)
         _redirect(getattr(request, "log_dir", None))
         os.chdir(request.project_dir)
         return b"+" + encode(call(request))
     except BaseException as error:  # the caller is in another process
         traceback.print_exc()
         return b"-" + f"{type(error).__name__}: {error}".encode()
+
+
+_done: set[str] = set()
+"""What was taken from this process, which is taken once and for good."""
+
+
+def _enter(request: Any, asker: int) -> None:
+    """Shut this process into the domain's room, and to its database once a build names it."""
+    room: Room | None = request.room
+    if "room" not in _done:
+        _done.add("room")
+        if room is not None:
+            scratch = room.logs / "tmp"
+            scratch.mkdir(parents=True, exist_ok=True)
+            tempfile.tempdir = os.environ["TMPDIR"] = str(scratch)
+            confine.confine((*confine.system(), *room.read), room.write)
+        _end_with(asker)
+    port = _port(request.profile) if isinstance(request, BuildRequest) else None
+    if room is not None and port is not None and "network" not in _done:
+        _done.add("network")
+        confine.confine_network(port)
+
+
+def _port(profile: Mapping[str, Any]) -> int | None:
+    """The port of the database in which the lakes of a profile have their catalogues."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    for attached in profile.get("attach") or ():
+        said = conninfo_to_dict(attached["path"].removeprefix("ducklake:postgres:"))
+        return int(said.get("port") or 5432)
+    return None
 
 
 def _redirect(log_dir: Path | None) -> None:
@@ -118,8 +159,7 @@ def _redirect(log_dir: Path | None) -> None:
 
 def _die_with(parent: int) -> None:
     """Be killed when the parent ends, even in the middle of a query (Linux)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
@@ -128,24 +168,53 @@ def _die_with(parent: int) -> None:
 
 
 def main() -> None:
-    """Fork a child for every socket that comes in; end when the one who started us has ended."""
+    """
+    Fork a child for every socket that comes in; end when the one who started us has ended.
+
+    What a child starts and leaves behind becomes ours, however it hides, and is ended.
+    """
     control = socket.socket(fileno=int(sys.argv[1]))
     parent = int(sys.argv[2])
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     preload()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a child ended: no zombies
+    forked: set[int] = set()
     while os.getppid() == parent:
-        if not select.select([control], [], [], 1.0)[0]:
+        if not select.select([control], [], [], _TICK)[0]:
+            forked &= _end_strangers(forked)
             continue
         order, files, _, _ = socket.recv_fds(control, 1, 1)
         if not order:
             break
         me = os.getpid()
-        if os.fork() == 0:
+        pid = os.fork()
+        if pid == 0:
             control.close()
             _serve(files[0], me)
+        forked.add(pid)
         for file in files:
             os.close(file)
+    for _ in range(_ROUNDS):  # the children of what ended are ours in the next round
+        if not _end_strangers(frozenset()):
+            break
+        time.sleep(0.01)
     os._exit(0)  # nothing to tidy up, and an orderly end of dbt's imports takes its time
+
+
+def _prctl(option: int, value: int) -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def _end_strangers(forked: Collection[int]) -> set[int]:
+    """Kill the children that we did not fork; all that we had."""
+    with contextlib.suppress(OSError):
+        found = {int(pid) for pid in Path("/proc/thread-self/children").read_text().split()}
+        for pid in found.difference(forked):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return found
+    return set()
 
 
 def _serve(file: int, parent: int) -> None:
@@ -157,7 +226,8 @@ def _serve(file: int, parent: int) -> None:
         connection = Connection(file)
         connection.send_bytes(str(os.getpid()).encode())
         while True:
-            connection.send_bytes(_answer(connection.recv_bytes()))
+            asked = connection.recv_bytes()
+            connection.send_bytes(_answer(asked, file))
     except (EOFError, OSError):
         code = 0
     except BaseException:
@@ -167,70 +237,13 @@ def _serve(file: int, parent: int) -> None:
         os._exit(code)
 
 
-# The fork
+def _end_with(file: int) -> None:
+    """Be killed when whoever asked has ended, even in the middle of a query."""
+    watch = select.poll()
+    watch.register(file, select.POLLHUP)
 
+    def wait() -> None:
+        watch.poll()
+        os.kill(os.getpid(), signal.SIGKILL)
 
-def run_in_fork(request: BuildRequest) -> BuildResult:
-    """
-    Build in a fork of this process, which keeps its imports and loses everything else: its
-    environment, and every open file and socket (Airflow's way to its secrets among them).
-    """
-    reader, writer = os.pipe()
-    parent = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        _forked(request, writer, parent)
-    os.close(writer)
-    try:
-        with os.fdopen(reader, "rb") as pipe:
-            answer = pipe.read()
-    except BaseException:
-        os.kill(pid, signal.SIGKILL)
-        raise
-    finally:
-        with contextlib.suppress(ChildProcessError):
-            _, status = os.waitpid(pid, 0)
-    if answer[:1] != b"+":
-        why = answer[1:].decode(errors="replace") or _ended(os.waitstatus_to_exitcode(status))
-        raise ToolError("dbt", why)
-    return decode(BuildResult, answer[1:])
-
-
-def _forked(request: BuildRequest, writer: int, parent: int) -> None:
-    try:
-        _die_with(parent)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)
-        kept = scrubbed(os.environ)
-        os.environ.clear()
-        os.environ.update(kept)
-        _let_go(writer)
-        answer = _answer(b"build\n" + encode(request))
-        with os.fdopen(writer, "wb") as pipe:
-            pipe.write(answer)
-    finally:
-        os._exit(0)
-
-
-def _let_go(keep: int) -> None:
-    """
-    Put /dev/null in the place of every inherited descriptor. Closing them would let a new file
-    take a number that some object of the parent still believes to own, and closes later.
-    """
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for file in list(_open_files()):
-        if file not in (keep, nothing):
-            with contextlib.suppress(OSError):
-                os.dup2(nothing, file)
-
-
-def _open_files() -> Iterator[int]:
-    for folder in (Path("/proc/self/fd"), Path("/dev/fd")):
-        if folder.is_dir():
-            yield from (int(entry.name) for entry in folder.iterdir())
-            return
-
-
-def _ended(code: int) -> str:
-    how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
-    return f"the process of the build {how} before it answered"
+    threading.Thread(target=wait, name="end with the platform", daemon=True).start()

@@ -13,8 +13,9 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Self, TypeVar
 
@@ -27,12 +28,13 @@ from levada.adapters.dbt.facts import (
     ParseRequest,
 )
 from levada.adapters.dbt.worker import scrubbed
-from levada.build import BuildRequest, BuildResult
+from levada.build import BuildRequest, BuildResult, Room
 from levada.errors import Fault, ToolError
 
-__all__ = ["DbtWorkers"]
+__all__ = ["DbtWorkers", "keep_warm"]
 
 T = TypeVar("T")
+_Request = ParseRequest | BuildRequest | EmptyBuild
 
 _PROGRAM = "from levada.adapters.dbt.worker import main; main()"
 _START = 120.0
@@ -44,6 +46,7 @@ _END = 5.0
 class _Child:
     pid: int
     connection: Connection[bytes, bytes]
+    room: Room | None
 
     def alive(self) -> bool:
         """An idle child says nothing; one that ended has an end of file for us."""
@@ -51,6 +54,13 @@ class _Child:
             return not self.connection.poll(0)
         except OSError:
             return False
+
+    def started_something(self) -> bool:
+        """Whether processes of its own are left (Linux)."""
+        with contextlib.suppress(OSError):
+            threads = Path(f"/proc/{self.pid}/task").iterdir()
+            return any((thread / "children").read_text() for thread in threads)
+        return False
 
     def end(self) -> None:
         """Kill it, and wait until it is gone: its stage stays locked until then."""
@@ -68,7 +78,8 @@ class DbtWorkers:
     Parses and builds, each domain in a process of its own without the platform's credentials.
 
     Calls for one domain wait for one another, calls for several do not. A child that dies costs
-    the call that it served (ToolError); the next call gets a fresh one. Nothing outlives us.
+    the call that it served (ToolError); the next call gets a fresh one, and so does a build after
+    one that left processes behind. Nothing outlives us.
     """
 
     def __init__(self, *, limit: float = 3600.0) -> None:
@@ -77,6 +88,7 @@ class DbtWorkers:
         self._guard = threading.Lock()
         self._busy: Mapping[str, threading.Lock] = defaultdict(threading.Lock)
         self._children: dict[str, _Child] = {}
+        self._inherits = True
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._said: IO[bytes] | None = None
@@ -100,7 +112,15 @@ class DbtWorkers:
 
     def parse(self, domain: str, request: ParseRequest) -> ParsedProject:
         """Parse the domain's project and keep its manifest; faults are in the answer."""
-        return self._call(domain, "parse", request, ParsedProject)
+        if request.room is None:
+            return self._call(domain, "parse", request, ParsedProject)
+        # The child cannot write where its builds will read: we carry the manifest over.
+        made = request.room.logs / "manifest.msgpack"
+        made.unlink(missing_ok=True)
+        found = self._call(domain, "parse", replace(request, out=made), ParsedProject)
+        if made.is_file() and not made.is_symlink():
+            made.replace(request.out)
+        return found
 
     def build(self, request: BuildRequest) -> BuildResult:
         """Build a product in its stage (a `levada.build.Builder`)."""
@@ -121,6 +141,11 @@ class DbtWorkers:
         child = self._children.get(domain)
         return child.pid if child else None
 
+    def control(self) -> socket.socket:
+        """The socket on which children are asked for."""
+        with self._guard:
+            return self._start()
+
     def close(self) -> None:
         """End every process."""
         with self._guard:
@@ -129,9 +154,9 @@ class DbtWorkers:
             self._children.clear()
             self._stop()
 
-    def _call(self, domain: str, name: str, request: object, kind: type[T]) -> T:
+    def _call(self, domain: str, name: str, request: _Request, kind: type[T]) -> T:
         with self._busy[domain]:
-            child = self._child(domain)
+            child = self._child(domain, request.room)
             try:
                 child.connection.send_bytes(name.encode() + b"\n" + encode(request))
                 if not child.connection.poll(self._limit):
@@ -144,6 +169,8 @@ class DbtWorkers:
             except BaseException:  # its late answer must not be taken for that of another call
                 self._drop(domain, child)
                 raise
+            if child.started_something():
+                self._drop(domain, child)
         if answer[:1] != b"+":
             raise ToolError("dbt", f"{domain}: {answer[1:].decode(errors='replace')}")
         try:
@@ -151,14 +178,14 @@ class DbtWorkers:
         except (TypeError, ValueError, KeyError) as error:
             raise ToolError("dbt", f"{domain}: an answer of the wrong shape: {error}") from error
 
-    def _child(self, domain: str) -> _Child:
+    def _child(self, domain: str, room: Room | None) -> _Child:
         child = self._children.get(domain)
-        if child is not None and child.alive():
+        if child is not None and child.room == room and child.alive():
             return child
         with self._guard:
             if child is not None:
                 child.end()
-            self._children[domain] = self._fork()
+            self._children[domain] = self._fork(room)
             return self._children[domain]
 
     def _drop(self, domain: str, child: _Child) -> None:
@@ -167,19 +194,19 @@ class DbtWorkers:
             if self._children.get(domain) is child:
                 del self._children[domain]
 
-    def _fork(self) -> _Child:
+    def _fork(self, room: Room | None) -> _Child:
         try:
-            return self._ask_for_child()
+            return self._ask_for_child(room)
         except (EOFError, OSError):  # the process that forks was ended, perhaps just now
             self._stop()
         try:
-            return self._ask_for_child()
+            return self._ask_for_child(room)
         except (EOFError, OSError) as error:
             said = self._last_words()
             self._stop()
             raise ToolError("dbt", f"its process does not start: {said}") from error
 
-    def _ask_for_child(self) -> _Child:
+    def _ask_for_child(self, room: Room | None) -> _Child:
         ours, theirs = socket.socketpair()
         connection: Connection[bytes, bytes] = Connection(ours.detach())
         try:
@@ -187,7 +214,7 @@ class DbtWorkers:
                 socket.send_fds(self._start(), [b"f"], [theirs.fileno()])
             if not connection.poll(_START):
                 raise EOFError
-            return _Child(int(connection.recv_bytes()), connection)
+            return _Child(int(connection.recv_bytes()), connection, room)
         except BaseException:
             connection.close()
             raise
@@ -195,6 +222,8 @@ class DbtWorkers:
     def _start(self) -> socket.socket:
         if self._process is not None and self._process.poll() is not None:
             self._stop()
+        if self._control is None and self._inherits and _kept:
+            self._control = _kept[0].dup()
         if self._control is not None:
             return self._control
         self._control, theirs = socket.socketpair()
@@ -225,6 +254,7 @@ class DbtWorkers:
         if self._said is not None:
             self._said.close()
         self._control = self._process = self._said = None
+        self._inherits = False  # what was inherited is gone, or we are
 
     def _last_words(self) -> str:
         if self._said is None:
@@ -232,3 +262,18 @@ class DbtWorkers:
         self._said.seek(0)
         lines = self._said.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it said nothing"
+
+
+_kept: list[socket.socket] = []
+"""The way to a process that has dbt imported, for us and for all that are forked from us."""
+_keeper = DbtWorkers()
+
+
+def keep_warm() -> None:
+    """
+    Start a process that imports dbt, once, for every process that will be forked from this one:
+    their `DbtWorkers` ask it for children. It ends with this process.
+    """
+    if not _kept:
+        _keeper.warm()
+        _kept.append(_keeper.control())

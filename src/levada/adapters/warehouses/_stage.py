@@ -37,7 +37,7 @@ def lakes(stage: Stage) -> tuple[str, ...]:
 
 class Stages:
     """
-    The folder of all stages: `<run>/` is the domain's, `.kept/<run>/` the platform's.
+    The folder of all stages: `<domain>/<run>/` is the domain's, `.kept/<run>/` the platform's.
 
     The platform makes a stage with all its inputs, keeps it, and gives the domain a copy. Sealing
     takes the copy away and carries over nothing but the rows of the marts. So neither an open
@@ -62,8 +62,8 @@ class Stages:
     ) -> Stage:
         """A new stage with its inputs; one that the same run made before is dropped."""
         self.discard(run)
-        kept, folder = self._kept(run), self._folder(run)
-        self.home.mkdir(parents=True, exist_ok=True)
+        kept, folder = self._kept(run), self.home / product.domain / run
+        folder.parent.mkdir(parents=True, exist_ok=True)
         (self.home / _KEPT).mkdir(mode=0o700, exist_ok=True)
         try:
             (kept / "landing").mkdir(parents=True)
@@ -138,8 +138,8 @@ class Stages:
 
     def discard(self, run: str) -> None:
         """Remove what a run has staged."""
-        for folder in (self._folder(run), self._kept(run)):
-            shutil.rmtree(folder, ignore_errors=True)
+        for place in self._places():
+            shutil.rmtree(place / _checked(run), ignore_errors=True)
 
     def sweep(self, live: Collection[str], grace: timedelta) -> int:
         """
@@ -148,8 +148,8 @@ class Stages:
         """
         youngest = time.time() - grace.total_seconds()
         swept: set[str] = set()
-        for place in (self.home, self.home / _KEPT):
-            for folder in place.iterdir() if place.is_dir() else ():
+        for place in self._places():
+            for folder in place.iterdir():
                 run = folder.name
                 if run.startswith(".") or run in live or not folder.is_dir():
                     continue
@@ -162,13 +162,13 @@ class Stages:
                     swept.add(run)
         return len(swept)
 
-    def _folder(self, run: str) -> Path:
-        if not _RUN.fullmatch(run):
-            raise ValueError(f"{run!r} cannot name a run: use letters, digits and _ . : + @ = -")
-        return self.home / run
+    def _places(self) -> list[Path]:
+        """The folders of runs: one of each domain, and the platform's."""
+        places = self.home.iterdir() if self.home.is_dir() else ()
+        return [p for p in places if p.is_dir() and (p.name == _KEPT or p.name[0] != ".")]
 
     def _kept(self, run: str) -> Path:
-        return self.home / _KEPT / self._folder(run).name
+        return self.home / _KEPT / _checked(run)
 
     def _fill(
         self,
@@ -239,6 +239,12 @@ def _view(connection: duckdb.DuckDBPyConnection, table: StagedTable) -> str:
     )
     condition = within(contract, table.windows) if table.version else "false"
     return f"SELECT {columns} FROM {source} WHERE {condition}"
+
+
+def _checked(run: str) -> str:
+    if not _RUN.fullmatch(run):
+        raise ValueError(f"{run!r} cannot name a run: use letters, digits and _ . : + @ = -")
+    return run
 
 
 def _names(connection: duckdb.DuckDBPyConnection, what: str) -> set[str]:
