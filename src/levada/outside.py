@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 from levada import calendars
@@ -166,11 +167,13 @@ class _Reading:
                 right = "a whole table has no start" if start is None else ""
                 right = right or "write it like {start:%Y-%m-%d}.csv"
                 self.fault(f"{pattern!r} names no file", right)
+            if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
+                self.fault(f"{pattern!r} leads out of its landing zone", "name a file in it")
         if folder is None:
             return None
         inside = folder.relative_to(self.settings.root)
         files, marker = (str(inside / pattern) if pattern else "" for pattern in patterns)
-        return files, FileProbe(marker)
+        return files, FileProbe(marker, inside.as_posix())
 
     def _asked(self, way: str, grain: Grain | None) -> tuple[str, Probe] | None:
         connection = str(self.meta.get("connection", ""))

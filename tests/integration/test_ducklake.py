@@ -507,7 +507,7 @@ def test_a_version_that_is_not_there_is_gone_and_leaves_no_stage(
     published(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")}, day("2013-01-01"))
     with pytest.raises(VersionGone, match="operations"):
         lake.stage("r2", product(DELAYS), [StagedTable(FLIGHTS, version, None)], [])
-    assert not (lake.stages / "r2").exists()
+    assert not (lake.stages / "operations" / "r2").exists()
     assert not (lake.stages / ".kept" / "r2").exists()
 
 
@@ -620,7 +620,7 @@ def test_a_landed_file_that_moved_or_went_ends_the_attempt(lake: DuckLake, tmp_p
     path.unlink()
     with pytest.raises(LandingMoved, match=r"T05Z\.csv is gone"):
         lake.stage("r1", product(WEATHER), [], [source])
-    assert not (lake.stages / "r1").exists()
+    assert not (lake.stages / "operations" / "r1").exists()
     assert staged_again(lake, source, path) == [("1",)]
 
 
@@ -986,7 +986,7 @@ def test_only_stages_of_dead_runs_that_are_old_enough_are_swept(
     careful = DuckLake(lake.root, lake.stages, conninfo, DOMAINS)
     assert careful.sweep({"alive"}) == 0
     assert lake.sweep({"alive"}) == 2
-    assert {p.name for p in lake.stages.iterdir() if not p.name.startswith(".")} == {"alive"}
+    assert {p.name for p in (lake.stages / "operations").iterdir()} == {"alive"}
     assert {p.name for p in (lake.stages / ".kept").iterdir()} == {"alive"}
     careful.close()
 

@@ -99,7 +99,7 @@ def test_a_source_is_probed_by_files_by_a_query_or_in_a_table(settings: Settings
 
     assert faults == []
     assert [(s.location, s.probe) for s in sources] == [
-        ("landing/{start:%F}.csv", FileProbe("landing/{start:%F}.done")),
+        ("landing/{start:%F}.csv", FileProbe("landing/{start:%F}.done", "landing")),
         ("shop_db:query", QueryProbe("shop_db", "select max(at) from loads")),
         (
             "shop_db:sales.orders",

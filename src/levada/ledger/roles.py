@@ -61,6 +61,10 @@ class Server(Protocol):
     def admin_url(self) -> str:
         """The administrator's address."""
 
+    @property
+    def embedded(self) -> bool:
+        """Whether the server is ours alone."""
+
     def password(self, role: str) -> str:
         """The password of a role."""
 
@@ -95,10 +99,14 @@ def provision(server: Server, domains: Iterable[str]) -> None:
         _make_roles(admin, server, logins)
         readers = [RUNNER, PUBLISHER, GOVERNANCE, *domain_roles]
         _run(admin, "grant {} to {}", READER, _list(readers))
+        _bound(admin, domain_roles)
         for database, owner in ((LEDGER, OWNER), (LAKE, OWNER), (AIRFLOW, AIRFLOW)):
             _make_database(admin, database, owner)
         for database in (LEDGER, LAKE):
             _run(admin, "grant connect on database {} to {}", database, READER)
+        if server.embedded:  # else whoever owns the server decides who enters its other databases
+            for database in ("postgres", "template1"):
+                _run(admin, "revoke all on database {} from public", database)
         with _connected(server.url(server.admin, LAKE)) as lake:
             _open_lake(lake, names)
         prepare(server, LEDGER)
@@ -108,8 +116,10 @@ def prepare(server: Server, database: str) -> None:
     """Make `database`, owned by the owner, a ledger with its newest schema."""
     with _connected(server.url(server.admin, database)) as ledger:
         _close_public(ledger)
-        _reserve_locks(ledger)
+        # Advisory locks are for the owner's functions, or any reader could stop every commit.
+        _reserve(ledger, "pg_(try_)?advisory_.*")
     with _connected(server.url(OWNER, database)) as ledger:
+        _run(ledger, "alter default privileges revoke execute on functions from public")
         current = _version(ledger)
     newest = max(path.name[:4] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
     if current != newest:  # alembic takes half a second to import, and is seldom needed
@@ -185,23 +195,33 @@ def _open_lake(lake: Connection[Any], domains: Sequence[str]) -> None:
 
 
 def _close_public(connection: Connection[Any]) -> None:
+    """Leave nothing that just anybody may make here: no table, and no large object."""
     _run(connection, "revoke all on schema public from public")
+    _reserve(connection, "lo_create?|lo_from_bytea")
 
 
-def _reserve_locks(ledger: Connection[Any]) -> None:
+def _bound(admin: Connection[Any], domain_roles: Sequence[str]) -> None:
+    """No domain takes the connections that the others and the platform need."""
+    found = admin.execute("select current_setting('max_connections')::int / 4").fetchone()
+    for role in domain_roles:
+        _run(admin, "alter role {} connection limit {}", role, sql.Literal(found and found[0]))
+
+
+def _reserve(connection: Connection[Any], pattern: str) -> None:
     """
-    Keep advisory locks for the owner's functions, or any reader could stop every commit.
+    Keep functions of PostgreSQL that everybody may call for the owner's functions.
 
     Only a superuser may; on a server where we have none, readers are trusted not to.
     """
-    functions = ledger.execute(
+    functions = connection.execute(
         "select oid::regprocedure::text from pg_proc"
-        " where pronamespace = 'pg_catalog'::regnamespace and proname ~ '^pg_(try_)?advisory_'"
+        " where pronamespace = 'pg_catalog'::regnamespace and proname ~ %s",
+        [f"^({pattern})$"],
     ).fetchall()
     names = sql.SQL(", ").join(sql.SQL(row[0]) for row in functions)
     try:
-        _run(ledger, "revoke execute on function {} from public", names)
-        _run(ledger, "grant execute on function {} to {}", names, OWNER)
+        _run(connection, "revoke execute on function {} from public", names)
+        _run(connection, "grant execute on function {} to {}", names, OWNER)
     except psycopg.errors.InsufficientPrivilege:
         return
 

@@ -42,6 +42,8 @@ class FileProbe:
     """A file for each partition; with a marker it counts only when its marker is there too."""
 
     marker: str = ""
+    zone: str = "."
+    """The landing zone, a folder of the project: what leads out of it is not read."""
     kind: Literal["files"] = "files"
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import stat
 from collections.abc import Collection, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -49,7 +52,8 @@ class LandingZone:
     ) -> Iterator[Landing]:
         """
         What has landed of these partitions; nothing is said of a file that is not there. Raises
-        OSError where the folder cannot be read.
+        OSError where the folder cannot be read, and where something other than a file of the zone
+        lies there: we may read what whoever lands it may not.
         """
         for partition in partitions:
             path = location(self.root, source, partition)
@@ -57,12 +61,11 @@ class LandingZone:
             try:
                 if awaited is not None:
                     awaited.stat()
-                stat = path.stat()
-                print_of = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+                found = path.stat()
+                print_of = (found.st_mtime_ns, found.st_size, found.st_ino)
                 seen = self._seen.get(path)
                 if seen is None or seen[:3] != print_of:
-                    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-                    seen = self._seen[path] = (*print_of, digest)
+                    seen = self._seen[path] = (*print_of, self._digest(source, path))
             except FileNotFoundError:
                 continue
             yield Landing(
@@ -74,3 +77,14 @@ class LandingZone:
                 size=seen[1],
                 at=now,
             )
+
+    def _digest(self, source: Source, path: Path) -> str:
+        shown = str(path.relative_to(self.root))
+        zone = source.probe.zone if isinstance(source.probe, FileProbe) else "."
+        if not path.resolve().is_relative_to((self.root / zone).resolve()):
+            raise OSError(errno.EPERM, f"leads out of its landing zone, {zone}", shown)
+        # Never waits: a pipe that nobody writes would hold up every source.
+        with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(errno.EINVAL, "is no regular file", shown)
+            return hashlib.file_digest(file, "sha256").hexdigest()
