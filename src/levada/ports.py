@@ -301,6 +301,9 @@ class Warehouse(Protocol):
     def changes(self, domain: str, after: str = "0") -> Sequence[Change]:
         """Every later data version that changed rows or shape of a table, oldest first."""
 
+    def altered(self, domain: str) -> Sequence[Change]:
+        """Published files that are not as they were written, whatever the versions say."""
+
     def find(self, domain: str, run: str) -> str | None:
         """The data version that this run committed, if it did."""
 

@@ -16,6 +16,7 @@ import tiny
 from levada.adapters import odcs, sqlrule
 from levada.adapters.probes import Probes
 from levada.adapters.waivers import read_waiver
+from levada.adapters.warehouses._history import History
 from levada.adapters.warehouses._stage import Stages
 from levada.declare import ParsedProject, SourceFacts, declare
 from levada.errors import DeclarationError
@@ -126,7 +127,7 @@ def test_a_columns_name_is_quoted_wherever_it_goes(name: str) -> None:
 @pytest.mark.parametrize("run", ["../../x", "a/b", ".kept", "", "a b", "x\n"])
 def test_a_stage_of_such_a_run_is_not_made(tmp_path: Path, run: str) -> None:
     with pytest.raises(ValueError, match="cannot name a run"):
-        Stages(tmp_path, None).sealed(run)  # type: ignore[arg-type] - no history is needed
+        Stages(tmp_path, History(str)).sealed(run)
 
 
 PLACES = ("../.levada/secrets.json", "/etc/passwd", "a/../../b.csv")

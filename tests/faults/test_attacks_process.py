@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from source_system import land_span
+from tests.faults.test_domain_code import CATALOGUE, FOUND
 from workspace import Workspace
 
 from levada.adapters import confine
@@ -229,3 +230,33 @@ def test_what_a_build_staged_is_gone_after_it(mesh: Workspace) -> None:
     stages = mesh.root / ".levada/stages"
     assert list((stages / "operations").iterdir()) == []
     assert list((stages / ".kept").iterdir()) == []
+
+
+PLACES = ("on-run-start", "on-run-end", "statement")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_sql_of_a_hook_of_the_project_or_of_a_statement_is_refused(
+    mesh: Workspace, place: str
+) -> None:
+    project = mesh.root / "models/operations"
+    attack = (
+        FOUND + CATALOGUE + "call postgres_execute('catalogue', 'drop schema operations cascade')"
+    )
+    macros = "{% macro attack() %}{% if execute %}" + attack + "{% endif %}{% endmacro %}"
+    (project / "macros").mkdir(exist_ok=True)
+    (project / "macros/attack.sql").write_text(macros)
+    path = project / ("ingest/flights.sql" if place == "statement" else "dbt_project.yml")
+    sound = path.read_text()
+    call = "{% if execute %}{% call statement('a') %}{{ attack() }}{% endcall %}{% endif %}\n"
+    hook = f'\n{place}: ["{{{{ attack() }}}}"]\n'
+    path.write_text(call + sound if place == "statement" else sound + hook)
+    before = mesh.publications()
+    landed = mesh.landed("flights", DAY)
+    landed.write_text(landed.read_text().replace(",AA,", ",UA,", 1 + PLACES.index(place)))
+
+    (withheld,) = mesh.json("run", "operations.flights", code=1)["withheld"]
+
+    path.write_text(sound)
+    assert "permission denied for" in withheld["because"]
+    assert mesh.publications() == before

@@ -106,3 +106,20 @@ def test_a_changed_table_is_held_until_somebody_releases_it_with_a_reason(mesh: 
     mesh.levada("run")
     assert mesh.json("why", "operations.flights", DAY)["state"] == "READY", "it is told once"
     mesh.levada("ledger", "verify")
+
+
+def test_a_file_that_changed_under_its_table_holds_it(mesh: Workspace) -> None:
+    (file, *_) = sorted((mesh.root / ".levada/lake/operations").rglob("*delays_v1/**/*.parquet"))
+    whole = file.read_bytes()
+    file.write_bytes(whole + b"x")
+    mesh.levada("run")
+
+    said = mesh.json("why", "operations.delays", DAY)
+    assert said["state"] == "HELD"
+    assert f"{file.name} has {len(whole) + 1} bytes, not {len(whole)}" in said["because"]
+    assert "HELD" in {row["state"] for row in mesh.json("status")}
+
+    file.write_bytes(whole)
+    mesh.levada("release", "operations.delays", "--reason", "put back from the backup")
+    mesh.levada("run")
+    assert mesh.json("why", "operations.delays", DAY)["state"] == "READY"

@@ -294,3 +294,18 @@ def test_every_case_beside_airflow_names_its_test_and_every_test_has_its_case() 
     tests = (ROOT / "tests" / "airflow" / "test_beside_airflow.py").read_text()
     named = re.findall(r"`(test_\w+)` \|$", said, re.MULTILINE)
     assert sorted(named) == sorted(re.findall(r"^def (test_\w+)\(", tests, re.MULTILINE))
+
+
+# Attacks
+
+
+def test_every_attack_stands_in_the_threat_model_and_every_test_that_it_names_exists() -> None:
+    said = (ROOT / "docs" / "explanation" / "threat-model.md").read_text()
+    named = set(re.findall(r"`(test_\w+)`", said))
+
+    def tests(pattern: str) -> set[str]:
+        found = (path.read_text() for path in (ROOT / "tests").rglob(pattern))
+        return {n for text in found for n in re.findall(r"^def (test_\w+)\(", text, re.MULTILINE)}
+
+    assert tests("test_attacks*.py") - named == set()
+    assert named - tests("test_*.py") == set()

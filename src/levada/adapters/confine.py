@@ -23,6 +23,8 @@ __all__ = ["confine", "confine_network", "system", "version"]
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
 _BENEATH, _PORT = 1, 2
 _NO_NEW_PRIVILEGES = 38
+_CAPABILITIES = 0x20080522
+"""The third layout of capset, which has stood since 2008."""
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
 _TRUNCATE = 1 << 14
@@ -54,10 +56,12 @@ def confine(read: Iterable[Path], write: Iterable[Path]) -> bool:
     """
     From now on this thread, and what it starts, reads beneath `read` and writes beneath `write`.
 
-    What is not there when it is asked for is left out. Returns whether the kernel does it.
+    It keeps no capability, either. What is not there when it is asked for is left out. Returns
+    whether the kernel does it.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold the credentials
     known = version()
+    _drop_capabilities()
     if not known:
         return False
     handled = (1 << _KNOWN.get(known, 16)) - 1
@@ -105,6 +109,14 @@ def _allow(rules: int, place: Path, rights: int) -> None:
         _checked(_call(_ADD, rules, _BENEATH, struct.pack("=Qi", rights, file), 0))
     finally:
         os.close(file)
+
+
+def _drop_capabilities() -> None:
+    """Be no more than one's user: root, too, could otherwise look into others by profiling them."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        header, nothing = struct.pack("=Ii", _CAPABILITIES, 0), struct.pack("=6I", *[0] * 6)
+        _checked(libc.capset(header, nothing))
 
 
 def _restrict(rules: int) -> None:

@@ -97,6 +97,23 @@ class History:
                 )
         return tuple(found)
 
+    def files(self, domain: str) -> Iterator[tuple[TableRef, str, int]]:
+        """The files of the newest version: their table, their path in the lake, and their size."""
+        kinds = ("ducklake_data_file", "ducklake_delete_file")
+        one = (
+            "SELECT t.table_name, f.file_size_bytes,"
+            " CASE WHEN f.path_is_relative THEN"
+            "   CASE WHEN t.path_is_relative THEN"
+            "     s.path || t.path"
+            "   ELSE t.path END || f.path ELSE f.path END"
+            " FROM {{0}}.{} f JOIN {{0}}.ducklake_table t USING (table_id)"
+            " JOIN {{0}}.ducklake_schema s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL"
+            " WHERE f.end_snapshot IS NULL AND t.end_snapshot IS NULL"
+        )
+        for table, size, path in self._rows(" UNION ALL ".join(map(one.format, kinds)), domain):
+            if ref := _table(domain, str(table)):
+                yield ref, str(path), int(size)
+
     def _rows(self, query: str, domain: str, *values: object) -> list[TupleRow]:
         with self._connected(domain) as connection:
             statement = sql.SQL(query).format(sql.Identifier(domain))

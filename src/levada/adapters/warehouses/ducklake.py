@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -261,6 +261,21 @@ class DuckLake:
     def changes(self, domain: str, after: str = "0") -> tuple[Change, ...]:
         """Every later snapshot that changed rows or shape of a table, oldest first."""
         return self._history.changes(domain, after)
+
+    def altered(self, domain: str) -> tuple[Change, ...]:
+        """Files of the newest version that are gone, or have another size than when written."""
+        found = []
+        for table, place, size in self._history.files(domain):
+            path = self.root / domain / place
+            try:
+                now = path.stat().st_size
+            except FileNotFoundError:
+                now = -1
+            if now != size:
+                said = f"{place} is gone" if now < 0 else f"{place} has {now} bytes, not {size}"
+                at = datetime.now(UTC)
+                found.append(Change(domain, f"{place} {now}", at, (table,), None, said))
+        return tuple(found)
 
     # Reading
 
