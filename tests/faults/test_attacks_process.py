@@ -240,9 +240,8 @@ def test_sql_of_a_hook_of_the_project_or_of_a_statement_is_refused(
     mesh: Workspace, place: str
 ) -> None:
     project = mesh.root / "models/operations"
-    attack = (
-        FOUND + CATALOGUE + "call postgres_execute('catalogue', 'drop schema operations cascade')"
-    )
+    forged = "update operations.ducklake_snapshot set snapshot_id = 1"
+    attack = FOUND + CATALOGUE + f"call postgres_execute('catalogue', '{forged}')"
     macros = "{% macro attack() %}{% if execute %}" + attack + "{% endif %}{% endmacro %}"
     (project / "macros").mkdir(exist_ok=True)
     (project / "macros/attack.sql").write_text(macros)
