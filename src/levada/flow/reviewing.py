@@ -15,6 +15,7 @@ from levada.adapters.dbt.facts import CompileRequest
 from levada.adapters.dbt.workers import DbtWorkers
 from levada.adapters.git import Base, Repository
 from levada.adapters.lineage import Model, lineages
+from levada.build import manifest_path, room_of
 from levada.errors import DeclarationError, Fault, LevadaError
 from levada.flow import declaring
 from levada.govern import Impact, Lineages, Review, codeowners
@@ -158,8 +159,9 @@ def _lineages(
         marts = {m.node: m for p in mesh.products if p.domain == domain for m in p.marts}
         request = CompileRequest(
             project_dir=settings.root / "models" / domain,
-            manifest=declaring.manifest_path(settings, domain),
-            log_dir=settings.home / "logs" / "dbt" / f"review-{domain}",
+            manifest=manifest_path(settings, domain),
+            log_dir=room_of(settings, domain).logs / "review",
+            room=room_of(settings, domain),
         )
         try:
             said = workers.compiled_sql(domain, request)

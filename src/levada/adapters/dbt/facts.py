@@ -58,6 +58,8 @@ class CompileRequest:
     project_dir: Path
     manifest: Path
     log_dir: Path
+    room: Room | None = None
+    """What the process that compiles is confined to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from levada.errors import Fault, ToolError
 __all__ = ["DbtWorkers", "keep_warm"]
 
 T = TypeVar("T")
-_Request = ParseRequest | BuildRequest | EmptyBuild
+_Request = ParseRequest | BuildRequest | EmptyBuild | CompileRequest
 
 _PROGRAM = "from levada.adapters.dbt.worker import main; main()"
 _START = 120.0
