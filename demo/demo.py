@@ -39,7 +39,6 @@ from levada.errors import LevadaError
 from levada.flow import declaring, loop
 from levada.flow import platform as opening
 from levada.intervals import within
-from levada.ledger.roles import provision
 from levada.settings import Settings, read_settings
 from levada.terms import Mesh, Partition, Product, Span, State
 
@@ -112,7 +111,7 @@ def main() -> int:
 def _databases(settings: Settings) -> postgres.Credentials:
     settings.home.mkdir(parents=True, exist_ok=True)
     credentials = postgres.start(settings.home)
-    provision(credentials, settings.domains)
+    opening.provision(settings, credentials)
     console.print(
         f"PostgreSQL answers at {credentials.host}:{credentials.port}: "
         "the ledger, the lakes' catalogues and Airflow's metadata, a role for each right"

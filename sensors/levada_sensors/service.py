@@ -134,10 +134,10 @@ def start(settings: Settings, credentials: Credentials) -> None:
     """
     from levada.flow.platform import warehouse
 
-    lake = warehouse(settings, credentials)
+    published = warehouse(settings, credentials)
     for domain in settings.domains:
-        lake.create(domain)  # every build attaches all lakes, and may make none
-    lake.close()
+        published.create(domain)  # a build reads them, and may make none
+    published.close()
     home = _home(settings)
     for folder in (home / "run", home / "logs"):
         folder.mkdir(parents=True, exist_ok=True)

@@ -20,10 +20,9 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from levada.adapters.dbt import DbtWorkers
 from levada.adapters.gx import GreatExpectations
 from levada.adapters.probes import Probes
-from levada.adapters.warehouses.ducklake import DuckLake
 from levada.errors import ClaimLost, LandingMoved, LevadaError
 from levada.flow import stages
-from levada.flow.platform import now
+from levada.flow.platform import now, warehouse
 from levada.flow.stages import Platform, Run, failed_attempt, heartbeat
 from levada.ports import Relation, Stage
 from levada.terms import (
@@ -52,7 +51,7 @@ def opened(root: Path, *, publishing: bool) -> Iterator[Platform]:
     """
     settings = connections.settings_of(root)
     credentials = connections.AirflowCredentials()
-    lake = DuckLake(settings.lake, settings.home / "stages", credentials.conninfo, settings.domains)
+    published = warehouse(settings, credentials)
 
     workers = DbtWorkers()
     runner = connections.ledger_at(credentials.url(connections.RUNNER))
@@ -65,16 +64,16 @@ def opened(root: Path, *, publishing: bool) -> Iterator[Platform]:
             mesh=connections.mesh_of(root),
             runner=runner,
             publisher=publisher,
-            warehouse=lake,
+            warehouse=published,
             builder=workers.build,
-            auditor=GreatExpectations(setup=lake.setup),
+            auditor=GreatExpectations(setup=published.reading),
             clock=now,
             probes=Probes(settings.root, connections.outside),
             claim_lifetime=CLAIM_LIFETIME,
         )
     finally:
         workers.close()
-        lake.close()
+        published.close()
         runner.close()
         publisher.close()
 
@@ -210,6 +209,7 @@ def _written(run: Run) -> dict[str, Any]:
         "run": stage.run,
         "outputs": places(stage.outputs),
         "inputs": places(stage.inputs),
+        "private": stage.private,
     }
 
 
@@ -221,4 +221,4 @@ def _read(written: Mapping[str, Any], platform: Platform) -> Stage:
     if not path.is_relative_to(platform.settings.home / "stages"):
         raise AirflowFailException(f"{path} is no stage of this project")
     outputs, inputs = places(written["outputs"]), places(written["inputs"])
-    return Stage(str(written["run"]), path, outputs, inputs)
+    return Stage(str(written["run"]), path, outputs, inputs, str(written["private"]))

@@ -6,7 +6,7 @@ returns was said by a process with the domain's rights: it tells a person why, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -119,9 +119,9 @@ class Builder(Protocol):
         """Build what is asked for."""
 
 
-def columns_of(contract: Contract) -> Columns:
-    """The promised columns, as a build is held to them."""
-    return tuple((column.name, column.type) for column in contract.columns)
+def columns_of(contract: Contract, spelled: Callable[[str], str] = str) -> Columns:
+    """The promised columns, as a build is held to them; types as a warehouse spells them."""
+    return tuple((column.name, spelled(column.type)) for column in contract.columns)
 
 
 def node_of(mesh: Mesh, table: TableRef, domain: str) -> str:
@@ -144,6 +144,7 @@ def build_request(
     project_dir: Path,
     manifest: Path,
     room: Room,
+    spelled: Callable[[str], str] = str,
 ) -> BuildRequest:
     """What to build in a stage: every node placed on one of the stage's relations."""
     return BuildRequest(
@@ -155,9 +156,10 @@ def build_request(
         nodes=product.nodes or tuple(mart.node for mart in product.marts),
         outputs={mart.node: stage.outputs[mart.table] for mart in product.marts},
         inputs={node_of(mesh, t, product.domain): place for t, place in stage.inputs.items()},
-        columns={mart.node: columns_of(mart.contract) for mart in product.marts},
+        columns={mart.node: columns_of(mart.contract, spelled) for mart in product.marts},
         profile=profile,
         log_dir=room.logs / stage.run,
         window=(span.start, span.end) if span else None,
         room=room,
+        private_schema=stage.private,
     )

@@ -247,8 +247,11 @@ class Stage:
 
     run: str
     path: Path
+    """By what it is known: its file or, in a warehouse that keeps it elsewhere, its name there."""
     outputs: Mapping[TableRef, Relation]
     inputs: Mapping[TableRef, Relation]
+    private: str = "private"
+    """The schema for models that are no marts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +270,20 @@ class Change:
 class Warehouse(Protocol):
     """Staging, swapping and restoring published data. Data versions are opaque strings."""
 
+    @property
+    def copies(self) -> bool:
+        """Whether publishing copies the staged rows."""
+
+    @staticmethod
+    def spelled(promised: str) -> str:
+        """A contract's type in the words that dbt is held to here. Raises NotPublishable."""
+
+    def create(self, domain: str) -> None:
+        """See that a domain is there (publisher). Any number may do so at once."""
+
+    def close(self) -> None:
+        """End the connections of this process; the next call opens them again."""
+
     def stage(
         self,
         run: str,
@@ -278,6 +295,9 @@ class Warehouse(Protocol):
 
     def profile(self, stage: Stage, domain: str) -> Mapping[str, object]:
         """The dbt output for building in this stage with only the domain's credentials."""
+
+    def reading(self, stage: Stage) -> Sequence[str]:
+        """What a DuckDB executes to read a stage, and its inputs, under the relations' names."""
 
     def seal(self, stage: Stage) -> Stage:
         """Take the stage away from the domain, before it is audited; refuses views as marts."""
@@ -303,6 +323,11 @@ class Warehouse(Protocol):
 
     def altered(self, domain: str) -> Sequence[Change]:
         """Published files that are not as they were written, whatever the versions say."""
+    def missing(self, domain: str, versions: Collection[str]) -> Collection[str]:
+        """Those data versions that are not there, or no more."""
+
+    def read(self, sql: str, params: Sequence[object] = ()) -> Sequence[Mapping[str, object]]:
+        """Rows of a query over published tables, in the warehouse's own words."""
 
     def find(self, domain: str, run: str) -> str | None:
         """The data version that this run committed, if it did."""

@@ -17,7 +17,7 @@ from levada.terms import Span
 
 __all__ = ["Settings", "duration", "find_root", "look", "nearest", "read_settings"]
 
-_WAREHOUSES = ("ducklake",)
+_WAREHOUSES = ("ducklake", "postgres")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _KEYS = {
     "": (
@@ -25,10 +25,12 @@ _KEYS = {
         *("probe", "lease", "quiet", "dispatch"),
     ),
     "span": ("from", "to"),
-    "warehouse": ("type", "path"),
+    "warehouse": ("type", "path", "database"),
     "probe": ("every", "horizon"),
 }
 _CONNECTION = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_DATABASE = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_TAKEN = ("levada", "lake", "airflow", "postgres", "template0", "template1")
 _DISPATCH = ("sensor", "ready")
 _ENDS = ("from", "to")
 _ONCE = "say it once"
@@ -52,6 +54,8 @@ class Settings:
     probe_horizon: timedelta
     lease: timedelta
     quiet: timedelta
+    database: str = "warehouse"
+    """The database in which a warehouse of type `postgres` lies, on the server of the ledger."""
     connections: tuple[str, ...] = ()
     """Databases outside the mesh that sources may be probed in, by the ids of their connections."""
     dispatch: str = "sensor"
@@ -190,9 +194,7 @@ class _Reading:
             self.fault("dispatch", wrong, nearest(dispatch, _DISPATCH))
         if span is None or live is None:
             return None
-        kind = str(warehouse.get("type", "ducklake"))
-        if kind not in _WAREHOUSES:
-            self.fault("warehouse.type", f"no warehouse {kind!r}", nearest(kind, _WAREHOUSES))
+        kind, database = self._warehouse(warehouse)
         if not span.start <= live <= span.end:
             right = "write one of its days; without it the first"
             self.fault("live_from", "'live_from' lies outside the span", right)
@@ -204,6 +206,7 @@ class _Reading:
             live_from=live,
             warehouse=kind,
             lake=root / str(warehouse.get("path", ".levada/lake")),
+            database=database,
             landing={name: root / str(folder) for name, folder in landing.items()},
             domains=tuple(str(d) for d in domains),
             probe_every=every,
@@ -213,6 +216,24 @@ class _Reading:
             connections=connections,
             dispatch=dispatch,
         )
+
+    def _warehouse(self, said: Mapping[str, Any]) -> tuple[str, str]:
+        """The warehouse's type, and its database where it has one."""
+        kind = str(said.get("type", "ducklake"))
+        if kind not in _WAREHOUSES and kind not in _installed():
+            self.fault("warehouse.type", f"no warehouse {kind!r}", nearest(kind, _WAREHOUSES))
+        for key, owner in (("path", "ducklake"), ("database", "postgres")):
+            if key in said and kind in _WAREHOUSES and kind != owner:
+                right = f"it is of type {owner}"
+                self.fault(f"warehouse.{key}", f"a warehouse of type {kind} has no {key!r}", right)
+        database = str(said.get("database", "warehouse"))
+        if not _DATABASE.fullmatch(database):
+            right = "use lower_snake_case, 63 letters at most"
+            self.fault("warehouse.database", f"{database!r} cannot name a database", right)
+        elif database in _TAKEN:
+            right = "leave it out, or choose another name"
+            self.fault("warehouse.database", f"database {database} is Levada's own", right)
+        return kind, database
 
     def _connections(self, named: object) -> tuple[str, ...]:
         if not isinstance(named, list):
@@ -262,6 +283,13 @@ class _Reading:
         except ValueError as error:
             self.fault(key, str(error))
             return timedelta(seconds=30)
+
+
+def _installed() -> frozenset[str]:
+    """The warehouses of other distributions."""
+    from importlib.metadata import entry_points
+
+    return frozenset(point.name for point in entry_points(group="levada.warehouses"))
 
 
 def _lines(node: Any, prefix: str = "") -> Iterator[tuple[str, int]]:

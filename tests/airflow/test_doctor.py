@@ -94,7 +94,7 @@ def examined(project: Settings, mesh: Mesh, ledgers: Any, url: str, **changes: A
         "mesh": mesh,
         "runner": ledgers.runner,
         "owner": ledgers.owner,
-        "lake": None,
+        "warehouse": None,
         "connect": None,
         "airflow": url,
         "older": timedelta(minutes=15),

@@ -59,7 +59,7 @@ def patient(mesh: Workspace, **changes: Any) -> Iterator[Patient]:
             "mesh": compiled.load(settings),
             "runner": runner,
             "owner": owner,
-            "lake": lake,
+            "warehouse": lake,
             "connect": lambda: asyncpg.connect(credentials.url("levada_runner", "levada")),
             "airflow": credentials.url("airflow", "airflow"),
             "older": timedelta(minutes=15),
@@ -191,7 +191,7 @@ def test_an_intent_whose_publisher_died_is_found_but_not_as_a_dead_claim(mesh: W
     publisher = intend(mesh, "orphan", timedelta(0))
     health, detail = check(mesh, "intents")
     assert health is Health.BAD
-    assert f"run orphan of {PRODUCT} (1 lines, the lake has nothing)" in detail
+    assert f"run orphan of {PRODUCT} (1 lines, the warehouse has nothing)" in detail
     assert check(mesh, "claims")[0] is Health.OK
     publisher.withdraw("orphan", "the test is over")
 
@@ -208,9 +208,9 @@ def test_a_catalogue_that_was_not_told_is_found(mesh: Workspace) -> None:
 
 
 def test_a_line_whose_data_the_lake_lacks_is_found(mesh: Workspace) -> None:
-    health, detail = check(mesh, "lake")
+    health, detail = check(mesh, "warehouse")
     assert health is Health.BAD
-    assert detail == "operations's lake lacks version 999999, which newest lines name"
+    assert detail == "operations's warehouse lacks version 999999, which newest lines name"
 
 
 def test_a_table_changed_by_hand_is_found(mesh: Workspace) -> None:
@@ -219,7 +219,7 @@ def test_a_table_changed_by_hand_is_found(mesh: Workspace) -> None:
 
     with mesh.lake() as lake:
         lake._writer.run(["operations"], work)
-    health, detail = check(mesh, "lake")
+    health, detail = check(mesh, "warehouse")
     assert health is Health.BAD
     assert "changed operations.flights@1 without a publication (no run)" in detail
 

@@ -35,14 +35,14 @@ def doctor(project: Path | None, *, older: str, verify: bool, as_json: bool) -> 
         opening.services(settings) as credentials,
         opening.ledger(credentials, "levada_runner") as runner,
         opening.ledger(credentials, credentials.admin) as owner,
-        closing(opening.warehouse(settings, credentials)) as lake,
+        closing(opening.warehouse(settings, credentials)) as warehouse,
     ):
         patient = Patient(
             settings=settings,
             mesh=mesh,
             runner=runner,
             owner=owner,
-            lake=lake,
+            warehouse=warehouse,
             connect=lambda: asyncpg.connect(credentials.url("levada_runner", "levada"), timeout=10),
             airflow=credentials.url("airflow", "airflow"),
             older=late,

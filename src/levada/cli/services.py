@@ -9,7 +9,6 @@ from levada.adapters.dbt.workers import DbtWorkers
 from levada.cli import output
 from levada.flow import declaring
 from levada.flow import platform as opening
-from levada.ledger.roles import provision
 from levada.settings import find_root, read_settings
 from levada_sensors import service
 
@@ -21,7 +20,7 @@ def up(project: Path | None, *, airflow: bool) -> int:
     settings = read_settings(find_root(project))
     with output.errors.status("starting PostgreSQL"):
         credentials = postgres.start(settings.home)
-        provision(credentials, settings.domains)
+        opening.provision(settings, credentials)
     where = f"{credentials.host}:{credentials.port}"
     kind = "embedded" if credentials.embedded else "your own"
     output.console.print(f"PostgreSQL ({kind}) answers at {where}; roles are provisioned")

@@ -1,6 +1,6 @@
 """
 What may be wrong with a mesh that nobody notices: a tail that does not wake, a reconciler that
-stopped, what dead processes left, a lake and a ledger that do not agree.
+stopped, what dead processes left, a warehouse and a ledger that do not agree.
 
 Each check looks at the real thing and finds it well or not; what could not be looked at is said to
 be that, and never to be well.
@@ -22,13 +22,12 @@ from levada import plan as planning
 from levada import sense as sensing
 from levada.adapters.airflow import Deferred, deferred
 from levada.adapters.cursor import CursorFile
-from levada.adapters.warehouses.ducklake import DuckLake
 from levada.catalog import Mark
 from levada.errors import LevadaError
 from levada.intervals import containing
 from levada.ledger import PostgresLedger
 from levada.ledger.tail import Batch, follow
-from levada.ports import Want
+from levada.ports import Want, Warehouse
 from levada.settings import Settings
 from levada.terms import WHOLE, Facts, Grain, Mesh, Partition, Publication, State
 
@@ -69,7 +68,7 @@ class Patient:
     mesh: Mesh
     runner: PostgresLedger
     owner: PostgresLedger
-    lake: DuckLake
+    warehouse: Warehouse
     connect: Callable[[], Awaitable[asyncpg.Connection]]
     """A connection for the tail, as a triggerer opens it."""
     airflow: str
@@ -241,8 +240,8 @@ def intents(patient: Patient) -> Answer:
     """Who was about to publish did, or lives."""
     found = patient.runner.intents()
     lost = [
-        f"run {i.run} of {i.product} ({len(i.lines)} lines, the lake "
-        f"{'has them' if patient.lake.find(i.lines[0].table.domain, i.run) else 'has nothing'})"
+        f"run {i.run} of {i.product} ({len(i.lines)} lines, the warehouse has "
+        f"{'them' if patient.warehouse.find(i.lines[0].table.domain, i.run) else 'nothing'})"
         for i in found
         if i.expired
     ]
@@ -301,11 +300,11 @@ def _ready_since(patient: Patient, task: Deferred) -> datetime | None:
     return max((line.at for line in lines if line is not None), default=None)
 
 
-# --- the lake -------------------------------------------------------------------------------------
+# --- the warehouse --------------------------------------------------------------------------------
 
 
-def lakes(patient: Patient) -> Answer:
-    """Lake and ledger tell the same: no change without a line, no line without its data."""
+def published(patient: Patient) -> Answer:
+    """Warehouse and ledger tell the same: no change without a line, no line without its data."""
     wrong: list[str] = [
         f"{table} was changed by hand: {tampering.because}"
         for table, tampering in patient.facts.tampered.items()
@@ -317,7 +316,7 @@ def lakes(patient: Patient) -> Answer:
     for domain in patient.settings.domains:
         if domain not in versions:
             continue
-        changes = patient.lake.changes(domain, patient.runner.inspected(domain))
+        changes = patient.warehouse.changes(domain, patient.runner.inspected(domain))
         unknown = patient.runner.unknown_runs({c.run for c in changes if c.run})
         wrong += [
             f"version {c.version} of {domain} changed {', '.join(map(str, c.tables)) or c.what}"
@@ -326,17 +325,17 @@ def lakes(patient: Patient) -> Answer:
             if c.run is None or c.run in unknown
         ]
         wrong += [
-            f"{domain}'s lake lacks version {version}, which newest lines name"
-            for version in patient.lake.missing(domain, versions[domain])
+            f"{domain}'s warehouse lacks version {version}, which newest lines name"
+            for version in patient.warehouse.missing(domain, versions[domain])
         ]
     if wrong:
         todo = (
             "a changed table: find who did it, then `levada release` it or publish it again; a"
-            " missing version: restore the lake's catalogue, or publish the intervals again"
+            " missing version: restore the warehouse, or publish the intervals again"
         )
         return Health.BAD, _listed(wrong), todo
     heads = ", ".join(f"{d} at {max(map(int, v))}" for d, v in sorted(versions.items()))
-    return Health.OK, f"lake and ledger agree ({heads or 'nothing published'})", ""
+    return Health.OK, f"warehouse and ledger agree ({heads or 'nothing published'})", ""
 
 
 CHECKS: dict[str, Callable[[Patient], Answer]] = {
@@ -347,7 +346,7 @@ CHECKS: dict[str, Callable[[Patient], Answer]] = {
     "claims": claims,
     "intents": intents,
     "sensors": sensors,
-    "lake": lakes,
+    "warehouse": published,
     "ledger": projections,
 }
 

@@ -1,4 +1,4 @@
-"""Open what a run needs: ledger, lake, dbt and Great Expectations, each with its own rights."""
+"""Open what a run needs: ledger, warehouse, dbt and Great Expectations, each with its rights."""
 
 from __future__ import annotations
 
@@ -6,19 +6,27 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from typing import Protocol
 
 from levada.adapters import odcs, postgres
 from levada.adapters.dbt.workers import DbtWorkers
 from levada.adapters.gx import GreatExpectations
 from levada.adapters.probes import Probes
-from levada.adapters.warehouses.ducklake import DuckLake
+from levada.adapters.warehouses import named
 from levada.flow.stages import Platform
-from levada.ledger import PostgresLedger
-from levada.ledger.roles import provision
+from levada.ledger import PostgresLedger, roles
+from levada.ports import Warehouse
 from levada.settings import Settings
 from levada.terms import Contract, Mesh
 
-__all__ = ["embedded", "ledger", "open_platform", "record", "services", "warehouse"]
+__all__ = ["embedded", "ledger", "open_platform", "provision", "record", "services", "warehouse"]
+
+
+class SignsIn(Protocol):
+    """Whoever knows how a role signs in to a database."""
+
+    def conninfo(self, role: str, database: str) -> str:
+        """The role's address as libpq keywords."""
 
 
 def now() -> datetime:
@@ -39,7 +47,7 @@ def services(settings: Settings, *, keep: bool = False) -> Iterator[postgres.Cre
     """
     was_running = postgres.running(settings.home) is not None
     credentials = postgres.start(settings.home)
-    provision(credentials, settings.domains)
+    provision(settings, credentials)
     try:
         yield credentials
     finally:
@@ -54,14 +62,15 @@ def ledger(credentials: postgres.Credentials, role: str) -> Iterator[PostgresLed
         yield opened
 
 
-def warehouse(settings: Settings, credentials: postgres.Credentials) -> DuckLake:
-    """The lakes of all domains."""
-    return DuckLake(
-        settings.lake,
-        settings.home / "stages",
-        lambda role: credentials.conninfo(role, "lake"),
-        settings.domains,
-    )
+def provision(settings: Settings, credentials: postgres.Credentials) -> None:
+    """Databases, roles, rights and the ledger's schema, then the warehouse; again and again."""
+    roles.provision(credentials, settings.domains)
+    named(settings.warehouse).provision(credentials, settings)
+
+
+def warehouse(settings: Settings, credentials: SignsIn) -> Warehouse:
+    """Where the published data of all domains lies, as `levada.yaml` says."""
+    return named(settings.warehouse).opened(settings, credentials.conninfo)
 
 
 def record(
@@ -84,9 +93,9 @@ def open_platform(
     workers: DbtWorkers,
 ) -> Iterator[Platform]:
     """A platform whose dbt runs in children that hold only their domain's credentials."""
-    lake = warehouse(settings, credentials)
+    published = warehouse(settings, credentials)
     for domain in settings.domains:
-        lake.create(domain)
+        published.create(domain)
     with (
         ledger(credentials, "levada_runner") as runner,
         ledger(credentials, "levada_publisher") as publisher,
@@ -96,9 +105,9 @@ def open_platform(
             mesh=mesh,
             runner=runner,
             publisher=publisher,
-            warehouse=lake,
+            warehouse=published,
             builder=workers.build,
-            auditor=GreatExpectations(setup=lake.setup),
+            auditor=GreatExpectations(setup=published.reading),
             clock=now,
             probes=Probes(settings.root, every=settings.probe_every),
             claim_lifetime=settings.lease,  # build follows at once in this process

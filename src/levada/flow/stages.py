@@ -149,6 +149,7 @@ def build(platform: Platform, run: Run) -> Run:
             project_dir=settings.root / "models" / domain,
             manifest=manifest_path(settings, domain),
             room=room_of(settings, domain),
+            spelled=platform.warehouse.spelled,
         )
     )
     if not result.ok:

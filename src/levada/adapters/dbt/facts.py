@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from levada.adapters.dbt.invoke import IN_MEMORY
 from levada.build import Columns, Room
 from levada.declare import ModelFacts, ParsedProject, SourceFacts
 from levada.errors import Fault
@@ -33,6 +34,8 @@ class ParseRequest:
     out: Path
     room: Room | None = None
     """What the process that parses is confined to."""
+    profile: Mapping[str, object] = field(default_factory=lambda: IN_MEMORY)
+    """dbt's output: it decides whose SQL dbt and the macros write. Nothing is opened by it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 from levada.adapters import promised
 from levada.adapters.dbt.codec import encode
 from levada.adapters.dbt.facts import ModelFacts, ParsedProject, ParseRequest, SourceFacts
-from levada.adapters.dbt.invoke import IN_MEMORY, inside, invoke, line_of, place, reads, sentence
+from levada.adapters.dbt.invoke import inside, invoke, line_of, place, reads, sentence
 from levada.adapters.dbt.overheard import Overheard
 from levada.adapters.dbt.places import line_at, named, source_tables
 from levada.adapters.dbt.properties import config_slip, keys, shapes
@@ -95,7 +95,7 @@ def _invoke(request: ParseRequest, listener: Overheard) -> Any:
         return invoke(
             ["parse"],
             project_dir=request.project_dir,
-            profile=IN_MEMORY,
+            profile=request.profile,
             log_dir=Path(scratch),
             listener=listener,
         )

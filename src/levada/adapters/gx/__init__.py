@@ -58,7 +58,7 @@ def preload() -> Any:
 
 class GreatExpectations:
     """
-    Audits DuckDB stages through Great Expectations.
+    Audits sealed stages through Great Expectations, in a DuckDB that reads them where they lie.
 
     `setup` are statements, or a function of the stage that gives them, which run first on the
     audit's connection: the views that a run reads stand on other databases, attached here.
@@ -106,18 +106,26 @@ class GreatExpectations:
             with _Watch(connection, self._timeout) as watch:
                 for statement in (*statements, "set TimeZone = 'UTC'"):
                     connection.execute(statement)
-                connection.execute(
-                    f"attach if not exists {measures.literal(str(path))}"
-                    f" as {measures.quoted(relation.database)} (read_only)"
-                )
-                found = connection.execute(
-                    "select count(*) from duckdb_databases() where not internal"
-                ).fetchone()
-                if found == (2,):  # memory and the stage: nothing else need be opened
+                if relation.database not in _databases(connection):
+                    connection.execute(
+                        f"attach {measures.literal(str(path))}"
+                        f" as {measures.quoted(relation.database)} (read_only)"
+                    )
+                if [*_databases(connection).values()] == ["duckdb", "duckdb"]:
+                    # Memory and the stage's file: nothing else need be opened.
                     connection.execute("set enable_external_access = false")
                 yield connection, watch
         finally:
             connection.close()
+
+
+def _databases(connection: Any) -> dict[str, str]:
+    """The type of each database that is attached, by name."""
+    return dict(
+        connection.execute(
+            "select database_name, type from duckdb_databases() where not internal"
+        ).fetchall()
+    )
 
 
 class _Watch:

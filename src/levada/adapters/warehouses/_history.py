@@ -18,7 +18,7 @@ from levada.errors import LawBroken, ToolError, Unavailable
 from levada.ports import Change
 from levada.terms import TableRef
 
-__all__ = ["History", "changed"]
+__all__ = ["History", "changed", "table_of"]
 
 _HARMLESS = frozenset({"created_schema", "compacted_table", "merge_adjacent", "rewrite_delete"})
 """What leaves every row as it was; anything unknown counts as a change."""
@@ -91,7 +91,7 @@ class History:
             touched = changed(what or "")
             if touched:
                 tables = {names.get(t, "") if isinstance(t, int) else t for _, t in touched}
-                refs = sorted({ref for t in tables if (ref := _table(domain, t))})
+                refs = sorted({ref for t in tables if (ref := table_of(domain, t))})
                 found.append(
                     Change(domain, str(version), at.astimezone(UTC), tuple(refs), _run(note), what)
                 )
@@ -146,7 +146,7 @@ def _run(note: str | None) -> str | None:
     return run if isinstance(run, str) else None
 
 
-def _table(domain: str, relation: str) -> TableRef | None:
+def table_of(domain: str, relation: str) -> TableRef | None:
     """The table that a relation of the lake holds; None if its name is not one of ours."""
     named = re.fullmatch(r"(.+)_v([1-9]\d*)", relation)
     try:

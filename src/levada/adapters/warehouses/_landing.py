@@ -7,67 +7,76 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
-
-import duckdb
+from typing import Any, Protocol
 
 from levada.adapters.probes.postgres import fingerprint
-from levada.adapters.warehouses._sql import literal, name
 from levada.errors import LandingMoved
-from levada.ports import LandedFile, LandedRows, Reject, StagedSource
+from levada.ports import LandedFile, LandedRows, StagedSource
 
-__all__ = ["REJECTS", "load_sources", "read_rejects"]
+__all__ = ["REJECTS", "Loader", "load_sources"]
 
-REJECTS = '"up"."rejects"'
+REJECTS = "rejects"
 
 _CHUNK = 1 << 20
 _SLICE, _HASH = "_levada_slice", "_levada_hash"
 
 
-def load_sources(
-    connection: duckdb.DuckDBPyConnection,
-    database: str,
-    sources: Sequence[StagedSource],
-    room: Path,
-) -> None:
+class Loader(Protocol):
+    """Where the tables of landed data are made."""
+
+    newline: str
+    """How the lines of a clean file end."""
+    refused: str
+    """A character that no text of the warehouse can hold, if there is one."""
+
+    def load(self, table: str, file: Path, types: Mapping[str, str], *, exact: bool) -> None:
+        """
+        Make a table of these columns from a CSV file. An empty field is NULL; where it is `exact`,
+        a quoted one is an empty text.
+        """
+
+    def place(self, table: str) -> str:
+        """How SQL names a table that was made."""
+
+    def run(self, sql: str) -> Sequence[tuple[Any, ...]]:
+        """Run a statement over the tables; its rows, if it has any."""
+
+
+def load_sources(loader: Loader, sources: Sequence[StagedSource], room: Path) -> None:
     """
-    Make one table for each source in `<database>.up`, and the table of rejects.
+    Make one table for each source, named `<domain>__<relation>`, and the table of rejects.
 
     Every column is VARCHAR. Of a file an empty field is NULL, `_file` its path, and `_line` the
     line in it. `room` is an empty folder for what lies in between. Raises LandingMoved.
     """
-    # DuckDB's own reader cannot say on which line a row began, so Python splits the fields, and
-    # DuckDB reads one clean file a source however many tiny files have landed.
+    # A warehouse's own reader cannot say on which line a row began, so Python splits the fields,
+    # and the warehouse reads one clean file a source however many tiny files have landed.
     rejects = room / "rejects.csv"
     with rejects.open("w", encoding="utf-8", newline="") as bad_file:
-        bad = csv.writer(bad_file, lineterminator="\n")
+        bad = csv.writer(bad_file, lineterminator=loader.newline)
         for number, source in enumerate(sources):
-            target = name(database, "up", f"{source.table.domain}__{source.table.relation}")
+            target = f"{source.table.domain}__{source.table.relation}"
             if source.rows is not None:
-                _load_rows(connection, target, source.columns, source.rows, room / f"{number}.csv")
+                _load_rows(loader, target, source.columns, source.rows, room / f"{number}.csv")
                 continue
             rows = room / f"{number}.csv"
             with rows.open("w", encoding="utf-8", newline="") as good_file:
-                good = csv.writer(good_file, lineterminator="\n")
+                good = csv.writer(good_file, lineterminator=loader.newline)
                 for file in source.files:
                     copy = _copied(file, room / "landed")
-                    _split(source, file, copy, good, bad)
+                    _split(source, file, copy, good, bad, loader.refused)
                     copy.unlink()
             types = {**dict.fromkeys((*source.columns, "_file"), "VARCHAR"), "_line": "BIGINT"}
-            _load(connection, target, rows, types)
+            loader.load(target, rows, types, exact=False)
     shape = dict.fromkeys(("source", "file", "line", "reason", "partition_key"), "VARCHAR")
-    _load(connection, f"{name(database)}.{REJECTS}", rejects, shape | {"line": "BIGINT"})
+    loader.load(REJECTS, rejects, shape | {"line": "BIGINT"}, exact=False)
 
 
 def _load_rows(
-    connection: duckdb.DuckDBPyConnection,
-    target: str,
-    columns: Sequence[str],
-    rows: LandedRows,
-    file: Path,
+    loader: Loader, target: str, columns: Sequence[str], rows: LandedRows, file: Path
 ) -> None:
     """Load the rows of a table outside, and prove that they are the pinned ones."""
     if rows.pins:
@@ -75,13 +84,13 @@ def _load_rows(
     else:
         file.touch()
     types = {**dict.fromkeys(columns, "VARCHAR"), _SLICE: "INTEGER", _HASH: "BIGINT"}
-    _load(connection, target, file, types, "parallel = false, allow_quoted_nulls = false")
+    loader.load(target, file, types, exact=True)
     file.unlink()
     found = {
         number: fingerprint(count, int(total))
-        for number, count, total in connection.execute(
-            f"SELECT {_SLICE}, count(*), sum({_HASH}) FROM {target} GROUP BY 1"
-        ).fetchall()
+        for number, count, total in loader.run(
+            f"SELECT {_SLICE}, count(*), sum({_HASH}) FROM {loader.place(target)} GROUP BY 1"
+        )
     }
     for number, (partition, pinned) in enumerate(rows.pins):
         if (now := found.get(number, fingerprint(0, 0))) != pinned:
@@ -90,7 +99,7 @@ def _load_rows(
                 f"pinned {pinned}; its step stays open"
             )
     for column in (_SLICE, _HASH):
-        connection.execute(f"ALTER TABLE {target} DROP COLUMN {column}")
+        loader.run(f"ALTER TABLE {loader.place(target)} DROP COLUMN {column}")
 
 
 def _copied(file: LandedFile, to: Path) -> Path:
@@ -115,7 +124,9 @@ def _copied(file: LandedFile, to: Path) -> Path:
     return to
 
 
-def _split(source: StagedSource, file: LandedFile, copy: Path, good: Any, bad: Any) -> None:
+def _split(
+    source: StagedSource, file: LandedFile, copy: Path, good: Any, bad: Any, refused: str
+) -> None:
     path, width = str(file.path), len(source.columns)
 
     def reject(line: int, reason: str) -> None:
@@ -134,7 +145,9 @@ def _split(source: StagedSource, file: LandedFile, copy: Path, good: Any, bad: A
                 return reject(1, _difference(header, source.columns))
             line = reader.line_num + 1
             for row in reader:
-                if len(row) == width:
+                if refused and any(refused in field for field in row):
+                    reject(line, f"a field holds the character {refused!a}")
+                elif len(row) == width:
                     good.writerow((*row, path, line))
                 elif row:
                     reject(line, f"{len(row)} fields where the header has {width}")
@@ -156,31 +169,3 @@ def _difference(header: Sequence[str], declared: Sequence[str]) -> str:
 
 def _listed(columns: Sequence[str]) -> str:
     return ", ".join(columns)
-
-
-def _load(
-    connection: duckdb.DuckDBPyConnection,
-    target: str,
-    file: Path,
-    types: dict[str, str],
-    further: str = "parallel = false",
-) -> None:
-    if file.stat().st_size == 0:
-        columns = ", ".join(f"{name(column)} {kind}" for column, kind in types.items())
-        connection.execute(f"CREATE TABLE {target} ({columns})")
-        return
-    columns = ", ".join(f"{literal(column)}: {literal(kind)}" for column, kind in types.items())
-    connection.execute(
-        f"CREATE TABLE {target} AS FROM read_csv({literal(file)}, columns = {{{columns}}},"
-        " header = false, auto_detect = false, delim = ',', quote = '\"', escape = '\"',"
-        f" new_line = '\\n', nullstr = '', max_line_size = 16777216, {further})"
-    )
-
-
-def read_rejects(connection: duckdb.DuckDBPyConnection, database: str) -> Iterator[Reject]:
-    """What was kept out, by source, file and line."""
-    rows = connection.execute(
-        "SELECT source, file, line, reason, partition_key"
-        f" FROM {name(database)}.{REJECTS} ORDER BY ALL"
-    ).fetchall()
-    return (Reject(*row) for row in rows)

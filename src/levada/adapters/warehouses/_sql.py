@@ -97,11 +97,12 @@ def row_hash(columns: Sequence[Column]) -> str:
     return f"CAST(hash({values}) AS HUGEINT)"
 
 
-def within(contract: Contract, windows: Windows | None) -> str:
+def within(contract: Contract, windows: Windows | None, row: str = "") -> str:
     """
     The rows of a table whose interval column lies in the windows; None is all of them.
 
-    A date lies in the window in which its day starts, in the contract's calendar.
+    A date lies in the window in which its day starts, in the contract's calendar. `row` is what
+    the query calls the table, where it joins others.
     """
     if windows is None:
         return "true"
@@ -109,6 +110,7 @@ def within(contract: Contract, windows: Windows | None) -> str:
         raise ValueError(f"{contract.table} has no interval column: it is read whole")
     promised = contract.column(contract.interval_column)
     column, kind = name(contract.interval_column), column_type(promised.type if promised else "")
+    column = f"{row}.{column}" if row else column
     if kind not in ("TIMESTAMP WITH TIME ZONE", "DATE"):
         raise ValueError(
             f"{contract.table}: interval column {contract.interval_column} is {kind}; "

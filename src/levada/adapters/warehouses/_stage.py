@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 from levada.adapters.warehouses._history import History
-from levada.adapters.warehouses._landing import load_sources, read_rejects
+from levada.adapters.warehouses._landing import REJECTS, load_sources
 from levada.adapters.warehouses._session import Session, scratch, translated
 from levada.adapters.warehouses._sql import column_type, literal, name, within
 from levada.errors import NotPublishable, ToolError, VersionGone
@@ -132,7 +133,11 @@ class Stages:
         attach = f"ATTACH {literal(path)} AS {DATABASE} (READ_ONLY)"
         try:
             with scratch([attach]) as connection:
-                return tuple(read_rejects(connection, DATABASE))
+                rows = connection.execute(
+                    "SELECT source, file, line, reason, partition_key"
+                    f" FROM {name(DATABASE, 'up', REJECTS)} ORDER BY ALL"
+                ).fetchall()
+                return tuple(Reject(*row) for row in rows)
         except duckdb.Error as error:
             raise translated(error, "") from error
 
@@ -195,11 +200,41 @@ class Stages:
                 connection.execute(
                     f"CREATE VIEW {name(DATABASE, 'up', target)} AS {_view(connection, table)}"
                 )
-            load_sources(connection, DATABASE, sources, room)
+            load_sources(_Loader(connection), sources, room)
             connection.execute(f"CHECKPOINT {DATABASE}")
             connection.execute(f"DETACH {DATABASE}")
 
         session.run(by_domain.keys(), work)
+
+
+class _Loader:
+    """Puts clean files into tables of `stage.up`, for `load_sources`."""
+
+    newline, refused = "\n", ""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def load(self, table: str, file: Path, types: Mapping[str, str], *, exact: bool) -> None:
+        target = self.place(table)
+        if file.stat().st_size == 0:
+            columns = ", ".join(f"{name(column)} {kind}" for column, kind in types.items())
+            self._connection.execute(f"CREATE TABLE {target} ({columns})")
+            return
+        columns = ", ".join(f"{literal(column)}: {literal(kind)}" for column, kind in types.items())
+        further = ", allow_quoted_nulls = false" if exact else ""
+        self._connection.execute(
+            f"CREATE TABLE {target} AS FROM read_csv({literal(file)}, columns = {{{columns}}},"
+            " header = false, auto_detect = false, delim = ',', quote = '\"', escape = '\"',"
+            " new_line = '\\n', nullstr = '', max_line_size = 16777216, parallel = false"
+            f"{further})"
+        )
+
+    def place(self, table: str) -> str:
+        return name(DATABASE, "up", table)
+
+    def run(self, sql: str) -> Sequence[tuple[Any, ...]]:
+        return self._connection.execute(sql).fetchall()
 
 
 def _view(connection: duckdb.DuckDBPyConnection, table: StagedTable) -> str:

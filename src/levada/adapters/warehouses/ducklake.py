@@ -7,31 +7,24 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Self
 
 import duckdb
 
-from levada import intervals
 from levada.adapters.warehouses import _swap
+from levada.adapters.warehouses._contents import contents
 from levada.adapters.warehouses._history import History
 from levada.adapters.warehouses._session import (
     Session,
     attachment,
     options,
-    scratch,
-    translated,
 )
-from levada.adapters.warehouses._sql import (
-    column_type,
-    instant,
-    literal,
-    name,
-    row_hash,
-    within_partitions,
-)
+from levada.adapters.warehouses._sql import literal, name
 from levada.adapters.warehouses._stage import DATABASE, Stages, lakes
 from levada.adapters.warehouses.extensions import extension_directory, loading
 from levada.errors import LevadaError, NotPublishable, ToolError, Unavailable, VersionGone
 from levada.ports import Change, Reject, Stage, StagedSource, StagedTable
+from levada.settings import Settings
 from levada.terms import Contract, Partition, Product, TableRef
 
 __all__ = ["Change", "DuckLake"]
@@ -78,6 +71,28 @@ class DuckLake:
         self._writer = Session(_PUBLISHER, conninfo, self.root, write=True)
         self._history = History(lambda: conninfo(_RUNNER))
         self._stages = Stages(self.stages, self._history)
+
+    copies = True
+    parsing: Mapping[str, object] = {"type": "duckdb", "path": ":memory:"}
+
+    @classmethod
+    def opened(cls, settings: Settings, conninfo: Callable[[str, str], str]) -> Self:
+        """The lakes of a mesh; `conninfo` tells how a role signs in to a database."""
+        return cls(
+            settings.lake,
+            settings.home / "stages",
+            lambda role: conninfo(role, "lake"),
+            settings.domains,
+        )
+
+    @classmethod
+    def provision(cls, server: object, settings: Settings) -> None:
+        """Nothing: the catalogues' database and schemas come with the roles."""
+
+    @staticmethod
+    def spelled(promised: str) -> str:
+        """A promised type as dbt is held to it: DuckDB's words are the contract's own."""
+        return promised
 
     def create(self, domain: str) -> None:
         """Make a domain's lake, if it is not there (publisher). Any number may do so at once."""
@@ -141,6 +156,13 @@ class DuckLake:
         """Take the stage away from the domain, before it is audited; refuses views as marts."""
         return self._stages.seal(stage)
 
+    def reading(self, stage: Stage) -> list[str]:
+        """What a DuckDB executes to read the stage, and its inputs (as the runner)."""
+        return [
+            *self.setup(stage),
+            f"ATTACH IF NOT EXISTS {literal(stage.path)} AS {DATABASE} (READ_ONLY)",
+        ]
+
     def setup(self, stage: Stage) -> list[str]:
         """What to execute in a DuckDB before it reads the stage's inputs (as the runner)."""
         return ["SET TimeZone = 'UTC'", *self.attaching(lakes(stage))]
@@ -156,26 +178,10 @@ class DuckLake:
     def contents(
         self, stage: Stage, contract: Contract, partitions: Sequence[Partition]
     ) -> Mapping[Partition, str]:
-        """
-        `rows:hash` of each partition of a staged table, in one scan; `0:0` where there is no row.
-
-        The hash is the sum of DuckDB's 64-bit row hashes, in hexadecimal.
-        """
-        if not partitions:
-            return {}
-        slices = list(dict.fromkeys(partitions))
-        query = _contents(contract, slices)
-        try:
-            with scratch([f"ATTACH {literal(stage.path)} AS {DATABASE} (READ_ONLY)"]) as connection:
-                rows = connection.execute(query).fetchall()
-        except (duckdb.ConversionException, duckdb.BinderException, duckdb.CatalogException) as e:
-            raise NotPublishable(
-                f"{contract.table} cannot be read as {contract.id} {contract.version} promises: {e}"
-            ) from e
-        except duckdb.Error as error:
-            raise translated(error, "") from error
-        found = {slices[i]: f"{count}:{int(total or 0):x}" for i, count, total in rows}
-        return {p: found.get(p, "0:0") for p in slices}
+        """`rows:hash` of each partition of a staged table, in one scan; `0:0` for no row."""
+        attach = f"ATTACH {literal(stage.path)} AS {DATABASE} (READ_ONLY)"
+        relation = name(DATABASE, "main", contract.table.relation)
+        return contents([attach], relation, contract, partitions)
 
     # Publishing
 
@@ -339,32 +345,6 @@ def _domain(changes: _swap.Changes) -> str:
     if len(domains) != 1:
         raise ValueError(f"one swap changes one domain's lake, not {', '.join(domains) or 'none'}")
     return domains[0]
-
-
-def _contents(contract: Contract, slices: Sequence[Partition]) -> str:
-    """One query for the count and hash of every slice, by its number."""
-    table, hashed = name(DATABASE, "main", contract.table.relation), row_hash(contract.columns)
-    if len(slices) == 1:
-        inside = within_partitions(contract, slices)
-        return f"SELECT 0, count(*), sum({hashed}) FROM {table} WHERE {inside}"
-    promised = contract.column(contract.interval_column or "")
-    if promised is None:
-        raise ValueError(f"{contract.table} is WHOLE: it has one partition, not {len(slices)}")
-    kind = column_type(promised.type)
-    bounds = []
-    for number, (start, stop) in enumerate(intervals.bounds(p) for p in slices):
-        if kind == "DATE":
-            days = [intervals.day_from(at, contract.zone) for at in (start, stop)]
-            bounds.append(f"({number}, DATE '{days[0]}', DATE '{days[1]}')")
-        else:
-            bounds.append(f"({number}, {instant(start)}, {instant(stop)})")
-    # Slices do not overlap, so a row belongs to the one that begins last before it.
-    row = f"CAST({name(promised.name)} AS {kind}) AS moment, {hashed} AS hashed"
-    return (
-        f"WITH slices(slice, low, high) AS (VALUES {', '.join(bounds)})"
-        f" SELECT slice, count(*), sum(hashed) FROM (SELECT {row} FROM {table}) AS rows"
-        " ASOF JOIN slices ON moment >= low WHERE moment < high GROUP BY slice"
-    )
 
 
 def _conflict(error: LevadaError) -> bool:
