@@ -19,6 +19,7 @@ from tests.conftest import Ledgers
 from levada.adapters.postgres import Credentials
 from levada.adapters.probes import Answers, Probes, record
 from levada.adapters.warehouses._landing import load_sources
+from levada.adapters.warehouses._stage import Loader
 from levada.errors import LandingMoved, LawBroken, Unavailable
 from levada.intervals import parse, within
 from levada.ports import StagedSource
@@ -420,7 +421,7 @@ def copied(
     with duckdb.connect() as connection:
         connection.execute("create schema up")
         staged = StagedSource(source.table, source.columns, (), rows)
-        load_sources(connection, "memory", [staged], room)
+        load_sources(Loader(connection, "memory"), [staged], room)
         return connection.execute("from up.shop__sales__orders order by 1").fetchall()
 
 

@@ -43,6 +43,7 @@ class Workspace:
         first: str = "2013-03-08",
         last: str = "2013-03-10",
         lease: str = "2s",
+        warehouse: str = "ducklake",
     ) -> Workspace:
         """Copy the contracts and models of these domains, with a short span and a short lease."""
         for domain in domains:
@@ -54,7 +55,7 @@ class Workspace:
                 )
         settings = yaml.load((REPOSITORY / "levada.yaml").read_text(), Loader=yaml.BaseLoader)  # noqa: S506
         settings |= {"domains": list(domains), "span": {"from": first, "to": last}}
-        settings |= {"live_from": first, "lease": lease}
+        settings |= {"live_from": first, "lease": lease, "warehouse": {"type": warehouse}}
         (root / "levada.yaml").write_text(yaml.safe_dump(settings))
         return cls(root)
 
@@ -122,6 +123,7 @@ class Workspace:
     def lake(self) -> Iterator[DuckLake]:
         """The lakes, as the platform sees them."""
         with closing(platform.warehouse(read_settings(self.root), self.credentials)) as lake:
+            assert isinstance(lake, DuckLake)
             yield lake
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:

@@ -15,13 +15,13 @@ with landed as (
 
 select
     tailnum,
-    try_cast(year_built as integer) as year_built,
+    {{ as_type('year_built', 'integer') }} as year_built,
     type,
     manufacturer,
     model,
-    try_cast(engines as integer) as engines,
-    try_cast(seats as integer) as seats,
-    try_cast(speed as integer) as speed,
+    {{ as_type('engines', 'integer') }} as engines,
+    {{ as_type('seats', 'integer') }} as seats,
+    {{ as_type('speed', 'integer') }} as speed,
     engine,
     {{ unreadable({'year_built': 'integer', 'speed': 'integer'}) }} as unreadable
 from landed

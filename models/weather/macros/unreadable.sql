@@ -1,13 +1,13 @@
 {#-
     Names the columns whose text does not read as their type, comma-separated; NULL where all do.
-    try_cast alone would turn a broken value into an unknown one, and nobody would ever see it.
+    as_type alone would turn a broken value into an unknown one, and nobody would ever see it.
 -#}
 {% macro unreadable(types) -%}
     nullif(concat_ws(
         ','
         {%- for column, type in types.items() %},
         case
-            when {{ column }} is not null and try_cast({{ column }} as {{ type }}) is null
+            when {{ column }} is not null and {{ as_type(column, type) }} is null
                 then '{{ column }}'
         end
         {%- endfor %}

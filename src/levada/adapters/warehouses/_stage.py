@@ -21,7 +21,7 @@ from levada.errors import NotPublishable, ToolError, VersionGone
 from levada.ports import Reject, Relation, Stage, StagedSource, StagedTable
 from levada.terms import Product
 
-__all__ = ["DATABASE", "Stages", "lakes"]
+__all__ = ["DATABASE", "Loader", "Stages", "lakes"]
 
 DATABASE = "stage"
 """DuckDB names a database by its file: `stage.duckdb`."""
@@ -200,22 +200,23 @@ class Stages:
                 connection.execute(
                     f"CREATE VIEW {name(DATABASE, 'up', target)} AS {_view(connection, table)}"
                 )
-            load_sources(_Loader(connection), sources, room)
+            load_sources(Loader(connection, DATABASE), sources, room)
             connection.execute(f"CHECKPOINT {DATABASE}")
             connection.execute(f"DETACH {DATABASE}")
 
         session.run(by_domain.keys(), work)
 
 
-class _Loader:
-    """Puts clean files into tables of `stage.up`, for `load_sources`."""
+class Loader:
+    """Puts clean files into tables of a database's `up`, for `load_sources`."""
 
     newline, refused = "\n", ""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
+    def __init__(self, connection: duckdb.DuckDBPyConnection, database: str) -> None:
+        self._connection, self._database = connection, database
 
     def load(self, table: str, file: Path, types: Mapping[str, str], *, exact: bool) -> None:
+        """Make a table of these columns from a CSV file."""
         target = self.place(table)
         if file.stat().st_size == 0:
             columns = ", ".join(f"{name(column)} {kind}" for column, kind in types.items())
@@ -231,9 +232,11 @@ class _Loader:
         )
 
     def place(self, table: str) -> str:
-        return name(DATABASE, "up", table)
+        """How SQL names a table that was made."""
+        return name(self._database, "up", table)
 
     def run(self, sql: str) -> Sequence[tuple[Any, ...]]:
+        """Run a statement over the tables."""
         return self._connection.execute(sql).fetchall()
 
 
