@@ -128,12 +128,9 @@ def test_data_changed_by_hand_is_held(meshes: Mapping[str, Workspace]) -> None:
     mesh = meshes["postgres"]
     url = mesh.credentials.url("levada_publisher", "warehouse")
     with psycopg.connect(url) as connection:
-        connection.execute('delete from "operations$rows".delays_v1 where dest = \'ORD\'')
+        connection.execute("delete from \"operations$rows\".delays_v1 where dest = 'ORD'")
     mesh.levada("run", code=None)
-    found = {
-        (r["product"], r["partition"]): r["state"]
-        for r in mesh.json("status")
-    }
+    found = {(r["product"], r["partition"]): r["state"] for r in mesh.json("status")}
     assert found["operations.delays", str(LAST)] == "HELD", found
 
 
@@ -147,6 +144,8 @@ def test_nothing_is_staged_any_more(meshes: Mapping[str, Workspace]) -> None:
 def test_a_lake_is_not_looked_for_where_none_is(meshes: Mapping[str, Workspace]) -> None:
     assert not (meshes["postgres"].root / ".levada" / "lake").exists()
     settings = read_settings(meshes["postgres"].root)
-    with closing(platform.warehouse(settings, meshes["postgres"].credentials)) as warehouse:
-        with pytest.raises(ToolError, match="levada up"):
-            warehouse.create("nobody")
+    with (
+        closing(platform.warehouse(settings, meshes["postgres"].credentials)) as warehouse,
+        pytest.raises(ToolError, match="levada up"),
+    ):
+        warehouse.create("nobody")

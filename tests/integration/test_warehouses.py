@@ -41,6 +41,7 @@ from levada.terms import WHOLE, Column, Grain, TableRef
 
 pytestmark = pytest.mark.integration
 
+ONE_DELAY = "SELECT DATE '2013-01-01' AS day, 'AA' AS carrier, 5 AS minutes"
 FIRST, SECOND, THIRD = (day(f"2013-01-0{n}") for n in (1, 2, 3))
 
 
@@ -79,9 +80,8 @@ def test_columns_go_by_name_cast_to_their_promised_types(bench: Bench) -> None:
 
 
 def test_two_tables_are_swapped_together_or_not_at_all(bench: Bench) -> None:
-    delays = "SELECT DATE '2013-01-01' AS day, 'AA' AS carrier, 5 AS minutes"
     version = bench.publish(
-        "r1", {FLIGHTS: flights("2013-01-01", "AA:1"), DELAYS: delays}, FIRST
+        "r1", {FLIGHTS: flights("2013-01-01", "AA:1"), DELAYS: ONE_DELAY}, FIRST
     )
     changes = bench.warehouse.changes("operations")
     assert [(c.version, c.tables, c.run) for c in changes] == [
@@ -218,9 +218,9 @@ def test_values_of_every_kind_come_back_as_they_went_in(bench: Bench) -> None:
     one, two, three, four = bench.rows(odd)
     assert one[2] != one[2]  # NaN
     assert one[:2] + one[3:] == (
-        *(1, "it's \"ü\" 漢 😀", Decimal("12345678.90")),
+        *(1, 'it\'s "ü" 漢 😀', Decimal("12345678.90")),
         *(datetime(2013, 11, 3, 5, 30, 0, 123456, tzinfo=UTC), date(2013, 3, 10), True),
-        *(9223372036854775807, -3, 0.5, datetime(2013, 3, 10, 2, 30)),
+        *(9223372036854775807, -3, 0.5, datetime(2013, 3, 10, 2, 30)),  # noqa: DTZ001
     )
     assert two == (2, *[None] * 10)
     assert three[1] == ""
@@ -495,8 +495,7 @@ def test_restore_to_a_version_without_the_partition_empties_it(bench: Bench) -> 
 
 
 def test_a_version_without_the_table_or_beyond_the_newest_is_not_restored(bench: Bench) -> None:
-    delays = {DELAYS: "SELECT DATE '2013-01-01' AS day, 'AA' AS carrier, 1 AS minutes"}
-    before = bench.publish("r1", delays, FIRST)
+    before = bench.publish("r1", {DELAYS: ONE_DELAY}, FIRST)
     bench.publish("r2", {FLIGHTS: flights("2013-01-01", "AA:1")}, FIRST)
     for version in (before, "999999"):
         with pytest.raises(VersionGone):
@@ -655,7 +654,7 @@ for n in (1, 2, 3):
 def test_swaps_of_different_tables_need_no_lock(bench: Bench) -> None:
     stages = {
         FLIGHTS: bench.build("f", {FLIGHTS: flights("2013-01-01", "AA:1")}),
-        DELAYS: bench.build("d", {DELAYS: "SELECT DATE '2013-01-01' AS day, 'x' AS carrier, 1 AS minutes"}),
+        DELAYS: bench.build("d", {DELAYS: ONE_DELAY}),
     }
     failures: list[BaseException] = []
 

@@ -337,7 +337,10 @@ class PostgresHands:
             admin.execute(f"drop database {self.database} with (force)")
 
 
-HANDS: Mapping[str, Callable[[Credentials], Any]] = {"ducklake": LakeHands, "postgres": PostgresHands}
+HANDS: Mapping[str, Callable[[Credentials], Any]] = {
+    "ducklake": LakeHands,
+    "postgres": PostgresHands,
+}
 
 
 def _denied(act: Callable[[], object]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,9 +15,10 @@ from levada.adapters.dbt.invoke import line_of
 from levada.adapters.dbt.workers import DbtWorkers
 from levada.adapters.policies import FILE as POLICIES
 from levada.adapters.remembered import digest
+from levada.adapters.warehouses import named
 from levada.build import columns_of, manifest_path, room_of
 from levada.declare import Declared, ParsedProject, declare
-from levada.errors import DeclarationError, Fault
+from levada.errors import DeclarationError, Fault, NotPublishable
 from levada.flow.governing import Governed, governed
 from levada.flow.remembering import file_hash, memory_of, parsed, promised
 from levada.flow.telling import Told
@@ -62,7 +64,7 @@ def declared(
         projects, project_faults, anew = _projects(settings, workers, contracts)
         found = declare(settings, contracts, projects)
         faults = {*project_faults, *found.faults, *_listed(contracts, projects)}
-        faults |= {*_unreached(settings, projects)}
+        faults |= {*_unreached(settings, projects), *_unheld(settings, contracts)}
         stage.found(faults, f"{anew} of {len(projects)} projects, the others as before")
     with told.stage("policies") as stage:
         whole = not faults and not contract_faults
@@ -122,6 +124,8 @@ def static_faults(
     see, such as a column that nobody promises or a type that the contract does not say.
     """
     faults: list[Fault] = []
+    if not named(settings.warehouse).rehearses:
+        return ()
     known, memory = set(mesh.tables()), memory_of(settings)
     for domain, products in itertools.groupby(mesh.products, key=lambda p: p.domain):
         if domain not in domains:
@@ -200,6 +204,21 @@ def _listed(contracts: Sequence[Contract], projects: Sequence[ParsedProject]) ->
         if (columns := by_name.get((project.name, model.name, model.major or 1)))
         for fault in column_faults(model, columns)
     ]
+
+
+def _unheld(settings: Settings, contracts: Sequence[Contract]) -> list[Fault]:
+    """Columns of types that the warehouse cannot hold."""
+    kind, faults = named(settings.warehouse), []
+    for contract in contracts:
+        for column in contract.columns:
+            try:
+                kind.spelled(column.type)
+            except NotPublishable as error:
+                wrong, _, right = str(error).partition("; ")
+                where = rf"name: {re.escape(column.name)}\b"
+                line = line_of(settings.root / contract.path, where, pattern=True)
+                faults.append(Fault(contract.path, line, f"column {column.name}: {wrong}", right))
+    return faults
 
 
 def _unreached(settings: Settings, projects: Sequence[ParsedProject]) -> list[Fault]:

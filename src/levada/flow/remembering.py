@@ -12,6 +12,7 @@ from levada.adapters.dbt.codec import decode, encode
 from levada.adapters.dbt.facts import ParseRequest
 from levada.adapters.dbt.workers import DbtWorkers
 from levada.adapters.remembered import Remembered, digest
+from levada.adapters.warehouses import named
 from levada.build import manifest_path, room_of
 from levada.declare import ParsedProject
 from levada.settings import Settings
@@ -34,12 +35,13 @@ def parsed(
     """
     folder = settings.root / "models" / domain
     manifest = manifest_path(settings, domain)
-    memory, key = memory_of(settings), _read_by_dbt(folder, promises)
+    parsing = named(settings.warehouse).parsing
+    memory, key = memory_of(settings), _read_by_dbt(folder, f"{promises} {parsing}")
     said = memory.get(f"parse-{domain}", key)
     if said is not None and manifest.is_file() and file_hash(manifest) == said["manifest"]:
         return decode(ParsedProject, json.dumps(said["project"]).encode()), False
     room = room_of(settings, domain)
-    project = workers.parse(domain, ParseRequest(settings.root, folder, manifest, room))
+    project = workers.parse(domain, ParseRequest(settings.root, folder, manifest, room, parsing))
     if not project.faults and manifest.is_file() and key:
         value = {"manifest": file_hash(manifest), "project": json.loads(encode(project))}
         memory.put(f"parse-{domain}", key, value)

@@ -18,6 +18,8 @@ class Kind(Protocol):
 
     copies: bool
     """Whether publishing copies the staged rows."""
+    rehearses: bool
+    """Whether a project can be built on empty tables without it: dbt builds in files."""
     parsing: Mapping[str, object]
     """A dbt output that is good for parsing, which opens nothing."""
 

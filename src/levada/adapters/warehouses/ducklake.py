@@ -72,7 +72,7 @@ class DuckLake:
         self._history = History(lambda: conninfo(_RUNNER))
         self._stages = Stages(self.stages, self._history)
 
-    copies = True
+    copies, rehearses = True, True
     parsing: Mapping[str, object] = {"type": "duckdb", "path": ":memory:"}
 
     @classmethod

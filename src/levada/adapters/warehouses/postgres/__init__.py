@@ -1,4 +1,4 @@
-"""A warehouse in PostgreSQL: rows kept by batch, and a slice that says which batch is shown."""
+"""A warehouse in PostgreSQL: rows kept by lot, and a slice that says which lot is shown."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class PostgresWarehouse:
     :param grace: younger stages are never swept
     """
 
-    copies = True
+    copies, rehearses = True, False
     parsing: Mapping[str, object] = {
         "type": "postgres",
         **dict.fromkeys(("host", "user", "password", "dbname", "schema"), "nowhere"),

@@ -90,7 +90,7 @@ def present(connection: Connection, table: TableRef, version: str) -> set[str]:
     rows = connection.execute(
         "select a.attname from pg_attribute a join pg_class c on c.oid = a.attrelid"
         " join pg_namespace n on n.oid = c.relnamespace where n.nspname = %s and c.relname = %s"
-        " and a.attnum > 0 and not a.attisdropped and a.attname <> '_batch'",
+        " and a.attnum > 0 and not a.attisdropped and a.attname <> '_lot'",
         [f"{table.domain}$rows", table.relation],
     ).fetchall()
     return {str(row[0]) for row in rows}

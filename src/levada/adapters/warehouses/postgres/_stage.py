@@ -302,6 +302,6 @@ def _view(connection: Connection, table: StagedTable) -> str:
         return f"select {columns} where false"
     return (
         f"select {columns} from {rows_of(contract.table)} r"
-        f" join levada.slice _s on {standing('_s', table.version)} and _s.batch = r._batch"
+        f" join levada.slice _s on {standing('_s', table.version)} and _s.lot = r._lot"
         f" where {within(contract, table.windows, 'r')}"
     )

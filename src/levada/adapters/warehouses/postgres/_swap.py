@@ -1,4 +1,4 @@
-"""The statements of one swap: tables to their contracts, rows under new batches, slices turned."""
+"""The statements of one swap: tables to their contracts, rows under new lots, slices turned."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Sources = Mapping[Contract, Relation]
 _Shape = dict[str, tuple[str, bool]]
 """Type and whether NULL is refused, by column."""
 
-_Batches = Mapping[Partition, int]
+_Lots = Mapping[Partition, int]
 
 
 def swapped(
@@ -39,7 +39,7 @@ def swapped(
     The rows come first. The version is numbered last, since from then on every other swap of the
     domain waits for this one's commit.
     """
-    batches = {
+    lots = {
         contract.table: _inserted(connection, sources[contract], contract, partitions)
         for contract, partitions in changes
     }
@@ -50,7 +50,7 @@ def swapped(
             "insert into levada.published values (%s, %s, %s) on conflict do nothing",
             [table.domain, table.relation, version],
         )
-        _turn(connection, contract, {p: batches[table][p] for p in partitions}, version)
+        _turn(connection, contract, {p: lots[table][p] for p in partitions}, version)
     return str(version)
 
 
@@ -59,14 +59,14 @@ def restored(connection: Connection, changes: Changes, older: str, note: Mapping
     version = _numbered(connection, changes, note)
     for contract, partitions in changes:
         rows = connection.execute(
-            f"select s.part, s.batch from levada.slice s where {standing('s', older)}"
+            f"select s.part, s.lot from levada.slice s where {standing('s', older)}"
             " and s.domain = %s and s.relation = %s and s.part = any(%s)",
             [contract.table.domain, contract.table.relation, [p.key for p in partitions]],
         ).fetchall()
         then = dict(rows)
-        batches = {p: then[p.key] for p in partitions if p.key in then}
+        lots = {p: then[p.key] for p in partitions if p.key in then}
         gone = [p for p in partitions if p.key not in then]
-        _turn(connection, contract, batches, version, gone)
+        _turn(connection, contract, lots, version, gone)
     return str(version)
 
 
@@ -82,8 +82,8 @@ def _numbered(connection: Connection, changes: Changes, note: Mapping[str, str])
 
 def _inserted(
     connection: Connection, staged: Relation, contract: Contract, partitions: Sequence[Partition]
-) -> _Batches:
-    """Store the staged rows of these partitions, each under a batch that no view shows yet."""
+) -> _Lots:
+    """Store the staged rows of these partitions, each under a lot that no view shows yet."""
     have = _shape(connection, staged.schema, staged.name)
     lacking = [c.name for c in contract.columns if c.name not in have]
     if lacking:
@@ -91,13 +91,13 @@ def _inserted(
             f"{contract.table}: the stage lacks {', '.join(lacking)}; {_shapes(contract, have)}"
         )
     _conform(connection, contract)
-    batches: dict[Partition, int] = {}
+    lots: dict[Partition, int] = {}
     bounds = []
     for partition in partitions:
-        row = connection.execute("select nextval('levada.batch')").fetchone()
-        batches[partition] = int(row[0]) if row else 0
+        row = connection.execute("select nextval('levada.lot')").fetchone()
+        lots[partition] = int(row[0]) if row else 0
         low, high = (_bound(contract, end) for end in _ends(partition))
-        bounds.append(f"({batches[partition]}, {low}, {high})")
+        bounds.append(f"({lots[partition]}, {low}, {high})")
     moment = (
         "true"
         if contract.interval_column is None
@@ -107,10 +107,10 @@ def _inserted(
     columns = ", ".join(name(c.name) for c in contract.columns)
     try:
         connection.execute(
-            f"insert into {rows_of(contract.table)} ({columns}, _batch)"
-            f" select {casts(contract.columns, 'r')}, b.batch"
+            f"insert into {rows_of(contract.table)} ({columns}, _lot)"
+            f" select {casts(contract.columns, 'r')}, b.lot"
             f" from {name(staged.schema, staged.name)} r"
-            f" join (values {', '.join(bounds)}) b (batch, low, high) on {moment}".encode()
+            f" join (values {', '.join(bounds)}) b (lot, low, high) on {moment}".encode()
         )
     except (
         psycopg.errors.NotNullViolation,
@@ -118,21 +118,20 @@ def _inserted(
         psycopg.DataError,
     ) as error:
         raise NotPublishable(f"{contract.table}: {error}") from error
-    return batches
+    return lots
 
 
 def _turn(
     connection: Connection,
     contract: Contract,
-    batches: _Batches,
+    lots: _Lots,
     version: int,
     gone: Sequence[Partition] = (),
 ) -> None:
-    """Let partitions show these batches from this version on, and `gone` ones nothing."""
+    """Let partitions show these lots from this version on, and `gone` ones nothing."""
     table = contract.table
     slices = [
-        (table.domain, table.relation, p.key, *_ends(p), batch, version)
-        for p, batch in batches.items()
+        (table.domain, table.relation, p.key, *_ends(p), lot, version) for p, lot in lots.items()
     ]
     over = connection.execute(
         "select s.part from levada.slice s"
@@ -148,10 +147,10 @@ def _turn(
     connection.execute(
         "update levada.slice set until = %s"
         " where domain = %s and relation = %s and until is null and part = any(%s)",
-        [version, table.domain, table.relation, [p.key for p in (*batches, *gone)]],
+        [version, table.domain, table.relation, [p.key for p in (*lots, *gone)]],
     )
     connection.cursor().executemany(
-        "insert into levada.slice (domain, relation, part, low, high, batch, since)"
+        "insert into levada.slice (domain, relation, part, low, high, lot, since)"
         " values (%s, %s, %s, %s, %s, %s, %s)",
         slices,
     )
@@ -180,7 +179,7 @@ def _conform(connection: Connection, contract: Contract) -> None:
     table = contract.table
     promised = _promised(contract)
     have = _shape(connection, f"{table.domain}$rows", table.relation)
-    have.pop("_batch", None)
+    have.pop("_lot", None)
     gained = {c: promised[c] for c in promised if c not in have}
     if not have:
         _create(connection, contract, promised)
@@ -199,7 +198,7 @@ def _conform(connection: Connection, contract: Contract) -> None:
     columns = ", ".join(f"r.{name(column)}" for column in (*have, *gained))
     connection.execute(
         f"create or replace view {place(table)} as select {columns} from {rows_of(table)} r"
-        " join levada.slice _s on _s.batch = r._batch and _s.until is null"
+        " join levada.slice _s on _s.lot = r._lot and _s.until is null"
     )
 
 
@@ -209,8 +208,8 @@ def _create(connection: Connection, contract: Contract, promised: _Shape) -> Non
         f"{name(c)} {kind}" + (" not null" if required else "")
         for c, (kind, required) in promised.items()
     )
-    connection.execute(f"create table {rows} ({columns}, _batch bigint not null)")
-    connection.execute(f"create index on {rows} (_batch)")
+    connection.execute(f"create table {rows} ({columns}, _lot bigint not null)")
+    connection.execute(f"create index on {rows} (_lot)")
     if contract.interval_column:
         connection.execute(f"create index on {rows} ({name(contract.interval_column)})")
     connection.execute(

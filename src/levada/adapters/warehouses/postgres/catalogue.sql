@@ -1,7 +1,7 @@
 -- What the warehouse knows of itself, in schema `levada`: versions, slices, and who touched what.
 --
--- Published rows are stored once, each under the batch that brought it. A slice says in which data
--- versions a batch is what a partition holds; a published view joins the two. Versions of a domain
+-- Published rows are stored once, each under the lot that brought it. A slice says in which data
+-- versions a lot is what a partition holds; a published view joins the two. Versions of a domain
 -- are numbered under one row's lock, which is held from the numbering to the commit, so that they
 -- become visible in their order and without a gap.
 --
@@ -43,16 +43,16 @@ create table if not exists levada.slice (
     part text not null,
     low timestamptz not null,
     high timestamptz not null,
-    batch bigint not null,
+    lot bigint not null,
     since bigint not null,
     until bigint,
     primary key (domain, relation, part, since)
 );
 create unique index if not exists slice_now on levada.slice (domain, relation, part)
     where until is null;
-create index if not exists slice_batch on levada.slice (batch);
+create index if not exists slice_lot on levada.slice (lot);
 
-create sequence if not exists levada.batch;
+create sequence if not exists levada.lot;
 
 create table if not exists levada.touched (
     id bigint generated always as identity primary key,
@@ -158,7 +158,7 @@ begin
     for relation_ in select relation from levada.published where domain = domain_ loop
         execute format(
             'delete from %I.%I r where not exists'
-            ' (select from levada.slice s where s.batch = r._batch)',
+            ' (select from levada.slice s where s.lot = r._lot)',
             domain_ || '$rows', relation_
         );
         get diagnostics gone_ = row_count;
@@ -201,6 +201,6 @@ grant usage on schema levada to levada_runner, levada_publisher;
 grant select on all tables in schema levada to levada_runner, levada_publisher;
 grant insert on levada.published, levada.slice to levada_publisher;
 grant update (until) on levada.slice to levada_publisher;
-grant usage on sequence levada.batch to levada_publisher;
+grant usage on sequence levada.lot to levada_publisher;
 grant execute on function levada.swap, levada.forget, levada.rows_changed to levada_publisher;
 reset role;
