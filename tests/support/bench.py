@@ -26,6 +26,7 @@ from levada.adapters.warehouses.postgres import PostgresWarehouse, _provision
 from levada.ledger import roles
 from levada.ports import LandedFile, Stage, StagedSource, StagedTable, Warehouse
 from levada.terms import (
+    WHOLE,
     Column,
     Contract,
     Grain,
@@ -171,8 +172,6 @@ class Bench:
 
     def content(self, run: str, sql: str, promised: Contract = FLIGHTS) -> str:
         stage = self.warehouse.seal(self.build(run, {promised: sql}))
-        from levada.terms import WHOLE
-
         one = day("2013-01-01") if promised.interval_column else WHOLE
         return self.warehouse.contents(stage, promised, [one])[one]
 

@@ -221,6 +221,8 @@ def _create(connection: Connection, contract: Contract, promised: _Shape) -> Non
 
 
 def _promised(contract: Contract) -> _Shape:
+    if contract.column("_lot"):
+        raise NotPublishable(f"{contract.table}: column _lot is the warehouse's own; rename it")
     return {c.name: (spelled(c.type), c.required) for c in contract.columns}
 
 
