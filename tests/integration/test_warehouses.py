@@ -154,6 +154,7 @@ def test_a_swap_may_add_nullable_columns_and_older_versions_read_null(bench: Ben
     [
         ("ts TIMESTAMPTZ!; carrier VARCHAR!; delay BIGINT", "delay BIGINT"),
         ("ts TIMESTAMPTZ!; carrier VARCHAR!", "delay INTEGER"),
+        ("ts TIMESTAMPTZ!; carrier VARCHAR; delay INTEGER", "NOT NULL, delay"),
         (
             "ts TIMESTAMPTZ!; carrier VARCHAR!; delay INTEGER; gate INTEGER!",
             "gate INTEGER NOT NULL",

@@ -105,6 +105,8 @@ def _domain(warehouse: psycopg.Connection[Any], database: str, domain: str) -> N
                 *(_PUBLISHER, schema, reader),
             )
         _run(warehouse, "grant usage on schema {} to {}", rows, _OWNER)
+        if not _superuser(warehouse):  # who may grant a role to himself, since he made it
+            _run(warehouse, "grant {} to current_user", role)
         # What the domain builds may be read by whoever seals it.
         _run(
             warehouse,
@@ -113,6 +115,11 @@ def _domain(warehouse: psycopg.Connection[Any], database: str, domain: str) -> N
         )
         _run(warehouse, "grant temporary on database {} to {}", database, role)
         warehouse.execute("insert into levada.domain (name) values (%s)", [domain])
+
+
+def _superuser(warehouse: psycopg.Connection[Any]) -> bool:
+    row = warehouse.execute("select rolsuper from pg_roles where rolname = current_user")
+    return row.fetchone() == (True,)
 
 
 def _run(connection: psycopg.Connection[Any], statement: str, *words: str | sql.Composable) -> None:
