@@ -239,7 +239,7 @@ def doctor(
     project: Project = None,
     json: Json = False,
 ) -> None:
-    """Examine what nobody watches: tail, reconciler, leases, sensors, warehouse, ledger (exit 1)."""
+    """Examine what nobody watches: tail, reconciler, leases, sensors, data, ledger (exit 1)."""
     from levada.cli import doctoring
 
     raise typer.Exit(doctoring.doctor(project, older=older, verify=verify, as_json=json))
