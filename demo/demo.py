@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -40,7 +40,7 @@ from levada.flow import declaring, loop
 from levada.flow import platform as opening
 from levada.intervals import within
 from levada.settings import Settings, read_settings
-from levada.terms import Mesh, Partition, Product, Span, State
+from levada.terms import Mesh, Partition, Product, Span, State, TableRef
 
 ROOT = Path(__file__).resolve().parents[1]
 HISTORY = (date(2013, 1, 1), date(2013, 3, 8))
@@ -72,7 +72,7 @@ class Count:
     """What a second run must not change."""
 
     lines: int
-    snapshots: int
+    versions: int
 
 
 def main() -> int:
@@ -266,13 +266,9 @@ def _count(settings: Settings, credentials: postgres.Credentials) -> Count:
 
     with psycopg.connect(credentials.url("levada_runner", "levada")) as connection:
         row = connection.execute("select count(*) from ledger.publications").fetchone()
-    with psycopg.connect(credentials.url("levada_runner", "lake")) as connection:
-        snapshots = 0
-        for domain in settings.domains:
-            query = f'select count(*) from "{domain}".ducklake_snapshot'
-            found = connection.execute(query.encode()).fetchone()
-            snapshots += int(found[0]) if found else 0
-    return Count(int(row[0]) if row else 0, snapshots)
+    with closing(opening.warehouse(settings, credentials)) as warehouse:
+        versions = sum(len(warehouse.changes(domain)) for domain in settings.domains)
+    return Count(int(row[0]) if row else 0, versions)
 
 
 def _show(
@@ -284,15 +280,15 @@ def _show(
         facts = ledger.facts(tables, [p.id for p in mesh.products])
     span = Span.days(LIVE[0] - timedelta(days=27), LIVE[1], settings.zone)
     console.print(looking.board(mesh, mesh.products, span, facts))
-    lake = opening.warehouse(settings, credentials)
-    rows = lake.read(
-        "select flight_date, sum(scheduled) as flights, sum(cancelled) as cancelled,"
-        " round(100.0 * sum(on_time) / sum(scheduled), 1) as on_time,"
-        " round(sum(arr_delay_minutes) / sum(arrived), 1) as delay"
-        " from company.main.route_board_v1 where flight_date >= date '2013-03-06'"
-        " group by flight_date order by flight_date"
-    )
-    lake.close()
+    with closing(opening.warehouse(settings, credentials)) as warehouse:
+        board = warehouse.place(TableRef("company", "route_board", 1))
+        rows = warehouse.read(
+            "select flight_date, sum(scheduled) as flights, sum(cancelled) as cancelled,"
+            " round(100.0 * sum(on_time) / sum(scheduled), 1) as on_time,"
+            " round(sum(arr_delay_minutes) / sum(arrived), 1) as delay"
+            f" from {board} where flight_date >= date '2013-03-06'"
+            " group by flight_date order by flight_date"
+        )
     table = Table(title="punctuality out of New York, from company.route_board", box=None)
     for name in ("day", "flights", "cancelled", "on time %", "mean delay, min"):
         table.add_column(name, justify="right")
@@ -327,12 +323,12 @@ def _tasks(credentials: postgres.Credentials) -> list[tuple[str, int, float]]:
 
 
 def _prove(before: Count, after: Count, arrived: Arrived) -> None:
-    lines, snapshots = after.lines - before.lines, after.snapshots - before.snapshots
+    lines, versions = after.lines - before.lines, after.versions - before.versions
     console.print(
         f"live days: {arrived.ready} of {arrived.total} intervals ready, "
-        f"{lines} new publication lines, {snapshots} new lake snapshots"
+        f"{lines} new publication lines, {versions} new data versions"
     )
-    if not lines and not snapshots:
+    if not lines and not versions:
         console.print("[green]nothing was left to do, and nothing was done[/]")
     for name in arrived.waiting[:10]:
         console.print(f"[red]not ready[/] {name}")

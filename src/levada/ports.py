@@ -326,6 +326,9 @@ class Warehouse(Protocol):
     def missing(self, domain: str, versions: Collection[str]) -> Collection[str]:
         """Those data versions that are not there, or no more."""
 
+    def place(self, table: TableRef) -> str:
+        """How SQL of `read` names a published table."""
+
     def read(self, sql: str, params: Sequence[object] = ()) -> Sequence[Mapping[str, object]]:
         """Rows of a query over published tables, in the warehouse's own words."""
 

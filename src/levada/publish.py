@@ -1,7 +1,7 @@
 """
 Publish: the only writer of published tables and of publications.
 
-No transaction spans lake and ledger, so publishing is a protocol, and every step of it can be
+No transaction spans warehouse and ledger, so publishing is a protocol, and every step of it can be
 killed: claim, stage and audit went before; here are intent, locked swap, lines. `recover` finishes
 what a killed run left behind, whichever step it died in.
 """
@@ -93,7 +93,7 @@ def restore(
 def _recover(
     ledger: Ledger, warehouse: Warehouse, tables: Collection[TableRef], but: str = ""
 ) -> list[str]:
-    """Under the locks of `tables`: what the lake shows decides what the ledger says."""
+    """Under the locks of `tables`: what the warehouse shows decides what the ledger says."""
     finished: list[str] = []
     for intent in ledger.intents(tables):
         if not intent.expired or intent.run == but:

@@ -18,6 +18,7 @@ from workspace import Workspace
 from levada.errors import ToolError
 from levada.flow import platform
 from levada.settings import read_settings
+from levada.terms import TableRef
 
 pytestmark = pytest.mark.integration
 
@@ -62,10 +63,8 @@ def meshes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Wo
 
 def rows(mesh: Workspace, table: str) -> list[tuple[Any, ...]]:
     settings = read_settings(mesh.root)
-    domain, name = table.split(".")
-    schema = f"{domain}.main" if settings.warehouse == "ducklake" else domain
     with closing(platform.warehouse(settings, mesh.credentials)) as warehouse:
-        found = warehouse.read(f"select * from {schema}.{name}_v1")
+        found = warehouse.read(f"select * from {warehouse.place(TableRef.parse(table))}")
     return sorted((tuple(row.items()) for row in found), key=repr)
 
 

@@ -235,7 +235,6 @@ def test_a_type_that_is_sql_is_no_type(lake: DuckLake) -> None:
         lake.swap(stage, [(evil, [day("2013-01-01")])], {"run": "r1"})
 
 
-
 # Staging
 
 

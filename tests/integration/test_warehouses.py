@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from bench import (
     DELAYS,
+    DOMAINS,
     FLIGHTS,
     HANDS,
     NEW_YORK,
@@ -49,7 +50,7 @@ FIRST, SECOND, THIRD = (day(f"2013-01-0{n}") for n in (1, 2, 3))
 def bench(request: pytest.FixtureRequest, server: Credentials, tmp_path: Path) -> Iterator[Bench]:
     hands = HANDS[request.param](server)
     warehouse = hands.open(tmp_path)
-    for domain in ("operations", "weather", "fleet"):
+    for domain in DOMAINS:
         warehouse.create(domain)
     yield Bench(request.param, hands, tmp_path, warehouse)
     hands.close()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -109,7 +110,6 @@ class Hands(Protocol):
     """What a test does to a warehouse past its protocol."""
 
     def open(self, folder: Path, grace: timedelta = timedelta(0)) -> Warehouse: ...
-    def table(self, contract: Contract) -> str: ...
     def domain(self, warehouse: Warehouse, stage: Stage, statements: Sequence[str]) -> None: ...
     def refused(self, role: str, contract: Contract) -> list[str]: ...
     def tamper(self, contract: Contract) -> None: ...
@@ -156,7 +156,7 @@ class Bench:
     def rows(
         self, contract: Contract, columns: str = "*", order: str = "1"
     ) -> list[tuple[Any, ...]]:
-        table = self.hands.table(contract)
+        table = self.warehouse.place(contract.table)
         found = self.warehouse.read(f"SELECT {columns} FROM {table} ORDER BY {order}")
         return [tuple(row.values()) for row in found]
 
@@ -199,9 +199,6 @@ class LakeHands:
         self._open.callback(lake.close)
         return lake
 
-    def table(self, contract: Contract) -> str:
-        return f"{contract.table.domain}.main.{contract.table.relation}"
-
     def domain(self, warehouse: Warehouse, stage: Stage, statements: Sequence[str]) -> None:
         with duckdb.connect(str(stage.path)) as connection:
             for statement in warehouse.reading(stage)[:-1]:  # the stage is open already
@@ -236,7 +233,7 @@ class LakeHands:
         )
         with self.attached(role, contract.table.domain) as connection:
             connection.execute(f"SELECT * FROM {table}")
-            return [s for s in wanted if not _denied(lambda s=s: connection.execute(s))]
+            return [s for s in wanted if not _denied(partial(connection.execute, s))]
 
     def tamper(self, contract: Contract) -> None:
         with self.attached("levada_publisher", contract.table.domain) as connection:
@@ -270,9 +267,6 @@ class PostgresHands:
             grace=grace,
         )
 
-    def table(self, contract: Contract) -> str:
-        return f"{contract.table.domain}.{contract.table.relation}"
-
     def domain(self, warehouse: Warehouse, stage: Stage, statements: Sequence[str]) -> None:
         (domain,) = {table.domain for table in stage.outputs}
         said = warehouse.profile(stage, domain)
@@ -287,7 +281,8 @@ class PostgresHands:
                 connection.execute(statement.encode())
 
     def refused(self, role: str, contract: Contract) -> list[str]:
-        table, rows = self.table(contract), f'"{contract.table.domain}$rows"'
+        rows = f'"{contract.table.domain}$rows"'
+        table = f"{contract.table.domain}.{contract.table.relation}"
         stored = f"{rows}.{contract.table.relation}"
         wanted = (
             f"INSERT INTO {table} SELECT * FROM {table}",
@@ -313,7 +308,7 @@ class PostgresHands:
         address = self._server.conninfo(role, self.database)
         with psycopg.connect(address, autocommit=True) as connection:
             connection.execute(f"SELECT * FROM {table}".encode())
-            return [s for s in wanted if not _denied(lambda s=s: connection.execute(s.encode()))]
+            return [s for s in wanted if not _denied(partial(connection.execute, s.encode()))]
 
     def by_hand(self, statement: str, role: str = "levada_publisher") -> None:
         with psycopg.connect(self._server.conninfo(role, self.database)) as connection:

@@ -31,6 +31,7 @@ __all__ = [
     "external",
     "law",
     "read_contracts",
+    "rehearses",
     "static_faults",
     "up_to_date",
 ]
@@ -116,6 +117,11 @@ def up_to_date(settings: Settings) -> Mesh:
     return compiled.load(settings, fresh=True)
 
 
+def rehearses(settings: Settings) -> bool:
+    """Whether models can be built on empty tables while nothing runs."""
+    return named(settings.warehouse).rehearses
+
+
 def static_faults(
     settings: Settings, workers: DbtWorkers, mesh: Mesh, domains: Collection[str]
 ) -> tuple[Fault, ...]:
@@ -124,7 +130,7 @@ def static_faults(
     see, such as a column that nobody promises or a type that the contract does not say.
     """
     faults: list[Fault] = []
-    if not named(settings.warehouse).rehearses:
+    if not rehearses(settings):
         return ()
     known, memory = set(mesh.tables()), memory_of(settings)
     for domain, products in itertools.groupby(mesh.products, key=lambda p: p.domain):

@@ -310,9 +310,13 @@ def published(patient: Patient) -> Answer:
         for table, tampering in patient.facts.tampered.items()
     ]
     versions: dict[str, set[str]] = {}
+    newest: dict[str, Publication] = {}
     for line in patient.facts.lines.values():
         if isinstance(line, Publication):
-            versions.setdefault(line.table.domain, set()).add(line.data_version)
+            domain = line.table.domain
+            versions.setdefault(domain, set()).add(line.data_version)
+            if domain not in newest or newest[domain].at < line.at:
+                newest[domain] = line
     for domain in patient.settings.domains:
         if domain not in versions:
             continue
@@ -334,7 +338,7 @@ def published(patient: Patient) -> Answer:
             " missing version: restore the warehouse, or publish the intervals again"
         )
         return Health.BAD, _listed(wrong), todo
-    heads = ", ".join(f"{d} at {max(map(int, v))}" for d, v in sorted(versions.items()))
+    heads = ", ".join(f"{d} at {line.data_version}" for d, line in sorted(newest.items()))
     return Health.OK, f"warehouse and ledger agree ({heads or 'nothing published'})", ""
 
 

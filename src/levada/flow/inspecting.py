@@ -11,10 +11,10 @@ __all__ = ["inspect"]
 
 def inspect(platform: Platform) -> tuple[Tampering, ...]:
     """
-    Read on in the lakes' histories and record what no publication and no open intent accounts for,
-    and files that are not as they were written.
+    Read on in the histories of the warehouse and record what no publication and no open intent
+    accounts for, and files that are not as they were written.
 
-    The lake is read before the ledger: a run intends before it swaps, so it is known by then.
+    The warehouse is read before the ledger: a run intends before it swaps, so it is known by then.
     """
     found: list[Tampering] = []
     ledger, warehouse = platform.runner, platform.warehouse

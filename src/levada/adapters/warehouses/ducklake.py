@@ -289,6 +289,10 @@ class DuckLake:
         """Data versions that the lake does not have (any more)."""
         return self._history.missing(domain, versions)
 
+    def place(self, table: TableRef) -> str:
+        """How SQL of `read` names a published table."""
+        return name(table.domain, "main", table.relation)
+
     def read(self, sql: str, params: Sequence[object] = ()) -> list[dict[str, object]]:
         """Rows of a query over all lakes (as the runner)."""
 

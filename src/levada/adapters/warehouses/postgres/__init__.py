@@ -16,12 +16,12 @@ from levada.adapters.warehouses._sql import literal, name
 from levada.adapters.warehouses.extensions import loading
 from levada.adapters.warehouses.postgres import _history, _provision, _swap
 from levada.adapters.warehouses.postgres._session import PUBLISHER, RUNNER, Connection, connected
-from levada.adapters.warehouses.postgres._sql import spelled
+from levada.adapters.warehouses.postgres._sql import place, spelled
 from levada.adapters.warehouses.postgres._stage import Stages
 from levada.errors import LevadaError, NotPublishable, ToolError, Unavailable, VersionGone
 from levada.ports import Change, Reject, Stage, StagedSource, StagedTable
 from levada.settings import Settings
-from levada.terms import Contract, Partition, Product
+from levada.terms import Contract, Partition, Product, TableRef
 
 __all__ = ["PostgresWarehouse"]
 
@@ -221,6 +221,10 @@ class PostgresWarehouse:
         """Data versions that the domain does not have (any more)."""
         with connected(self._conninfo, RUNNER) as connection:
             return _history.missing(connection, domain, versions)
+
+    def place(self, table: TableRef) -> str:
+        """How SQL of `read` names a published table."""
+        return place(table)
 
     def read(self, sql: str, params: Sequence[object] = ()) -> list[dict[str, object]]:
         """Rows of a query over published tables (as the runner)."""
