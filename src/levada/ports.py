@@ -329,6 +329,12 @@ class Warehouse(Protocol):
     def place(self, table: TableRef) -> str:
         """How SQL of `read` names a published table."""
 
+    def attaching(self, domains: Collection[str]) -> Sequence[str]:
+        """What a DuckDB executes to read the published tables of these domains (as the runner)."""
+
+    def relation(self, table: TableRef, version: str = "") -> str:
+        """What such a DuckDB calls a published table, as a version shows it."""
+
     def read(self, sql: str, params: Sequence[object] = ()) -> Sequence[Mapping[str, object]]:
         """Rows of a query over published tables, in the warehouse's own words."""
 

@@ -17,6 +17,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import pytest
 from bench import (
     DELAYS,
@@ -685,3 +686,20 @@ def test_only_stages_of_dead_runs_that_are_old_enough_are_swept(bench: Bench) ->
     assert bench.warehouse.sweep({"alive"}) == 2
     assert bench.warehouse.sweep({"alive"}) == 0
     assert bench.warehouse.sweep(()) == 1
+
+
+def test_a_duckdb_reads_published_tables_beside_others_at_any_version(bench: Bench) -> None:
+    old = bench.publish("r1", {FLIGHTS: flights("2013-01-01", "AA:1", "BB:2")}, FIRST)
+    bench.publish("r2", {FLIGHTS: flights("2013-01-01", "CC:3")}, FIRST)
+    warehouse = bench.warehouse
+    with duckdb.connect() as connection:
+        for statement in warehouse.attaching(["operations"]):
+            connection.execute(statement)
+        now, then = (warehouse.relation(FLIGHTS.table, version) for version in ("", old))
+        said = f"SELECT carrier, delay FROM {now} ORDER BY 1"
+        assert connection.execute(said).fetchall() == [("CC", 3)]
+        said = f"DESCRIBE SELECT * FROM {then}"
+        names = [row[0] for row in connection.execute(said).fetchall()]
+        assert names == ["ts", "carrier", "delay"]
+        said = f"SELECT carrier FROM {then} ORDER BY 1"
+        assert connection.execute(said).fetchall() == [("AA",), ("BB",)]

@@ -111,14 +111,15 @@ def _interval(a: Place, b: Place, key: str) -> str:
 def _meeting(
     settings: Settings, credentials: Credentials, places: tuple[Place, Place]
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB with the lakes of both sides, that spills to disk instead of taking all memory."""
+    """A DuckDB with the tables of both sides, that spills to disk instead of taking all memory."""
     from levada.adapters.warehouses._session import scratch
 
     domains = {p.contract.table.domain for p in places if p.contract}
-    lake = platform.warehouse(settings, credentials)
+    published = platform.warehouse(settings, credentials)
     with ExitStack() as stack:
-        stack.callback(lake.close)
-        connection = scratch([f"SET memory_limit = '{_MEMORY}'", *lake.attaching(domains)])
+        stack.callback(published.close)
+        attached = published.attaching(domains) if domains else ()
+        connection = scratch([f"SET memory_limit = '{_MEMORY}'", *attached])
         stack.callback(connection.close)
         yield connection
 
@@ -142,12 +143,10 @@ def _side(
         relation = f"{_READERS[where.file.suffix]}({literal(where.file)})"
     elif where.contract:
         table = where.contract.table
-        relation = name(table.domain, "main", table.relation)
-        if version:
-            lake = platform.warehouse(settings, credentials)
-            if not version.isdecimal() or lake.missing(table.domain, [version]):
-                raise _wrong("--at", f"{table} has no data version {version!r}")
-            relation += f" AT (VERSION => {int(version)})"
+        published = platform.warehouse(settings, credentials)
+        if version and published.missing(table.domain, [version]):
+            raise _wrong("--at", f"{table} has no data version {version!r}")
+        relation = published.relation(table, version)
     yield DuckSide(
         connection, f"(SELECT * FROM {relation} WHERE {condition})" if condition else relation
     )

@@ -293,6 +293,10 @@ class DuckLake:
         """How SQL of `read` names a published table."""
         return name(table.domain, "main", table.relation)
 
+    def relation(self, table: TableRef, version: str = "") -> str:
+        """What a DuckDB with the lakes calls a published table, as a version shows it."""
+        return self.place(table) + (f" AT (VERSION => {int(version)})" if version else "")
+
     def read(self, sql: str, params: Sequence[object] = ()) -> list[dict[str, object]]:
         """Rows of a query over all lakes (as the runner)."""
 

@@ -16,7 +16,7 @@ from levada.adapters.warehouses._sql import literal, name
 from levada.adapters.warehouses.extensions import loading
 from levada.adapters.warehouses.postgres import _history, _provision, _swap
 from levada.adapters.warehouses.postgres._session import PUBLISHER, RUNNER, Connection, connected
-from levada.adapters.warehouses.postgres._sql import place, spelled
+from levada.adapters.warehouses.postgres._sql import place, rows_of, spelled
 from levada.adapters.warehouses.postgres._stage import Stages
 from levada.errors import LevadaError, NotPublishable, ToolError, Unavailable, VersionGone
 from levada.ports import Change, Reject, Stage, StagedSource, StagedTable
@@ -133,6 +133,10 @@ class PostgresWarehouse:
 
     def reading(self, stage: Stage) -> list[str]:  # noqa: ARG002 - all stages lie in one database
         """What a DuckDB executes to read the stage, and its inputs (as the runner)."""
+        return self.attaching(self.domains)
+
+    def attaching(self, domains: Collection[str]) -> list[str]:  # noqa: ARG002 - as do all domains
+        """What a DuckDB executes to read the warehouse (as the runner)."""
         options = "-c TimeZone=UTC"
         address = psycopg.conninfo.make_conninfo(self._conninfo(RUNNER), options=options)
         return [
@@ -225,6 +229,16 @@ class PostgresWarehouse:
     def place(self, table: TableRef) -> str:
         """How SQL of `read` names a published table."""
         return place(table)
+
+    def relation(self, table: TableRef, version: str = "") -> str:
+        """What a DuckDB calls a published table, as a version shows it."""
+        if not version:
+            return f"{name(self.database)}.{place(table)}"
+        rows, slices = (f"{name(self.database)}.{of}" for of in (rows_of(table), "levada.slice"))
+        return (
+            f"(SELECT r.* EXCLUDE (_lot) FROM {rows} r JOIN {slices} s"
+            f" ON {_history.standing('s', version)} AND s.lot = r._lot)"
+        )
 
     def read(self, sql: str, params: Sequence[object] = ()) -> list[dict[str, object]]:
         """Rows of a query over published tables (as the runner)."""
