@@ -133,7 +133,7 @@ def test_a_policy_that_would_hide_rows_or_run_code_stops_the_seal(
 ) -> None:
     stage = bench.build("r1", {FLIGHTS: flights("2013-01-01", "AA:1")})
     made = stage.outputs[FLIGHTS.table]
-    policy = f"CREATE POLICY some ON {made} USING (carrier <> 'AA')"
+    policy = f"CREATE POLICY hides ON {made} USING (carrier <> 'AA')"
     hands.domain(bench.warehouse, stage, [policy, f"ALTER TABLE {made} ENABLE ROW LEVEL SECURITY"])
     with pytest.raises(Exception, match="row-level security"):
         bench.warehouse.seal(stage)
@@ -188,7 +188,7 @@ def test_a_swap_that_rolls_back_leaves_no_gap_and_no_rows(bench: Bench) -> None:
         "operations.flights", "ts TIMESTAMPTZ!; carrier VARCHAR!; delay INTEGER", Grain.MONTH
     )
     stage = bench.warehouse.seal(bench.build("r2", {month: flights("2013-01-01", "BB:1")}))
-    january = intervals.parse(Grain.MONTH, "2013-01", "America/New_York")
+    january = intervals.parse(Grain.MONTH, "2013-01-01", "America/New_York")
     with pytest.raises(NotPublishable, match="another grain is a new major"):
         bench.warehouse.swap(stage, [(month, [january])], {"run": "r2"})
     two = bench.publish("r3", {FLIGHTS: flights("2013-01-02", "CC:1")}, SECOND)

@@ -136,7 +136,8 @@ def _turn(
     over = connection.execute(
         "select s.part from levada.slice s"
         " join unnest(%s::text[], %s::timestamptz[], %s::timestamptz[]) n (part, low, high)"
-        " on s.low < n.high and n.low < s.high and s.part <> n.part"
+        " on s.low < n.high and n.low < s.high"
+        " and (s.part, s.low, s.high) is distinct from (n.part, n.low, n.high)"
         " where s.domain = %s and s.relation = %s and s.until is null limit 1",
         [*([s[i] for s in slices] for i in (2, 3, 4)), table.domain, table.relation],
     ).fetchone()
