@@ -367,6 +367,27 @@ def test_an_unknown_key_in_levada_yaml_is_named_with_the_nearest_right_one(two: 
     ]
 
 
+def test_a_type_that_the_warehouse_cannot_hold_is_named_where_it_is_promised(
+    two: Workspace,
+) -> None:
+    path = two.root / "levada.yaml"
+    path.write_text(path.read_text() + "warehouse: {type: postgres}\n")
+    assert two.levada("check").stderr.startswith("models are not built on empty tables")
+    contract = two.root / "contracts/harbour/ships.v1.odcs.yaml"
+    contract.write_text(contract.read_text().replace("INTEGER", "TINYINT", 1))
+    line = contract.read_text()[: contract.read_text().index("TINYINT")].count("\n") + 1
+
+    faults = two.json("check", code=2)["faults"]
+
+    assert [(f["path"], f["line"], sentence(f)) for f in faults] == [
+        (
+            "contracts/harbour/ships.v1.odcs.yaml",
+            line,
+            "column id: PostgreSQL holds no TINYINT; promise SMALLINT",
+        )
+    ]
+
+
 def test_settings_that_nobody_could_read_are_all_named_at_once(two: Workspace) -> None:
     (two.root / "levada.yaml").write_text(
         """\

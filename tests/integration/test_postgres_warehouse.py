@@ -250,8 +250,3 @@ def test_a_transaction_that_says_it_is_a_swap_still_names_its_run(
         hands.by_hand(f"DELETE FROM {ROWS}; SELECT levada.swap('operations', 'r1', '{{}}')")
     hands.by_hand(f"DELETE FROM {ROWS}; SELECT levada.swap('operations', 'forged', '{{}}')")
     assert [run for run, _ in told(bench, last)] == ["forged"]
-
-
-def test_a_type_that_postgresql_lacks_is_told_with_one_that_it_has() -> None:
-    with pytest.raises(NotPublishable, match="holds no UINTEGER; promise BIGINT"):
-        PostgresWarehouse.spelled("UINTEGER")
