@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
@@ -250,8 +251,9 @@ class PostgresWarehouse:
     # Cleaning up
 
     def discard(self, stage: Stage) -> None:
-        """Remove a stage and all that is in it."""
-        self._stages.discard(stage.run)
+        """Remove a stage and all that is in it. What somebody holds is left to a sweep."""
+        with suppress(LevadaError):
+            self._stages.discard(stage.run)
 
     def sweep(self, live_runs: Collection[str]) -> int:
         """Remove stages of runs that are no longer live; how many."""

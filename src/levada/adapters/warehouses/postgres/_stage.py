@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from levada.adapters.warehouses._sql import literal, name, within
 from levada.adapters.warehouses.postgres._history import present, standing
 from levada.adapters.warehouses.postgres._session import PUBLISHER, RUNNER, Connection, connected
 from levada.adapters.warehouses.postgres._sql import fitted, rows_of, schema_of, spelled
-from levada.errors import LawBroken, NotPublishable, ToolError, VersionGone
+from levada.errors import LawBroken, LevadaError, NotPublishable, ToolError, VersionGone
 from levada.ports import Reject, Relation, Stage, StagedSource, StagedTable
 from levada.terms import Product, TableRef
 
@@ -152,9 +153,13 @@ class Stages:
                 " where n.nspname like 'run$%%' order by 1",
                 [grace],
             ).fetchall()
-        dead = {schema: run for schema, run, old in rows if run not in live and old}
-        self._drop(list(dead))
-        return len(set(dead.values()))
+        dead = {run for _, run, old in rows if run not in live and old}
+        swept = 0
+        for run in sorted(dead):
+            with suppress(LevadaError):  # somebody is in it: the next sweep comes
+                self.discard(run)
+                swept += 1
+        return swept
 
     def _take(self, connection: Connection, schema: str) -> None:
         """From now on the domain begins no statement in the stage; what it began is waited for."""
