@@ -222,6 +222,7 @@ class _Reading:
         kind = str(said.get("type", "ducklake"))
         if kind not in _WAREHOUSES and kind not in _installed():
             self.fault("warehouse.type", f"no warehouse {kind!r}", nearest(kind, _WAREHOUSES))
+            return "ducklake", "warehouse"
         for key, owner in (("path", "ducklake"), ("database", "postgres")):
             if key in said and kind in _WAREHOUSES and kind != owner:
                 right = f"it is of type {owner}"

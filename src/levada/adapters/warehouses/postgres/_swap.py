@@ -10,7 +10,7 @@ import psycopg
 
 from levada import intervals
 from levada.adapters.warehouses._sql import instant, literal, name
-from levada.adapters.warehouses.postgres._history import standing
+from levada.adapters.warehouses.postgres._history import of_table, standing
 from levada.adapters.warehouses.postgres._session import Connection
 from levada.adapters.warehouses.postgres._sql import casts, place, rows_of, spelled
 from levada.errors import NotPublishable
@@ -128,7 +128,7 @@ def _turn(
     version: int,
     gone: Sequence[Partition] = (),
 ) -> None:
-    """Let partitions show these lots from this version on, and `gone` ones nothing."""
+    """Let partitions show these lots from this version on, and let `gone` ones show nothing."""
     table = contract.table
     slices = [
         (table.domain, table.relation, p.key, *_ends(p), lot, version) for p, lot in lots.items()
@@ -199,7 +199,8 @@ def _conform(connection: Connection, contract: Contract) -> None:
     columns = ", ".join(f"r.{name(column)}" for column in (*have, *gained))
     connection.execute(
         f"create or replace view {place(table)} as select {columns} from {rows_of(table)} r"
-        " join levada.slice _s on _s.lot = r._lot and _s.until is null"
+        f" join levada.slice _s on {of_table('_s', table)} and _s.until is null"
+        " and _s.lot = r._lot"
     )
 
 
