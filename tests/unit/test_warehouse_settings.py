@@ -49,8 +49,8 @@ def test_what_does_not_fit_a_warehouse_is_a_fault(
 
 
 def test_warehouses_are_found_by_entry_point() -> None:
-    assert named("ducklake") is DuckLake
-    assert named("postgres") is PostgresWarehouse
+    kinds: list[object] = [named("ducklake"), named("postgres")]
+    assert kinds == [DuckLake, PostgresWarehouse]
     with pytest.raises(DeclarationError, match="no warehouse 'oracle'"):
         named("oracle")
 
