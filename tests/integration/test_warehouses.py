@@ -380,15 +380,17 @@ def test_lines_that_are_no_rows_are_kept_out_and_named(bench: Bench, tmp_path: P
     }
     source, _ = landed(tmp_path, ("a", "b"), files)
     stage = bench.build("r1", {WEATHER: "SELECT now() AS ts, 1 AS temp"}, sources=[source])
-    for each in (stage, bench.warehouse.seal(stage)):
-        found = [(Path(r.file).stem, r.line, r.reason) for r in bench.warehouse.rejects(each)]
+    before = bench.warehouse.rejects(stage)
+    sealed = bench.warehouse.seal(stage)
+    for rejects in (before, bench.warehouse.rejects(sealed)):
+        found = [(Path(r.file).stem, r.line, r.reason) for r in rejects]
         assert found[:3] == [
             ("2013-01-01T01Z", 3, "1 fields where the header has 2"),
             ("2013-01-01T01Z", 4, "3 fields where the header has 2"),
             ("2013-01-01T02Z", 1, "the header has the declared columns in another order"),
         ]
         assert "not UTF-8" in found[3][2]
-    good = bench.staged(stage, f"SELECT a FROM {stage.inputs[OBS]} WHERE _file LIKE '%T01Z%'")
+    good = bench.staged(sealed, f"SELECT a FROM {sealed.inputs[OBS]} WHERE _file LIKE '%T01Z%'")
     assert sorted(good) == [("1",), ("7",)]
 
 

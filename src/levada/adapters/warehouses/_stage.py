@@ -210,7 +210,8 @@ class Stages:
 class Loader:
     """Puts clean files into tables of a database's `up`, for `load_sources`."""
 
-    newline, refused = "\n", ""
+    # So that a lone carriage return or line feed inside a field is quoted.
+    newline, refused = "\r\n", ""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, database: str) -> None:
         self._connection, self._database = connection, database
@@ -223,12 +224,11 @@ class Loader:
             self._connection.execute(f"CREATE TABLE {target} ({columns})")
             return
         columns = ", ".join(f"{literal(column)}: {literal(kind)}" for column, kind in types.items())
-        further = ", allow_quoted_nulls = false" if exact else ""
+        ends = r"new_line = '\n', allow_quoted_nulls = false" if exact else r"new_line = '\r\n'"
         self._connection.execute(
             f"CREATE TABLE {target} AS FROM read_csv({literal(file)}, columns = {{{columns}}},"
             " header = false, auto_detect = false, delim = ',', quote = '\"', escape = '\"',"
-            " new_line = '\\n', nullstr = '', max_line_size = 16777216, parallel = false"
-            f"{further})"
+            f" nullstr = '', max_line_size = 16777216, parallel = false, {ends})"
         )
 
     def place(self, table: str) -> str:

@@ -19,7 +19,7 @@ from levada.adapters.warehouses._session import (
     attachment,
     options,
 )
-from levada.adapters.warehouses._sql import literal, name
+from levada.adapters.warehouses._sql import literal, name, within_partitions
 from levada.adapters.warehouses._stage import DATABASE, Stages, lakes
 from levada.adapters.warehouses.extensions import extension_directory, loading
 from levada.errors import LevadaError, NotPublishable, ToolError, Unavailable, VersionGone
@@ -218,7 +218,12 @@ class DuckLake:
                 except duckdb.CatalogException as error:
                     raise VersionGone(f"{contract.table} is not in version {version}") from error
                 then = f"{lake} AT (VERSION => {int(version)})"
-                moved += _swap.replaced(connection, contract, partitions, columns, then)
+                # Read first: what a transaction deleted is gone from its older versions, too.
+                connection.execute(
+                    f"CREATE OR REPLACE TEMP TABLE levada_then AS SELECT * FROM {then}"
+                    f" WHERE {within_partitions(contract, partitions)}"
+                )
+                moved += _swap.replaced(connection, contract, partitions, columns, "levada_then")
             return moved
 
         return self._commit(changes, note, change)
