@@ -222,6 +222,10 @@ class PostgresWarehouse:
 
     # Reading
 
+    def altered(self, domain: str) -> tuple[Change, ...]:  # noqa: ARG002 - no files of ours
+        """Nothing: what is changed past the server's triggers, nobody can tell from the files."""
+        return ()
+
     def missing(self, domain: str, versions: Collection[str]) -> tuple[str, ...]:
         """Data versions that the domain does not have (any more)."""
         with connected(self._conninfo, RUNNER) as connection:
