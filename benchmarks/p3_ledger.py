@@ -302,7 +302,7 @@ def main() -> None:
         credentials = postgres.start(home)
         provision(credentials, ["operations"])
         governance = PostgresLedger(credentials.url(GOVERNANCE))
-        governance.record_contracts({CONTRACT: "{}"})
+        governance.record_contracts({CONTRACT: '{"status":"active"}'})
         governance.close()
         rates = {}
         for first, (writers, size, groups) in enumerate(

@@ -54,7 +54,7 @@ class Ledgers:
 
     def record(self, label: str = "flights 1.0.0 aaaa") -> str:
         """A recorded contract's label."""
-        self.governance.record_contracts({label: "{}"})
+        self.governance.record_contracts({label: '{"status":"active"}'})
         return label
 
     def claim(

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from levada.intervals import inside
 from levada.ports import Stage
+from levada.readiness import covering
 from levada.terms import (
     BUILT_IN,
     AuditReport,
@@ -238,28 +238,19 @@ def _complete(contract: Contract, found: Sequence[CheckResult]) -> tuple[CheckRe
 
 def waive(
     report: AuditReport, waivers: Iterable[Waiver], now: datetime
-) -> tuple[AuditReport, tuple[str, ...]]:
+) -> tuple[AuditReport, tuple[Waiver, ...]]:
     """
-    The report without the checks under a live waiver, and the taint that each leaves behind.
+    The report without the failing checks under a live waiver, and the waivers that were needed.
 
-    A waiver is live before it expires (wall time) for partitions that lie wholly in its window
-    (data time; a WHOLE table has none, so that any window covers it). Checks that the platform
-    itself needs cannot be waived.
+    A check that passes needs no waiver, and taints nothing. Checks that the platform itself needs
+    cannot be waived.
     """
-    live = {
-        (waiver.table, waiver.check): waiver
-        for waiver in waivers
-        if now < waiver.expires and inside(report.partition, waiver.window)
-    }
-    kept, taint = [], []
+    granted, kept, used = tuple(waivers), [], []
     for result in report.results:
-        waiver = live.get((result.table, result.check.id))
-        if waiver is None or result.check.origin == BUILT_IN:
+        waiver = covering(granted, result.table, result.check.id, report.partition, now)
+        if waiver is None or result.check.origin == BUILT_IN or result.verdict is Verdict.PASS:
             kept.append(result)
         else:
-            taint.append(
-                f"{result.table} {result.check.id}: waived by {waiver.approved_by}"
-                f" until {waiver.expires:%Y-%m-%d} ({waiver.reason})"
-            )
+            used.append(waiver)
     left = AuditReport(report.product, report.partition, tuple(kept), report.contents)
-    return left, tuple(taint)
+    return left, tuple(used)

@@ -234,7 +234,7 @@ def _decide(judge: Judge, product: Product, partition: Partition) -> Step | Read
     if attempt is None and all(s.state is State.READY for s in states):
         return Readiness(State.READY, "current")
     inputs = judge.inputs(product, partition)
-    if inputs.state is State.IMPOSSIBLE:
+    if inputs.state in (State.IMPOSSIBLE, State.HELD):
         return inputs
     changes = [c for line in lines if line for c in judge.changes(product, partition, line)]
     if rest := judge.resting(product, partition):
@@ -263,6 +263,9 @@ def _resting(
     if inputs.state is State.READY:
         mark = fingerprint(product, partition, judge.pins(product, partition))
     if mark and judge.published_as(product, partition, mark):
+        states = (judge.table(m.table, partition) for m in product.marts)
+        if held := next((s for s in states if s.state is State.HELD), None):
+            return held
         said = "a build would read what it has read already"
         return Readiness(State.STALE, said, next=inputs.next)
     if attempt is None:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from levada.terms import (
@@ -114,10 +115,17 @@ class Ledger(Protocol):
     def withhold(self, attempts: Sequence[Attempt]) -> None:
         """Record attempts that do not publish and end their claims (runner: UNKNOWN only)."""
 
-    def intend(self, run: str, lines: Sequence[Publication]) -> None:
+    def intend(
+        self,
+        run: str,
+        lines: Sequence[Publication],
+        breaks: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
         """
-        Record what is about to be published, without data version (publisher). Raises ClaimLost
-        when a claim is gone, NotPublishable when verdict, contract or fingerprint forbid it.
+        Record what is about to be published, without data version (publisher). `breaks` says, by
+        the label of a contract, what it takes from the readers of the one that its table keeps.
+        Raises ClaimLost when a claim is gone, NotPublishable when verdict, contract, waivers or
+        fingerprint forbid it.
         """
 
     def locked(self, tables: Collection[TableRef]) -> AbstractContextManager[None]:
@@ -156,8 +164,14 @@ class Ledger(Protocol):
     def contract(self, label: str) -> str:
         """The recorded canonical JSON of `id version hash`. Raises NotPublishable if unknown."""
 
+    def kept(self, tables: Collection[TableRef]) -> Mapping[TableRef, str]:
+        """The contract of each table's newest publication, as `id version hash`."""
+
+    def approved(self, subject: str, digest: str) -> str | None:
+        """Who approved what has this hash, if anybody did."""
+
     def waivers(self, tables: Collection[TableRef]) -> tuple[Waiver, ...]:
-        """What governance granted for these tables, expired or not."""
+        """What governance granted for these tables, ended or not."""
 
     def inspected(self, domain: str) -> str:
         """Up to which data version the domain's published data was looked through."""

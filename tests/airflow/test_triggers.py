@@ -334,7 +334,9 @@ def test_a_claim_held_by_another_is_waited_for(
 def intend(ledgers: Any, mesh: Mesh, claim: Claim) -> None:
     """Say what a claimed build is about to publish."""
     product, run = mesh.product(claim.product), claim.run
-    ledgers.governance.record_contracts({m.contract.label: "{}" for m in product.marts})
+    ledgers.governance.record_contracts(
+        {m.contract.label: '{"status":"active"}' for m in product.marts}
+    )
     lines = [
         Publication(
             *(mart.table, claim.partition, 0, mart.contract.label, Verdict.PASS, ""),

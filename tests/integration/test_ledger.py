@@ -18,6 +18,7 @@ from levada.ledger.roles import RUNNER
 from levada.ports import Want
 from levada.terms import (
     WHOLE,
+    Approval,
     Attempt,
     Check,
     CheckResult,
@@ -40,6 +41,7 @@ DELAYS = TableRef("operations", "delays")
 FILES = TableRef("operations", "landing.flights", 0)
 PRODUCT = "operations.flights"
 NEW_YORK = "America/New_York"
+AGREED = Approval("ines", ("joe",), "c0ffee", "pipeline")
 NOW = datetime(2013, 3, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
@@ -478,9 +480,10 @@ def test_a_step_that_came_to_require_more_is_not_closed_by_who_read_it_earlier(
 
 def test_a_published_version_keeps_its_hash_for_ever(ledgers: Any) -> None:
     old, new = "flights 1.0.0 aaaa", "flights 1.0.0 bbbb"
-    assert ledgers.governance.record_contracts({old: '{"b": 1, "a": 2}'}) == (old,)
+    active = '{"status": "active"}'
+    assert ledgers.governance.record_contracts({old: active}) == (old,)
     assert ledgers.governance.record_contracts({old: "{}"}) == ()
-    assert ledgers.runner.contract(old) == '{"b": 1, "a": 2}'
+    assert ledgers.runner.contract(old) == active
     assert ledgers.governance.record_contracts({new: "{}"}) == (new,)
     ledgers.publish(PRODUCT, [ledgers.line(FLIGHTS, day(1))])
     with pytest.raises(NotPublishable, match=r"1\.0\.0 cccc: .* published as flights 1\.0\.0 aaaa"):
@@ -491,9 +494,9 @@ def test_a_published_version_keeps_its_hash_for_ever(ledgers: Any) -> None:
 
 
 def test_an_approval_is_for_one_hash_and_names_who_gave_it(ledgers: Any) -> None:
-    assert ledgers.governance.record_approval("contracts/x.yaml", "aaaa", "agreed")
-    assert not ledgers.governance.record_approval("contracts/x.yaml", "aaaa", "again")
-    assert ledgers.runner.approved("contracts/x.yaml", "aaaa") == "levada_governance"
+    assert ledgers.governance.record_approval("contracts/x.yaml", "aaaa", "agreed", AGREED)
+    assert not ledgers.governance.record_approval("contracts/x.yaml", "aaaa", "again", AGREED)
+    assert ledgers.runner.approved("contracts/x.yaml", "aaaa") == "ines"
     assert ledgers.runner.approved("contracts/x.yaml", "bbbb") is None
 
 
@@ -533,7 +536,7 @@ def test_the_state_is_the_log_replayed_and_can_be_made_anew(ledgers: Any) -> Non
     ledgers.publisher.withhold([attempt(Verdict.FAIL, run="run-3", partition=day(4))])
     ledgers.claim("operations.delays", [day(6)], run="run-4")
     ledgers.publisher.intend("run-4", [ledgers.line(DELAYS, day(6))])
-    ledgers.governance.record_approval("a", "b", "c")
+    ledgers.governance.record_approval("a", "b", "c", AGREED)
     assert ledgers.owner.verify() == ()
     before = ledgers.runner.facts([FLIGHTS, DELAYS, FILES], [PRODUCT])
     steps = ledgers.runner.steps()

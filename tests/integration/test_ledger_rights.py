@@ -18,14 +18,18 @@ from levada.ledger.roles import (
     domain_role,
     provision,
 )
-from levada.terms import Grain, Landing, Partition, Step, TableRef
+from levada.terms import Approval, Grain, Landing, Partition, Span, Step, TableRef, Waiver
 
 pytestmark = pytest.mark.integration
 
 DAY = Partition(Grain.DAY, datetime(2013, 3, 1, tzinfo=UTC))
+NEVER = datetime(2099, 1, 1, tzinfo=UTC)
 FLIGHTS = TableRef("operations", "flights")
 FILES = TableRef("operations", "landing.flights", 0)
 DOMAIN = domain_role("operations")
+WAIVER = Waiver(
+    FLIGHTS, "c", Span(DAY.begin, NEVER), NEVER, "why", "", "h", owner="o", approver="ines"
+)
 REFUSED = psycopg.errors.InsufficientPrivilege
 
 WRITES = {
@@ -41,7 +45,9 @@ WRITES = {
     "withdraw": lambda x: x.withdraw("run", "why"),
     "locked": lambda x: x.locked([FLIGHTS]).__enter__(),
     "record_contracts": lambda x: x.record_contracts({"a 1 b": "{}"}),
-    "record_approval": lambda x: x.record_approval("a", "b", "why"),
+    "record_approval": lambda x: x.record_approval("a", "b", "why", Approval("ines")),
+    "waive": lambda x: x.waive(WAIVER, Approval("ines")),
+    "revoke_waiver": lambda x: x.revoke_waiver(WAIVER, "why"),
     "rebuild": lambda x: x.rebuild(),
     "verify": lambda x: x.verify(),
 }
@@ -51,7 +57,7 @@ PUBLISHERS = {"renew", "release", "withhold", "intend", "confirm", "publish", "w
 ALLOWED = {
     "runner": RUNNERS,
     "publisher": PUBLISHERS,
-    "governance": {"record_contracts", "record_approval"},
+    "governance": {"record_contracts", "record_approval", "waive", "revoke_waiver"},
     "operations": set(),
 }
 STATEMENTS = [

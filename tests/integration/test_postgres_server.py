@@ -21,6 +21,7 @@ from levada.adapters.postgres import ENVIRONMENT, Credentials
 from levada.errors import TerminalError, Unavailable
 from levada.ledger import PostgresLedger
 from levada.ledger.roles import RUNNER, provision
+from levada.terms import Approval
 
 pytestmark = pytest.mark.integration
 
@@ -88,12 +89,12 @@ def test_kill_9_and_a_restart_lose_no_committed_line(home: Path) -> None:
     provision(credentials, ["operations"])
     governance = PostgresLedger(credentials.url("levada_governance"))
     for number in range(20):
-        governance.record_approval("file", str(number), "agreed")
+        governance.record_approval("file", str(number), "agreed", Approval("ines"))
     kill(home)
     with pytest.raises(Unavailable, match=f"127.0.0.1:{credentials.port}"):
         PostgresLedger(credentials.url(RUNNER)).position()
     assert postgres.start(home) == credentials
-    assert governance.approved("file", "19") == "levada_governance"
+    assert governance.approved("file", "19") == "ines"
     assert governance.position() >= 20
     assert PostgresLedger(credentials.url("levada_owner")).verify() == ()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product as pairs
 
@@ -209,11 +210,23 @@ def failing(partition: Partition = DAY) -> AuditReport:
 
 
 def test_a_waived_check_leaves_the_conjunction_and_taints() -> None:
-    left, taint = waive(failing(), [waiver()], NOW)
+    left, used = waive(failing(), [waiver()], NOW)
     assert left.verdict is P
-    assert taint == (
-        "operations.delays@1 origin.required: waived by governance until 2026-01-02 (late fix)",
+    (one,) = used
+    assert str(one) == (
+        "operations.delays@1 origin.required: "
+        "waived by governance until 2026-01-02 00:00Z (late fix)"
     )
+
+
+def test_a_check_that_passes_needs_no_waiver() -> None:
+    report = AuditReport("operations.flights", DAY, found(DELAYS, P, P))
+    assert waive(report, [waiver()], NOW) == (report, ())
+
+
+def test_of_several_waivers_the_longest_holds() -> None:
+    longer = replace(waiver(), expires=NOW + timedelta(days=9), hash="longer")
+    assert waive(failing(), [waiver(), longer, waiver()], NOW)[1] == (longer,)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ from levada.terms import (
     Claim,
     Contract,
     Input,
+    Mart,
     Mesh,
     Partition,
     Product,
@@ -56,6 +57,8 @@ from levada.terms import (
     Span,
     TableRef,
     Verdict,
+    Waived,
+    Waiver,
 )
 
 __all__ = [
@@ -184,7 +187,7 @@ def publish(platform: Platform, run: Run) -> Run:
     if run.stage is None:
         raise ValueError("publish needs a stage")
     now = platform.clock()
-    judged, taints = _waived(platform, run, now)
+    judged, used = _waived(platform, run, now)
     failing = [c for c in run.claims if not judged[c.partition].verdict.publishes]
     attempts = tuple(failed_attempt(platform, run, c, judged[c.partition]) for c in failing)
     if attempts:
@@ -193,7 +196,7 @@ def publish(platform: Platform, run: Run) -> Run:
         line
         for claim in run.claims
         if claim not in failing
-        for line in _lines(run, claim, judged[claim.partition], taints[claim.partition], now)
+        for line in _lines(run, claim, judged[claim.partition], used[claim.partition], now)
     )
     if lines:
         lines = publishing.publish(
@@ -316,7 +319,7 @@ def _source(platform: Platform, source: Source, pins: Mapping[Partition, Input])
 
 def _waived(
     platform: Platform, run: Run, now: datetime
-) -> tuple[Mapping[Partition, AuditReport], Mapping[Partition, tuple[str, ...]]]:
+) -> tuple[Mapping[Partition, AuditReport], Mapping[Partition, tuple[Waiver, ...]]]:
     """
     The reports without the checks that governance waived, judged as late as can be: a waiver that
     expired during the run counts for nothing.
@@ -324,14 +327,15 @@ def _waived(
     granted = platform.publisher.waivers([mart.table for mart in run.product.marts])
     waived = {p: waive(report, granted, now) for p, report in run.reports.items()}
     left = {p: report for p, (report, _) in waived.items()}
-    return left, {p: taint for p, (_, taint) in waived.items()}
+    return left, {p: used for p, (_, used) in waived.items()}
 
 
 def _lines(
-    run: Run, claim: Claim, report: AuditReport, waived: tuple[str, ...], now: datetime
+    run: Run, claim: Claim, report: AuditReport, used: Sequence[Waiver], now: datetime
 ) -> Iterator[Publication]:
     contents = dict(report.contents)
     for mart in run.product.marts:
+        made_of = _made_of(run.product, mart)
         yield Publication(
             table=mart.table,
             partition=claim.partition,
@@ -342,11 +346,29 @@ def _lines(
             content=contents[mart.table],
             made_by=claim.fingerprint,
             inputs=claim.inputs,
-            taint=(*claim.taint, *(w for w in waived if w.startswith(f"{mart.table} "))),
+            taint=(*claim.taint, *(str(w) for w in used if w.table == mart.table)),
             warnings=report.warnings(mart.table),
+            waived=tuple(
+                sorted(
+                    {Waived(w.table, claim.partition, w.check) for w in used if w.table in made_of}
+                )
+            ),
             run=run.id,
             at=now,
         )
+
+
+def _made_of(product: Product, mart: Mart) -> set[TableRef]:
+    """The mart's table, and the siblings that it is made of in the same run."""
+    siblings = {each.table: each for each in product.marts}
+    found: set[TableRef] = set()
+    ahead = [mart.table]
+    while ahead:
+        table = ahead.pop()
+        if table not in found:
+            found.add(table)
+            ahead += [d.upstream for d in siblings[table].dependencies if d.upstream in siblings]
+    return found
 
 
 def failed_attempt(

@@ -3,7 +3,7 @@ What the ledger's views say, in the words of Levada.
 
 Facts are one statement, hence one snapshot, under any isolation. Its parts share their columns:
 
-    kind, name, part, n, pos, at, a .. f (texts), g (a number), json, more, last
+    kind, name, part, n, pos, at, a .. f (texts), g (a number), json, more, last, marks
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from levada.ledger.codec import decode_inputs, decode_partition, decode_results, decode_table
+from levada.ledger.codec import (
+    decode_inputs,
+    decode_partition,
+    decode_results,
+    decode_table,
+    decode_waived,
+)
 from levada.terms import (
     Attempt,
     Claim,
@@ -34,6 +40,7 @@ __all__ = [
     "HISTORY",
     "LANDED",
     "PUBLISHED",
+    "TAINTED",
     "WAIVERS",
     "claim_of",
     "facts_of",
@@ -44,36 +51,42 @@ __all__ = [
 _PUBLICATION = """
     select 'p' as kind, table_name as name, part, generation as n, pos, at, contract as a,
            verdict as b, data_version as c, content as d, made_by as e, run as f, 0::bigint as g,
-           inputs::text as json, taint::text as more, warnings::text as last
+           inputs::text as json, taint::text as more, warnings::text as last,
+           waived::text as marks
     from ledger.publications"""
 _LANDING = """
     select 'l', table_name, part, generation, pos, at, path, '', '', content, '', '', size,
-           '', '', ''
+           '', '', '', ''
     from ledger.landings"""
 _ATTEMPT = """
     select 'a', product, part, tries, pos, at, fingerprint, verdict, because, run,
-           coalesce(not_before::text, ''), '', 0, results::text, '', ''
+           coalesce(not_before::text, ''), '', 0, results::text, '', '', ''
     from ledger.attempts"""
 _CLAIM = """
     select 'c', product, part, 0, 0, until, run, fingerprint, '', '', '', '', token,
-           inputs::text, taint::text, ''
+           inputs::text, taint::text, '', ''
     from ledger.claims"""
 _TAMPERING = """
-    select 't', table_name, '', 0, 0, at, version, because, '', '', '', '', 0, '', '', ''
+    select 't', table_name, '', 0, 0, at, version, because, '', '', '', '', 0, '', '', '', ''
     from ledger.tamperings"""
 _PARDON = """
-    select 'q', product, part, 0, pos, null, '', '', '', '', '', '', 0, '', '', ''
+    select 'q', product, part, 0, pos, null, '', '', '', '', '', '', 0, '', '', '', ''
     from ledger.pardons"""
 _WAIVER = """
-    select 'w', table_name, check_id, 0, pos, expires, reason, by, hash, '', '', '', 0,
-           starts::text, ends::text, ''
+    select 'w', table_name, check_id, 0, pos, expires, reason, reviewer, hash, owner, approver,
+           coalesce(revoked::text, ''), 0, starts::text, ends::text, consumers::text, ''
     from ledger.waivers"""
 _PROBE = """
-    select 'u', table_name, '', 0, 0, since, because, '', '', '', '', '', 0, '', '', ''
+    select 'u', table_name, '', 0, 0, since, because, '', '', '', '', '', 0, '', '', '', ''
     from ledger.probes"""
 _WITHIN = (
     "and (start is null or %(from)s::timestamptz is null or start >= %(from)s and start < %(to)s)"
 )
+
+_ROOTS = """
+    select mark ->> 0, mark ->> 1 from ledger.tainted t, jsonb_array_elements(t.waived) mark
+    where t.newest and t.table_name = any (%(tables)s)"""
+"""What taints a line may lie further up than the tables that were asked for."""
 
 FACTS = f"""
     {_PUBLICATION} where newest and table_name = any (%(tables)s) {_WITHIN}
@@ -83,14 +96,17 @@ FACTS = f"""
         and until > coalesce(%(now)s::timestamptz, clock_timestamp())
     union all {_TAMPERING} where table_name = any (%(tables)s)
     union all {_PARDON} where product = any (%(products)s)
+    union all {_PUBLICATION} where newest and (table_name, part) in ({_ROOTS})
     union all {_WAIVER} where table_name = any (%(tables)s)
+        or table_name in (select name from ({_ROOTS}) root (name, part))
     union all {_PROBE} where verdict = 'UNKNOWN' and table_name = any (%(tables)s)
-    union all select 'z', '', '', 0, position, null, '', '', '', '', '', '', 0, '', '', ''
+    union all select 'z', '', '', 0, position, null, '', '', '', '', '', '', 0, '', '', '', ''
     from ledger.positions"""
 HISTORY = f"""
     {_PUBLICATION} where table_name = %(table)s and part = %(part)s
     union all {_LANDING} where table_name = %(table)s and part = %(part)s order by n"""
-WAIVERS = f"{_WAIVER} where table_name = any (%s) order by pos"
+TAINTED = f"{_PUBLICATION} where newest and waived <> '[]' order by pos"
+WAIVERS = f"{_WAIVER} where %s::text[] is null or table_name = any (%s) order by pos"
 PUBLISHED = f"{_PUBLICATION} where run = %s and data_version = %s order by pos"
 LANDED = f"{_LANDING} where entry = any (%s) order by pos"
 
@@ -136,7 +152,7 @@ def facts_of(rows: Iterable[Row]) -> Facts:
 
 def line_of(row: Row) -> Publication | Landing:
     """A publication or a landing."""
-    kind, name, part, generation, pos, at, a, b, c, d, e, f, g, inputs, taint, warnings = row
+    kind, name, part, generation, pos, at, a, b, c, d, e, f, g, inputs, taint, warnings, marks = row
     if kind == "l":
         return Landing(
             table=decode_table(name),
@@ -160,6 +176,7 @@ def line_of(row: Row) -> Publication | Landing:
         inputs=decode_inputs(json.loads(inputs)),
         taint=_texts(taint),
         warnings=_texts(warnings),
+        waived=decode_waived(json.loads(marks)) if marks != "[]" else (),
         run=f,
         at=at.replace(tzinfo=UTC),
         position=pos,
@@ -183,10 +200,25 @@ def claim_of(row: Row) -> Claim:
 
 def waiver_of(row: Row) -> Waiver:
     """A waiver that was granted."""
-    _, name, check, _, _, expires, reason, by, digest, _, _, _, _, starts, ends, _ = row
-    window = Span(*(datetime.fromisoformat(end).astimezone(UTC) for end in (starts, ends)))
-    expires = expires.replace(tzinfo=UTC)
-    return Waiver(decode_table(name), check, window, expires, reason, by, digest)
+    _, name, check, _, _, expires, *said, _, starts, ends, consumers, _ = row
+    reason, by, digest, owner, approver, revoked = said
+    return Waiver(
+        table=decode_table(name),
+        check=check,
+        window=Span(_instant(starts), _instant(ends)),
+        expires=expires.replace(tzinfo=UTC),
+        reason=reason,
+        approved_by=by,
+        hash=digest,
+        consumers=_texts(consumers),
+        owner=owner,
+        approver=approver,
+        revoked=_instant(revoked) if revoked else None,
+    )
+
+
+def _instant(written: str) -> datetime:
+    return datetime.fromisoformat(written).astimezone(UTC)
 
 
 def _texts(written: str) -> tuple[str, ...]:
@@ -199,7 +231,7 @@ def _failure_of(row: Row) -> ProbeFailure:
 
 
 def _claim_of(row: Row) -> Claim:
-    _, product, part, _, _, until, run, fingerprint, _, _, _, _, token, inputs, taint, _ = row
+    _, product, part, _, _, until, run, fingerprint, _, _, _, _, token, inputs, taint, *_ = row
     said = (json.loads(inputs), until, _texts(taint))
     return claim_of((product, part, run, token, fingerprint, *said))
 

@@ -27,6 +27,7 @@ from levada.terms import (
     Step,
     TableRef,
     Verdict,
+    Waived,
 )
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "decode_partition",
     "decode_results",
     "decode_table",
+    "decode_waived",
     "encode_attempt",
     "encode_inputs",
     "encode_landing",
@@ -107,6 +109,17 @@ def decode_inputs(rows: Iterable[list[Any]]) -> tuple[Input, ...]:
     )
 
 
+def decode_waived(rows: Iterable[list[Any]]) -> tuple[Waived, ...]:
+    """
+    The waived checks of their arrays.
+
+    >>> str(decode_waived([["fleet.planes@1", "whole||UTC", "rows_present"]])[0])
+    'rows_present of fleet.planes@1 whole'
+    """
+    marks = (Waived(decode_table(t), decode_partition(p), check) for t, p, check in rows)
+    return tuple(sorted(marks))
+
+
 def encode_landing(landing: Landing) -> Json:
     """A landing, without the generation and the position that the ledger gives."""
     return {
@@ -135,6 +148,7 @@ def encode_line(line: Publication) -> Json:
         "inputs": encode_inputs(line.inputs),
         "taint": list(line.taint),
         "warnings": list(line.warnings),
+        "waived": [[str(m.table), encode_partition(m.partition), m.check] for m in line.waived],
         "at": line.at.isoformat(),
     }
 
@@ -153,6 +167,7 @@ def decode_line(line: Json) -> Publication:
         inputs=decode_inputs(line["inputs"]),
         taint=tuple(line["taint"]),
         warnings=tuple(line.get("warnings", ())),
+        waived=decode_waived(line.get("waived", ())),
         run=line["run"],
         at=datetime.fromisoformat(line["at"]).astimezone(UTC),
     )

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -23,6 +24,7 @@ from levada.ledger._read import (
     HISTORY,
     LANDED,
     PUBLISHED,
+    TAINTED,
     WAIVERS,
     claim_of,
     facts_of,
@@ -43,6 +45,7 @@ from levada.ledger.codec import (
 )
 from levada.ports import Clock, Sensing, Want
 from levada.terms import (
+    Approval,
     Attempt,
     Claim,
     Facts,
@@ -151,7 +154,9 @@ class PostgresLedger:
     def approved(self, subject: str, digest: str) -> str | None:
         """Who approved the file of this hash, if anybody did."""
         rows = self._rows(
-            "select by from ledger.approvals where subject = %s and hash = %s", subject, digest
+            "select reviewer from ledger.approvals where subject = %s and hash = %s",
+            subject,
+            digest,
         )
         return str(rows[0][0]) if rows else None
 
@@ -230,9 +235,16 @@ class PostgresLedger:
             self._here.connection = None
             connection.close()
 
-    def intend(self, run: str, lines: Sequence[Publication]) -> None:
+    def intend(
+        self,
+        run: str,
+        lines: Sequence[Publication],
+        breaks: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
         """Record what is about to be published, without data version."""
-        self._rows("select ledger.intend(%s, %s)", run, Jsonb([encode_line(x) for x in lines]))
+        meant = Jsonb([encode_line(line) for line in lines])
+        taken = Jsonb({label: list(changes) for label, changes in breaks.items()})
+        self._rows("select ledger.intend(%s, %s, %s, %s)", run, meant, taken, self._now())
 
     def confirm(self, run: str) -> Intent:
         """Re-check, under the locks, that token and intent still stand."""
@@ -272,17 +284,38 @@ class PostgresLedger:
             row[0] for row in self._rows("select ledger.record_contracts(%s)", Jsonb(rows))
         )
 
-    def record_approval(self, subject: str, digest: str, reason: str) -> bool:
-        """Approve the file `subject` as it is under this hash; whether that is new."""
-        rows = self._rows("select ledger.approve(%s, %s, %s)", subject, digest, reason)
+    def kept(self, tables: Collection[TableRef]) -> Mapping[TableRef, str]:
+        """The contract of each table's newest publication, as `id version hash`."""
+        rows = self._rows(
+            "select table_name, contract from ledger.keepings where table_name = any (%s)",
+            [str(table) for table in tables],
+        )
+        return {decode_table(table): contract for table, contract in rows}
+
+    def record_approval(self, subject: str, digest: str, reason: str, approval: Approval) -> bool:
+        """
+        Approve `subject` as it is under this hash; whether that is new. Raises NotPublishable where
+        its reviewer wrote it.
+        """
+        said = Jsonb({"reviewer": approval.reviewer, **_said(approval)})
+        rows = self._rows("select ledger.approve(%s, %s, %s, %s)", subject, digest, reason, said)
         return bool(rows[0][0])
 
-    def waivers(self, tables: Collection[TableRef]) -> tuple[Waiver, ...]:
-        """What governance granted for these tables, expired or not."""
-        return tuple(waiver_of(row) for row in self._rows(WAIVERS, [str(t) for t in tables]))
+    def waivers(self, tables: Collection[TableRef] | None = None) -> tuple[Waiver, ...]:
+        """What governance granted for these tables, or for all, ended or not."""
+        named = None if tables is None else [str(table) for table in tables]
+        return tuple(waiver_of(row) for row in self._rows(WAIVERS, named, named))
 
-    def waive(self, waiver: Waiver) -> bool:
-        """Grant what a file asks for; whether that is new. Raises NotPublishable if expired."""
+    def tainted(self) -> tuple[Publication, ...]:
+        """The newest lines that a waived check taints, theirs or of what they are made of."""
+        lines = (line_of(row) for row in self._rows(TAINTED))
+        return tuple(line for line in lines if isinstance(line, Publication))
+
+    def waive(self, waiver: Waiver, approval: Approval) -> bool:
+        """
+        Grant what a file asks for; whether that is new. Raises NotPublishable where it has expired,
+        was revoked, or its reviewer is not whom it asks, owns it or wrote it.
+        """
         said = {
             "table_name": str(waiver.table),
             "check_id": waiver.check,
@@ -291,8 +324,18 @@ class PostgresLedger:
             "expires": waiver.expires.isoformat(),
             "reason": waiver.reason,
             "hash": waiver.hash,
+            "consumers": list(waiver.consumers),
+            "owner": waiver.owner,
+            "approver": waiver.approver,
+            "reviewer": approval.reviewer,
+            "said": _said(approval),
         }
         return bool(self._rows("select ledger.waive(%s)", Jsonb(said))[0][0])
+
+    def revoke_waiver(self, waiver: Waiver, because: str) -> bool:
+        """End a waiver now; whether it was granted and not revoked before."""
+        named = (str(waiver.table), waiver.check, waiver.hash, because)
+        return bool(self._rows("select ledger.revoke_waiver(%s, %s, %s, %s)", *named)[0][0])
 
     # --- tables changed by hand, and what was released ------------------------------------------
 
@@ -447,6 +490,10 @@ class _Sensing:
             [asked, run, lifetime, self._facts.position, self._now],
         )
         return tuple(claim_of(row) for row in rows)
+
+
+def _said(approval: Approval) -> dict[str, Any]:
+    return {"authors": list(approval.authors), "commit": approval.commit, "via": approval.via}
 
 
 def _intent(row: tuple[Any, ...]) -> Intent:

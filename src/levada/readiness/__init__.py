@@ -13,18 +13,23 @@ from levada.readiness.causes import Change
 from levada.readiness.fingerprints import fingerprint
 from levada.readiness.judge import Judge
 from levada.readiness.trace import Hop, ancestors, inherited, suspects, trace
+from levada.readiness.waived import Cover, admission, covering, standing
 from levada.terms import Facts, Input, Mesh, Partition, Product, Readiness, TableRef
 
 __all__ = [
     "Change",
+    "Cover",
     "Hop",
     "Judge",
+    "admission",
     "ancestors",
+    "covering",
     "fingerprint",
     "inherited",
     "judge_inputs",
     "judge_table",
     "pins",
+    "standing",
     "suspects",
     "trace",
 ]
@@ -41,7 +46,8 @@ def judge_inputs(
     mesh: Mesh, product: Product, partition: Partition, facts: Facts, now: datetime
 ) -> Readiness:
     """
-    Whether the product's partition may be built now: READY, WAITING or IMPOSSIBLE. `missing` is
+    Whether the product's partition may be built now: READY, WAITING, HELD (an input was let through
+    by a waiver that has ended) or IMPOSSIBLE. `missing` is
     what it waits for or, when READY, what it does without.
     """
     return Judge(mesh, facts, now).inputs(product, partition)

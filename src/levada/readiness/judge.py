@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from levada.calendars import opening
@@ -20,8 +22,8 @@ from levada.readiness.edges import (
     without,
 )
 from levada.readiness.fingerprints import fingerprint
+from levada.readiness.waived import repairable, tolerated
 from levada.terms import (
-    BUILT_IN,
     WHOLE,
     Attempt,
     Dependency,
@@ -35,7 +37,6 @@ from levada.terms import (
     Product,
     Publication,
     Readiness,
-    Severity,
     State,
     TableRef,
     Verdict,
@@ -53,16 +54,50 @@ class Judge:
     def __init__(self, mesh: Mesh, facts: Facts, now: datetime) -> None:
         self.mesh, self.facts, self.now = mesh, facts, now
         self._tables: dict[Slice, Readiness] = {}
+        self._accepted: dict[tuple[str, Partition], frozenset[tuple[TableRef, Partition, int]]] = {}
         self._inputs: dict[tuple[str, Partition], tuple[Readiness, tuple[Edge, ...]]] = {}
         self._never: dict[tuple[str, Partition], str] = {}
         self._edges: dict[str, tuple[Dependency, ...]] = {}
         self._newest: dict[TableRef, Partition | None] = {}
         self._versions: dict[TableRef, str] | None = None
+        self._tainted = bool(facts.waivers)  # a line that was let through has its waiver beside it
 
     # One table
 
     def table(self, table: TableRef, partition: Partition) -> Readiness:
-        """What a reader of this table's partition may count on."""
+        """What a reader of this table's partition may count on, whoever he is."""
+        found, line = self._sound(table, partition), self.facts.line(table, partition)
+        if found.state is State.READY and isinstance(line, Publication) and line.waived:
+            return tolerated(self.facts, found, line, "", self.now)
+        return found
+
+    def offered(
+        self, product: Product, at: Partition, table: TableRef, partition: Partition
+    ) -> Readiness:
+        """
+        What the build of a product's partition may count on. What was let through by a waiver is
+        held once that has ended, except from whoever has accepted this very generation before.
+        """
+        found, line = self._sound(table, partition), self.facts.line(table, partition)
+        if found.state is not State.READY or not isinstance(line, Publication) or not line.waived:
+            return found
+        if (table, partition, line.generation) in self._accepted_by(product, at):
+            return replace(found, degraded=True)
+        return tolerated(self.facts, found, line, product.id, self.now)
+
+    def _accepted_by(
+        self, product: Product, at: Partition
+    ) -> frozenset[tuple[TableRef, Partition, int]]:
+        """The inputs, by generation, that a product's partition was last made of."""
+        key = (product.id, at)
+        if key not in self._accepted:
+            lines = (line for line in self.lines(product, at) if line)
+            read = (i for line in lines for i in line.inputs if i.content is not None)
+            self._accepted[key] = frozenset((i.table, i.partition, i.generation) for i in read)
+        return self._accepted[key]
+
+    def _sound(self, table: TableRef, partition: Partition) -> Readiness:
+        """What the table's partition is, whatever was waived for it."""
         key = (table, partition)
         if key not in self._tables:
             self._tables[key] = self._judge_table(table, partition)
@@ -134,6 +169,8 @@ class Judge:
             return Readiness(State.WAITING, said, next=_ahead(wakes, self.now))
         if never := self._never_built(product, partition):
             return Readiness(State.IMPOSSIBLE, f"can never be built: {never}")
+        if self._tainted and (held := self.inputs(product, partition)).state is State.HELD:
+            return Readiness(State.HELD, held.because, held.missing)
         return Readiness(State.WAITING, "nothing published")
 
     def _published(self, product: Product, partition: Partition, line: Publication) -> Readiness:
@@ -179,15 +216,7 @@ class Judge:
 
     def waived(self, attempt: Attempt) -> datetime | None:
         """Until when every check that failed an attempt is waived; None if one is not."""
-        live = {
-            (w.table, w.check): w.expires
-            for w in self.facts.waivers
-            if self.now < w.expires and inside(attempt.partition, w.window)
-        }
-        bad = [r for r in attempt.results if r.check.severity is Severity.BLOCKING]
-        ends = [live.get((r.table, r.check.id)) for r in bad if r.check.origin != BUILT_IN]
-        known = [instant for instant in ends if instant is not None]
-        return min(known) if known and len(known) == len(bad) else None
+        return repairable(self.facts.waivers, attempt, self.now)
 
     def settled(self, product: Product, partition: Partition) -> bool:
         """Whether all that is published is current and made by today's code and contracts."""
@@ -341,7 +370,7 @@ class Judge:
     ) -> tuple[Readiness, tuple[Edge, ...]]:
         if wrong := self._misplaced(partition, product.grain, product.zone):
             return Readiness(State.IMPOSSIBLE, wrong), ()
-        edges = grouped(self._edge(d, partition) for d in self._dependencies(product))
+        edges = grouped(self._edge(product, d, partition) for d in self._dependencies(product))
         unmet = [e for e in edges if e.blocks]
         required = [e for e in edges if e.dependency.required and not e.dependency.any_of]
         missing = tuple(dict.fromkeys((t, p) for e in unmet or required for t, p, _ in e.waits))
@@ -349,20 +378,33 @@ class Judge:
         if unmet:
             if never := self._never_built(product, partition):
                 return Readiness(State.IMPOSSIBLE, f"can never be built: {never}", missing), edges
+            if lapsed := self._lapsed(product, partition, unmet):
+                return Readiness(State.HELD, f"held: {'; '.join(lapsed)}", missing, wakes), edges
             because = "waits for " + "; ".join(said(unmet))
             return Readiness(State.WAITING, because, missing, wakes), edges
         because = ", ".join(e.said for e in edges) or "reads nothing"
         degraded = bool(missing) or any(e.degraded or e.marks for e in edges)
         return Readiness(State.READY, because, missing, wakes, degraded), edges
 
-    def _edge(self, edge: Dependency, partition: Partition) -> Edge:
+    def _lapsed(self, product: Product, at: Partition, unmet: Sequence[Edge]) -> tuple[str, ...]:
+        """Which inputs were let through by waivers that let this product through no more."""
+        if not self._tainted:
+            return ()
+        waits = dict.fromkeys((t, p) for e in unmet for t, p, r in e.waits if r.state is State.HELD)
+        return tuple(
+            f"{named(table, p)}: {self.offered(product, at, table, p).because}"
+            for table, p in waits
+            if self._sound(table, p).state is State.READY
+        )
+
+    def _edge(self, product: Product, edge: Dependency, partition: Partition) -> Edge:
         """Judge one dependency of one partition."""
         wait = edge.wait
         until = due(wait.deadline, partition) if wait.deadline else None
         if isinstance(edge.mapping, Latest):
-            latest = self._latest(edge, edge.mapping)
+            latest = self._latest(product, partition, edge)
             return waiting(latest, until, self.now) if until else latest
-        found = self._found(edge, partition)
+        found = self._found(product, edge, partition)
         late = until is None or until <= self.now or not found.coming
         absent = tuple(p for _, p, _ in found.waits)
         replaced: dict[Partition, Partition] = {}
@@ -386,11 +428,11 @@ class Judge:
         )
         return waiting(result, until, self.now) if until and not late else result
 
-    def _found(self, edge: Dependency, partition: Partition) -> Found:
+    def _found(self, product: Product, edge: Dependency, partition: Partition) -> Found:
         """The slices that an edge asks for, each judged."""
         table = edge.upstream
         found = mapped(edge.mapping, partition, *self.mesh.slicing(table), self.mesh.span)
-        judged = [(p, self.table(table, p)) for p in found.partitions]
+        judged = [(p, self.offered(product, partition, table, p)) for p in found.partitions]
         never = tuple((p, Readiness(State.IMPOSSIBLE, why)) for p, why in found.impossible)
         waits = [(table, p, r) for p, r in judged if r.state is not State.READY]
         waits += [(table, p, r) for p, r in never if p is not None]
@@ -403,29 +445,35 @@ class Judge:
         self, edge: Dependency, found: Found, limit: timedelta
     ) -> dict[Partition, Partition]:
         """What stands in for slices that are not ready after a deadline: the last good ones."""
-        pairs = ((p, self._last_good(edge.upstream, p, limit)) for _, p, _ in found.waits)
+        reader = self.mesh.product(edge.downstream)
+        pairs = ((p, self._last_good(reader, edge.upstream, p, limit)) for _, p, _ in found.waits)
         return {p: good for p, good in pairs if good}
 
     def _last_good(
-        self, table: TableRef, partition: Partition, limit: timedelta
+        self, reader: Product, table: TableRef, partition: Partition, limit: timedelta
     ) -> Partition | None:
         """The slice itself, if an older line of it may be read, else the newest good one before."""
-        if self._readable(table, partition):
+        if self._readable(reader, table, partition):
             return partition
         if partition.start is None:
             return None
         earlier = preceding(partition)
         while partition.begin - earlier.begin <= limit and inside(earlier, self.mesh.span):
-            if self._readable(table, earlier):
+            if self._readable(reader, table, earlier):
                 return earlier
             earlier = preceding(earlier)
         return None
 
-    def _readable(self, table: TableRef, partition: Partition) -> bool:
+    def _readable(self, reader: Product, table: TableRef, partition: Partition) -> bool:
         """Whether a slice has a good line, though a newer one may be due."""
-        if self.facts.line(table, partition) is None:
+        line = self.facts.line(table, partition)
+        if line is None:
             return False
-        return self.table(table, partition).state in (State.READY, State.STALE, State.FAILED)
+        if isinstance(line, Publication) and line.waived:
+            ready = Readiness(State.READY, "")
+            if tolerated(self.facts, ready, line, reader.id, self.now).state is State.HELD:
+                return False
+        return self._sound(table, partition).state in (State.READY, State.STALE, State.FAILED)
 
     def _said_of(self, edge: Dependency, found: Found, *, met: bool, replaced: int) -> str:
         table = edge.upstream
@@ -444,27 +492,26 @@ class Judge:
             return f"{named(table, first)}: {why.because}"
         return f"{len(lacking)} of {found.total} {grain}s of {table}: {first}: {why.because}, ..."
 
-    def _latest(self, edge: Dependency, mapping: Latest) -> Edge:
+    def _latest(self, product: Product, at: Partition, edge: Dependency) -> Edge:
         """Judge a dependency on the newest slice there is."""
         table = edge.upstream
+        limit = edge.mapping.within if isinstance(edge.mapping, Latest) else None
         newest = self._newest_slice(table)
         line = self.facts.line(table, newest) if newest else None
         if newest is None or line is None:
             newest = self._due(table)
             if newest is None:
                 return Edge(edge, False, f"{table}: the mesh's span holds no slice of it")
-            readiness = self.table(table, newest)
+            readiness = self.offered(product, at, table, newest)
             said = f"{named(table, newest)}: {readiness.because}"
             waits = ((table, newest, readiness),)
             return Edge(edge, False, said, (), (WHOLE,), waits, marks=without(table, None))
-        readiness = self.table(table, newest)
+        readiness = self.offered(product, at, table, newest)
         wakes = readiness.next
-        if readiness.state is State.READY and mapping.within is not None:
-            wakes = _soonest(readiness.next, _ahead(line.at + mapping.within, self.now))
-            if self.now - line.at >= mapping.within:  # at `next` the answer is another
-                old = (
-                    f"published {_long(self.now - line.at)} ago, not within {_long(mapping.within)}"
-                )
+        if readiness.state is State.READY and limit is not None:
+            wakes = _soonest(readiness.next, _ahead(line.at + limit, self.now))
+            if self.now - line.at >= limit:  # at `next` the answer is another
+                old = f"published {_long(self.now - line.at)} ago, not within {_long(limit)}"
                 readiness = Readiness(State.WAITING, old)
         name = f"the latest {named(table, newest)}"
         if readiness.state is not State.READY:

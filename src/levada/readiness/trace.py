@@ -10,6 +10,7 @@ from datetime import datetime
 from levada.readiness.causes import failing
 from levada.readiness.edges import Wait
 from levada.readiness.judge import Judge, Slice
+from levada.readiness.waived import standing
 from levada.terms import (
     CheckResult,
     Facts,
@@ -151,7 +152,7 @@ def _made_from(judge: Judge, table: TableRef, at: Partition) -> Iterator[Slice]:
 def _blamed(judge: Judge, table: TableRef, at: Partition, found: Readiness) -> tuple[Wait, ...]:
     """What keeps a partition from being ready; nothing where it is itself the cause."""
     if table.is_source or found.state is State.HELD:
-        return ()
+        return () if table.is_source else _let_through(judge, table, at)
     if judge.table(table, at).state is State.READY:  # ready, yet too old for its reader
         return ()
     product = judge.mesh.product(table)
@@ -165,6 +166,20 @@ def _blamed(judge: Judge, table: TableRef, at: Partition, found: Readiness) -> t
     if judge.inputs(product, at).state is State.IMPOSSIBLE:
         return tuple(w for w in waits if w[2].state is State.IMPOSSIBLE)
     return waits
+
+
+def _let_through(judge: Judge, table: TableRef, at: Partition) -> tuple[Wait, ...]:
+    """Where the waived checks lie that hold a partition, if it is they and they lie elsewhere."""
+    line = judge.facts.line(table, at)
+    if isinstance(line, Publication):
+        marks = standing(judge.facts, line)
+        roots = {(m.table, m.partition) for m in marks} - {(table, at)}
+        held = ((*root, judge.table(*root)) for root in sorted(roots))
+        return tuple(wait for wait in held if wait[2].state is State.HELD)
+    product = judge.mesh.product(table)
+    if judge.inputs(product, at).state is not State.HELD:
+        return ()
+    return tuple(wait for wait in judge.unmet(product, at) if wait[2].state is State.HELD)
 
 
 def _hop(judge: Judge, found: Readiness, path: tuple[Slice, ...]) -> Hop:

@@ -6,11 +6,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import TypeVar
 
 from levada.errors import ClaimLost, LawBroken, NotPublishable
 from levada.ports import Clock, Sensing, Stage, Want
+from levada.readiness import covering
 from levada.terms import (
+    Approval,
     Attempt,
     Claim,
     Contract,
@@ -24,6 +27,7 @@ from levada.terms import (
     TableRef,
     Tampering,
     Verdict,
+    Waived,
     Waiver,
 )
 
@@ -63,6 +67,8 @@ class MemoryLedger:
         self._contracts: dict[str, str] = {}
         self._tampered: dict[TableRef, Tampering] = {}
         self._pardons: dict[Target, int] = {}
+        self._waivers: dict[tuple[TableRef, str, str], Waiver] = {}
+        self._approvals: dict[tuple[str, str], str] = {}
         self._inspected: dict[str, str] = {}
         self._runs: set[str] = set()
         self._token = 0
@@ -80,7 +86,7 @@ class MemoryLedger:
         live = {key: claim for key in self._claims if (claim := self._claim(key)).until > now}
         return Facts(
             *(dict(self.lines), dict(self.attempts), live, len(self.log)),
-            *(dict(self._tampered), dict(self._pardons)),
+            *(dict(self._tampered), dict(self._pardons), tuple(self._waivers.values())),
         )
 
     def tail(self, after: int) -> Sequence[Entry]:
@@ -182,8 +188,15 @@ class MemoryLedger:
 
     # --- publishing -------------------------------------------------------------------------------
 
-    def intend(self, run: str, lines: Sequence[Publication]) -> None:
+    def intend(
+        self,
+        run: str,
+        lines: Sequence[Publication],
+        breaks: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
         """Record what is about to be published, without data version."""
+        if broken := next((label for label, changes in breaks.items() if changes), None):
+            raise NotPublishable(f"the contract {broken} breaks: {breaks[broken][0]}")
         held = {claim.partition: claim for claim in self.claims(run)}
         if run in self._intents:
             raise LawBroken(f"run {run} already has an open intent: publish or withdraw it first")
@@ -198,6 +211,10 @@ class MemoryLedger:
                 raise NotPublishable(f"made by {line.made_by}, but claimed for {claim.fingerprint}")
             if isinstance(old, Publication) and old.made_by == line.made_by:
                 raise NotPublishable(f"already published by this fingerprint, {line.made_by}")
+            for mark in line.waived:
+                told = (self._waivers.values(), mark.table, mark.check, line.partition)
+                if covering(*told, self.clock()) is None:
+                    raise NotPublishable(f"its check {mark.check} is not waived, or is no longer")
         meant = tuple(
             replace(x, run=run, generation=_generation(self.lines.get((x.table, x.partition))) + 1)
             for x in lines
@@ -227,7 +244,8 @@ class MemoryLedger:
         now = self.clock()
         written = []
         for line in intent.lines:
-            written.append(self._write(replace(line, data_version=data_version, at=now)))
+            marked = replace(line, waived=self._marks(line), data_version=data_version, at=now)
+            written.append(self._write(marked))
             key = (intent.product, line.partition)
             for kept in (self.attempts, self._claims, self._steps):
                 kept.pop(key, None)
@@ -262,9 +280,54 @@ class MemoryLedger:
         self._contracts |= contracts
         return new
 
-    def waivers(self, tables: Collection[TableRef]) -> tuple[Waiver, ...]:  # noqa: ARG002
-        """No waiver is granted in a simulation."""
-        return ()
+    def kept(self, tables: Collection[TableRef]) -> Mapping[TableRef, str]:
+        """The contract of each table's newest publication."""
+        newest: dict[TableRef, Publication] = {}
+        for line in self.lines.values():
+            if isinstance(line, Publication) and line.table in tables:
+                last = newest.get(line.table)
+                if last is None or line.position > last.position:
+                    newest[line.table] = line
+        return {table: line.contract for table, line in newest.items()}
+
+    def approved(self, subject: str, digest: str) -> str | None:
+        """Who approved what has this hash, if anybody did."""
+        return self._approvals.get((subject, digest))
+
+    def record_approval(
+        self,
+        subject: str,
+        digest: str,
+        reason: str,  # noqa: ARG002
+        approval: Approval,
+    ) -> bool:
+        """Approve `subject` as it is under this hash; whether that is new."""
+        new = (subject, digest) not in self._approvals
+        self._approvals.setdefault((subject, digest), approval.reviewer)
+        return new
+
+    def waivers(self, tables: Collection[TableRef]) -> tuple[Waiver, ...]:
+        """What was granted for these tables, ended or not."""
+        return tuple(w for w in self._waivers.values() if w.table in tables)
+
+    def waive(self, waiver: Waiver, approval: Approval) -> bool:
+        """Grant what a file asks for; whether that is new."""
+        key = (waiver.table, waiver.check, waiver.hash)
+        if key in self._waivers and self._waivers[key].revoked:
+            raise NotPublishable(f"the waiver of {waiver.check} was revoked: ask anew")
+        new = key not in self._waivers
+        self._waivers.setdefault(key, replace(waiver, approved_by=approval.reviewer))
+        self._note(waiver.table, None)
+        return new
+
+    def revoke_waiver(self, waiver: Waiver, because: str) -> bool:  # noqa: ARG002
+        """End a waiver now; whether it was granted and not revoked before."""
+        key = (waiver.table, waiver.check, waiver.hash)
+        if key not in self._waivers or self._waivers[key].revoked:
+            return False
+        self._waivers[key] = replace(self._waivers[key], revoked=self.clock())
+        self._note(waiver.table, None)
+        return True
 
     def beat(self, name: str) -> None:
         """Nobody looks for signs of life in a simulation."""
@@ -308,6 +371,15 @@ class MemoryLedger:
         return holder == run or (
             holder not in self._intents and self._leases[holder] <= self.clock()
         )
+
+    def _marks(self, line: Publication) -> tuple[Waived, ...]:
+        """The waived checks of a line, and of the very publications that it is made of."""
+        found = set(line.waived)
+        for read in line.inputs:
+            for old in self._lines_of.get((read.table, read.partition), ()):
+                if isinstance(old, Publication) and old.generation == read.generation:
+                    found |= set(old.waived)
+        return tuple(sorted(found))
 
     def _write(self, line: Some) -> Some:
         line = replace(line, position=self._note(line.table, line.partition))

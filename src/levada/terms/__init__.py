@@ -29,6 +29,7 @@ from levada.terms.edges import (
 )
 from levada.terms.promises import (
     BUILT_IN,
+    Approval,
     AuditReport,
     Check,
     CheckResult,
@@ -38,6 +39,7 @@ from levada.terms.promises import (
     Owner,
     Severity,
     Verdict,
+    Waived,
     Waiver,
 )
 from levada.terms.recorded import (
@@ -60,6 +62,7 @@ from levada.terms.slices import WHOLE, Grain, Partition, Span, TableRef
 __all__ = [
     "BUILT_IN",
     "WHOLE",
+    "Approval",
     "Attempt",
     "AuditReport",
     "Check",
@@ -107,5 +110,6 @@ __all__ = [
     "Trailing",
     "Verdict",
     "WaitPolicy",
+    "Waived",
     "Waiver",
 ]

@@ -10,6 +10,7 @@ from levada.terms.slices import Grain, Partition, Span, TableRef
 
 __all__ = [
     "BUILT_IN",
+    "Approval",
     "AuditReport",
     "Check",
     "CheckResult",
@@ -19,6 +20,7 @@ __all__ = [
     "Owner",
     "Severity",
     "Verdict",
+    "Waived",
     "Waiver",
 ]
 
@@ -238,3 +240,42 @@ class Waiver:
     approved_by: str
     hash: str = ""
     """Of the file that asked for it: a changed file asks anew."""
+    consumers: tuple[str, ...] = ()
+    """The products that may run on what it let through; none named: all of them."""
+    owner: str = ""
+    """Who answers for the waiver, and mends what it covers."""
+    approver: str = ""
+    """Whom the file asks."""
+    revoked: datetime | None = None
+
+    @property
+    def until(self) -> datetime:
+        """When it ends: it expires, or was revoked before."""
+        return min(self.expires, self.revoked) if self.revoked else self.expires
+
+    def __str__(self) -> str:
+        who = f"waived by {self.approved_by} until {self.until:%Y-%m-%d %H:%M}Z"
+        return f"{self.table} {self.check}: {who} ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Waived:
+    """A check that was set aside for one slice of a table: what its line is tainted by."""
+
+    table: TableRef
+    partition: Partition
+    check: str
+
+    def __str__(self) -> str:
+        return f"{self.check} of {self.table} {self.partition}"
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """Who approved a file as it stands in a commit, and by which way."""
+
+    reviewer: str
+    authors: tuple[str, ...] = ()
+    """Who wrote the file as it is: none of them may be its reviewer."""
+    commit: str = ""
+    via: str = ""

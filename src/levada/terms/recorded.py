@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from levada.terms.promises import CheckResult, Verdict, Waiver
+from levada.terms.promises import CheckResult, Verdict, Waived, Waiver
 from levada.terms.slices import Partition, TableRef
 
 __all__ = [
@@ -105,6 +105,8 @@ class Publication:
     position: int = 0
     warnings: tuple[str, ...] = ()
     """The advisory checks that did not pass."""
+    waived: tuple[Waived, ...] = ()
+    """The checks that were set aside for it, and for everything that it is made of."""
 
 
 @dataclass(frozen=True, slots=True)
