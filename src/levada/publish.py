@@ -8,17 +8,76 @@ what a killed run left behind, whichever step it died in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
 
+from levada.calendars import opening
 from levada.errors import ClaimLost, LevadaError
 from levada.ports import Ledger, Stage, Warehouse
-from levada.terms import Contract, Intent, Partition, Publication, TableRef
+from levada.terms import Contract, Intent, Partition, Publication, TableRef, Verdict
 
-__all__ = ["publish", "recover", "restore"]
+__all__ = ["IN_FORCE", "Standing", "publish", "recover", "refusals", "restore"]
+
+IN_FORCE = ("active", "deprecated")
+"""The statuses under which a contract may be published."""
 
 Recorded = Callable[[str], Contract]
 """The contract that the ledger recorded under a label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A contract under which a table is about to be published, and what the ledger knows of it."""
+
+    contract: Contract
+    recorded: bool
+    kept: str = ""
+    """`id version hash` of the contract that its table keeps; none: it is the first."""
+    breaks: tuple[str, ...] = ()
+    """What it takes from those who read the table under that one."""
+    approved: bool = False
+
+
+def refusals(standing: Standing, verdict: Verdict, now: datetime) -> tuple[str, ...]:
+    """
+    Everything for which publishing refuses, each with what to do; nothing, if it may go on.
+
+    Verdicts are the audit's, all else is the contract's. What is not known to be right is refused.
+    """
+    contract, found = standing.contract, []
+    named = f"the contract {contract.label}"
+    if not verdict.publishes:
+        found.append(f"its verdict is {verdict.value}: only PASS and WARN publish")
+    if not standing.recorded:
+        found.append(f"{named} is not recorded: governance records it, from the protected branch")
+    if contract.status not in IN_FORCE:
+        mend = f"set `status: active` in {contract.path}, as a new version"
+        found.append(f"{named} is {contract.status or 'without a status'}: {mend}")
+    if contract.sunset and opening(contract.sunset, contract.zone) <= now:
+        mend = "publish its next major, or move the date in a new version"
+        found.append(f"the sunset of {contract.table} was on {contract.sunset}: {mend}")
+    if _rewritten(contract, standing.kept):
+        found.append(
+            f"version {contract.version} of {contract.id} was published with another content, as "
+            f"{standing.kept.rsplit(' ', 1)[-1]}: raise the version in {contract.path}"
+        )
+    elif standing.breaks and not standing.approved:
+        first = "; ".join(standing.breaks[:3])
+        more = f", and {len(standing.breaks) - 3} more" if len(standing.breaks) > 3 else ""
+        found.append(
+            f"{named} breaks {standing.kept}, and nobody has approved it: {first}{more}; make it "
+            f"a new major, or let its reviewer run `levada approve {contract.path}`"
+        )
+    return tuple(found)
+
+
+def _rewritten(contract: Contract, kept: str) -> bool:
+    """Whether this very version was published with another content."""
+    *same, digest = kept.rsplit(" ", 2)
+    return same == [contract.id, contract.version] and digest != contract.hash[:12]
 
 
 def publish(
@@ -27,16 +86,18 @@ def publish(
     stage: Stage,
     lines: Sequence[Publication],
     recorded: Recorded,
+    breaks: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> tuple[Publication, ...]:
     """
     Swap a sealed and audited stage in, and write its lines (as the publisher).
 
-    `lines` lack generation and data version, which the ledger and the swap give. Raises ClaimLost
+    `lines` lack generation and data version, which the ledger and the swap give; `breaks` says what
+    contracts take from readers, which the ledger lets pass only with an approval. Raises ClaimLost
     when another run took the claim over, NotPublishable when the law forbids a line: in both cases
     nothing was swapped.
     """
     tables = sorted({line.table for line in lines})
-    ledger.intend(stage.run, lines)
+    ledger.intend(stage.run, lines, breaks)
     with ledger.locked(tables):
         _recover(ledger, warehouse, tables, but=stage.run)
         intent = ledger.confirm(stage.run)

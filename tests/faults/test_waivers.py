@@ -4,27 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from merged import approvers, merge, repository, waiver
 from source_system import break_row, land_span
 from workspace import Workspace
 
 from levada.ledger import PostgresLedger
-from levada.terms import Span, TableRef, Waiver
+from levada.terms import Approval, Span, TableRef, Waiver
 
 pytestmark = pytest.mark.integration
 
 DAY = "2013-03-08"
 FLIGHTS = TableRef("operations", "flights")
-WAIVER = """\
-table: operations.flights
-check: {check}
-window: {{from: 2013-03-08, to: 2013-03-08}}
-expires: {expires}
-reason: the source sends no better
-"""
+SOON = f"{datetime.now(UTC) + timedelta(days=30):%Y-%m-%d}"
+ASKED = {
+    "table": "operations.flights",
+    "window": f"{{from: {DAY}, to: {DAY}}}",
+    "expires": SOON,
+    "reason": "the source sends no better",
+    "owner": "joe",
+    "approver": "ines",
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +39,24 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     )
     land_span(date.fromisoformat(DAY), date.fromisoformat(DAY), workspace.landing)
     break_row(workspace.landed("flights", DAY), "dep_delay", "late")
+    approvers(
+        workspace, "{username: ines, domains: [operations]}", "{username: max, domains: [all]}"
+    )
+    repository(workspace)
     workspace.start()
     workspace.levada("run", code=1)
     yield workspace
     workspace.stop()
 
 
-def asked(mesh: Workspace, check: str, expires: str = "2099-01-01") -> Path:
-    path = mesh.root / "contracts" / "governance" / "waivers" / f"{check}.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(WAIVER.format(check=check, expires=expires))
+def asked(mesh: Workspace, check: str, **said: str) -> Path:
+    path = waiver(mesh, check, check=check, **{**ASKED, **said})
+    merge(mesh)
     return path
+
+
+def approve(mesh: Workspace, path: Path, *words: str, code: int = 0, by: str = "ines") -> Any:
+    return mesh.levada("approve", str(path), "--reviewer", by, *words, code=code)
 
 
 def failing(mesh: Workspace) -> list[str]:
@@ -58,44 +69,68 @@ def test_a_file_alone_grants_nothing(mesh: Workspace) -> None:
         asked(mesh, check)
     mesh.levada("run", code=1)
     assert mesh.json("why", "operations.flights", DAY)["state"] == "FAILED"
+    assert {each["state"] for each in mesh.json("waiver", "list")} == {"requested"}
 
 
 def test_what_is_wrong_in_a_file_is_told_all_at_once(mesh: Workspace) -> None:
-    path = mesh.root / "wrong.yaml"
-    path.write_text(
-        "table: operations.flight\ncheck: x\nwindow: {from: 2013-03-08}\nexpire: 2099-01-01\n"
+    path = waiver(
+        mesh,
+        "wrong",
+        table="operations.flight",
+        check="'*'",
+        window="{from: 2013-03-08}",
+        **{"expire": "2099-01-01", "owner": "joe", "approver": "eve", "owner ": "x"},
     )
-    said = mesh.levada("approve", str(path), code=2).stderr
+    said = approve(mesh, path, code=2).stderr.replace("\n", " ")
     for line in (
         "wrong.yaml:1: no published table is called 'operations.flight'",
         "wrong.yaml:3: the window has no ends",
         "wrong.yaml:4: unknown key 'expire'; did you mean 'expires'?",
+        "wrong.yaml:7: 'owner' is said twice",
         "'reason' is missing",
+        "'expires' is missing; a waiver without an end is a change of the contract",
     ):
-        assert line in said.replace("\n", " ") or line in said
+        assert line in said
+    path.unlink()
     for check in ("columns", "distance.required"):
-        said = mesh.levada("approve", str(asked(mesh, check)), code=2).stderr
-        assert "cannot be waived" in said.replace("\n", " ")
+        path = asked(mesh, check)
+        assert "cannot be waived" in approve(mesh, path, code=2).stderr.replace("\n", " ")
+        path.unlink()
 
 
 def test_an_expired_waiver_is_not_granted(mesh: Workspace) -> None:
     path = asked(mesh, failing(mesh)[0], expires="2020-01-01")
-    assert "expired" in mesh.levada("approve", str(path), code=1).stdout
+    assert "expired" in approve(mesh, path, code=1).stdout
+    path = asked(mesh, failing(mesh)[0], expires="2099-01-01")
+    assert "90 days from now at most" in approve(mesh, path, code=2).stderr.replace("\n", " ")
+    assert not mesh.rows("select 1 from ledger.waivers")
+
+
+def test_whose_approval_does_not_count_is_told_why(mesh: Workspace) -> None:
+    path = asked(mesh, failing(mesh)[0])
+    for by, words, why in (
+        ("joe", (), "joe wrote it"),
+        ("eve", (), "eve is no approver"),
+        ("max", (), "it asks ines, not max"),
+        ("ines", ("--author", "ines"), "ines wrote it"),
+        ("ines", ("--commit", "nowhere"), "no commit is called 'nowhere'"),
+    ):
+        assert why in approve(mesh, path, *words, code=2, by=by).stderr.replace("\n", " "), by
+    path.write_text(path.read_text().replace("better", "more"))
+    assert "as it is here" in approve(mesh, path, code=2).stderr.replace("\n", " ")
     assert not mesh.rows("select 1 from ledger.waivers")
 
 
 def test_a_granted_waiver_lets_the_day_through_with_a_mark_on_its_line(mesh: Workspace) -> None:
     checks = failing(mesh)
     for check in checks:
-        assert (
-            "would be granted"
-            in mesh.levada("approve", str(asked(mesh, check)), "--dry-run").stdout
-        )
-        assert "granted" in mesh.levada("approve", str(asked(mesh, check))).stdout
-        assert "already" in mesh.levada("approve", str(asked(mesh, check))).stdout
+        path = asked(mesh, check)
+        assert "would be granted" in approve(mesh, path, "--dry-run").stdout
+        assert "granted by ines" in approve(mesh, path).stdout
+        assert "already" in approve(mesh, path).stdout
     waiting = mesh.json("why", "operations.flights", DAY)
     assert waiting["state"] == "WAITING"
-    assert waiting["next"].startswith("2099-01-01")
+    assert waiting["next"].startswith(SOON)
     (step, *_) = mesh.json("run", "--dry-run")
     assert step["because"].startswith("repair: waived since its audit failed")
 
@@ -103,11 +138,18 @@ def test_a_granted_waiver_lets_the_day_through_with_a_mark_on_its_line(mesh: Wor
 
     said = mesh.json("why", "operations.flights", DAY)
     assert (said["state"], said["degraded"]) == ("READY", True)
-    ((taint,),) = mesh.rows(
-        "select taint from ledger.publications where table_name = 'operations.flights@1'"
+    assert said["next"].startswith(SOON)
+    ((taint, waived),) = mesh.rows(
+        "select taint, waived from ledger.publications where table_name = 'operations.flights@1'"
     )
-    assert len(taint) == len(checks)
-    assert "waived by levada_governance until 2099-01-01 (the source sends no better)" in taint[0]
+    assert len(taint) == len(waived) == len(checks)
+    assert f"waived by ines until {SOON}" in taint[0]
+    assert "(the source sends no better)" in taint[0]
+    (listed, *_) = mesh.json("waiver", "list")
+    assert (listed["state"], listed["approved_by"]) == ("live", "ines")
+    assert {"table": str(FLIGHTS), "partition": DAY, "generation": 1} in listed["taints"]
+    assert mesh.levada("waiver", "expiring", "--within", "7d").stdout.strip() == "none"
+    assert len(mesh.json("waiver", "expiring", "--within", "40d", code=1)) == len(checks)
     mesh.levada("ledger", "verify")
 
 
@@ -122,7 +164,8 @@ def test_a_swap_that_fails_is_an_attempt_that_says_why_and_leaves_no_intent(
     url = mesh.credentials.url("levada_governance", "levada")
     with closing(PostgresLedger(url)) as governance:  # past what `approve` would let through
         for check in failing(mesh):
-            governance.waive(Waiver(FLIGHTS, check, window, expires, "on purpose", "", "h"))
+            one = Waiver(FLIGHTS, check, window, expires, "on purpose", "", "h", approver="ines")
+            governance.waive(one, Approval("ines", ("joe",)))
 
     said = mesh.json("run", code=1)
 

@@ -5,116 +5,128 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from datetime import date, timedelta
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from levada.adapters.yamlfile import YamlFile
+from levada.approve import Policy, Subject
 from levada.audit import BUILT_IN
 from levada.calendars import opening
 from levada.errors import DeclarationError, Fault
 from levada.settings import nearest
 from levada.terms import Contract, Mesh, Span, TableRef, Waiver
 
-__all__ = ["read_waiver", "waiver_faults"]
+__all__ = ["WAIVERS", "Request", "read_request", "requests"]
 
-_KEYS = ("table", "check", "window", "expires", "reason")
+WAIVERS = "contracts/governance/waivers"
+_NEEDED = ("table", "check", "window", "expires", "reason", "owner", "approver")
+_KEYS = (*_NEEDED, "consumers")
 
 
-def read_waiver(path: Path, root: Path, mesh: Mesh) -> Waiver:
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a file asks for, not approved by anybody."""
+
+    path: str
+    waiver: Waiver
+    subject: Subject
+
+
+def read_request(path: Path, root: Path, mesh: Mesh, policy: Policy) -> Request:
     """
-    What a waiver file asks for, not approved by anybody. `window` is data time, whole local days of
-    the table's zone, both included; `expires` is the local day on whose start it ends.
+    What a waiver file asks for. `window` is data time, whole local days of the table's zone, both
+    included; `expires` is wall time, an instant or the local day on whose start the waiver ends.
 
     Raises DeclarationError with every fault of the file.
     """
-    reading = _Reading(
-        path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-    )
-    waiver = reading.waiver(path, mesh)
-    if reading.faults or waiver is None:
-        raise DeclarationError(reading.faults)
-    return waiver
+    shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+    reading = _Reading(YamlFile(shown), mesh, policy)
+    request = reading.request(path)
+    if reading.file.faults or request is None:
+        raise DeclarationError(reading.file.faults)
+    return request
 
 
-def waiver_faults(root: Path, mesh: Mesh) -> tuple[Fault, ...]:
-    """What is wrong in the waiver files below `contracts/governance/waivers`."""
-    found: list[Fault] = []
-    for path in sorted((root / "contracts" / "governance" / "waivers").glob("*.y*ml")):
+def requests(
+    root: Path, mesh: Mesh, policy: Policy
+) -> tuple[tuple[Request, ...], tuple[Fault, ...]]:
+    """The waiver files below `contracts/governance/waivers`, and every fault of the others."""
+    found: list[Request] = []
+    faults: list[Fault] = []
+    for path in sorted((root / WAIVERS).glob("*.y*ml")):
         try:
-            read_waiver(path, root, mesh)
+            found.append(read_request(path, root, mesh, policy))
         except DeclarationError as error:
-            found += error.faults
-    return tuple(found)
+            faults += error.faults
+    return tuple(found), tuple(faults)
 
 
 class _Reading:
-    """One pass over a file that collects its faults."""
+    """One pass over a waiver file."""
 
-    def __init__(self, shown: str) -> None:
-        self.shown = shown
-        self.lines: dict[str, int] = {}
-        self.faults: list[Fault] = []
+    def __init__(self, file: YamlFile, mesh: Mesh, policy: Policy) -> None:
+        self.file, self.mesh, self.policy = file, mesh, policy
+        self.fault = file.fault
 
-    def fault(self, key: str, wrong: str, right: str = "") -> None:
-        self.faults.append(Fault(self.shown, self.lines.get(key, 1), wrong, right))
-
-    def waiver(self, path: Path, mesh: Mesh) -> Waiver | None:
-        said = self._said(path)
+    def request(self, path: Path) -> Request | None:
+        said = self.file.mapping(path, _KEYS)
         if said is None:
             return None
-        for key in said:
-            if key not in _KEYS:
-                self.fault(key, f"unknown key {key!r}", nearest(key, _KEYS))
-        for key in _KEYS:
+        for key in _NEEDED:
             if key not in said:
-                self.fault(key, f"{key!r} is missing")
-        contract = self._contract(str(said.get("table", "")), mesh) if "table" in said else None
+                right = "a waiver without an end is a change of the contract"
+                self.fault(key, f"{key!r} is missing", right if key == "expires" else "")
+        contract = self._contract(str(said["table"])) if "table" in said else None
         if contract and "check" in said:
             self._check(str(said["check"]), contract)
         zone = contract.zone if contract else "UTC"
         window = self._window(said["window"], zone) if "window" in said else None
-        expires = self._day("expires", said["expires"]) if "expires" in said else None
-        reason = str(said.get("reason") or "").strip()
-        if "reason" in said and not reason:
-            self.fault("reason", "the reason says nothing", "say why the data may be published")
-        if not (contract and window and expires and reason) or self.faults:
+        expires = self._expires(said["expires"], zone) if "expires" in said else None
+        words = {key: self._words(key, said) for key in ("reason", "owner", "approver")}
+        consumers = self._consumers(said["consumers"]) if "consumers" in said else ()
+        if contract and words["approver"]:
+            self._approver(words["approver"], words["owner"], contract)
+        if not (contract and window and expires) or self.file.faults:
             return None
-        plain = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        digest = hashlib.sha256(plain.encode()).hexdigest()
-        return Waiver(
-            contract.table, str(said["check"]), window, opening(expires, zone), reason, "", digest
+        waiver = Waiver(
+            table=contract.table,
+            check=str(said["check"]),
+            window=window,
+            expires=expires,
+            reason=words["reason"],
+            approved_by="",
+            hash=_digest(said),
+            consumers=consumers,
+            owner=words["owner"],
+            approver=words["approver"],
         )
+        owners = (waiver.owner, *contract.owners)
+        domain = contract.table.domain
+        subject = Subject("waiver", domain, self.file.shown, owners, waiver.approver)
+        return Request(self.file.shown, waiver, subject)
 
-    def _said(self, path: Path) -> Mapping[str, Any] | None:
-        import yaml
+    def _words(self, key: str, said: Mapping[str, Any]) -> str:
+        words = str(said.get(key) or "").strip()
+        if key in said and not words:
+            right = "say why the data may be published" if key == "reason" else "name one person"
+            self.fault(key, f"the {key} says nothing", right)
+        return words
 
+    def _contract(self, name: str) -> Contract | None:
+        if not self.file.plain("table", name):
+            return None
         try:
-            text = path.read_text(encoding="utf-8")
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-            said = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - keeps dates as strings
-        except (OSError, UnicodeDecodeError) as error:
-            self.fault("", f"cannot be read: {error}")
-            return None
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            self.lines[""] = mark.line + 1 if mark else 1
-            self.fault("", f"is no YAML: {getattr(error, 'problem', error)}")
-            return None
-        if not isinstance(said, dict) or node is None:
-            self.fault("", "is no waiver", f"write {', '.join(_KEYS)}")
-            return None
-        self.lines = {str(k.value): k.start_mark.line + 1 for k, _ in node.value}
-        return said
-
-    def _contract(self, name: str, mesh: Mesh) -> Contract | None:
-        try:
-            return mesh.mart(TableRef.parse(name)).contract
+            return self.mesh.mart(TableRef.parse(name)).contract
         except (KeyError, ValueError):
-            known = [str(t).removesuffix("@1") for t in mesh.tables()]
+            known = [str(t).removesuffix("@1") for t in self.mesh.tables()]
             self.fault("table", f"no published table is called {name!r}", nearest(name, known))
             return None
 
     def _check(self, name: str, contract: Contract) -> None:
+        if not self.file.plain("check", name):
+            return
         checks = {check.id: check for check in contract.checks}
         if name not in checks:
             self.fault("check", f"{contract.table} has no check {name!r}", nearest(name, checks))
@@ -124,6 +136,29 @@ class _Reading:
         elif name == "primary_key" or name.endswith(".required"):
             wrong = f"{contract.table} is published with NOT NULL: {name!r} cannot be waived"
             self.fault("check", wrong, "promise a nullable column, as a new major version")
+
+    def _consumers(self, said: object) -> tuple[str, ...]:
+        named = self.file.names("consumers", said)
+        known = [product.id for product in self.mesh.products]
+        for each in named:
+            if each not in known:
+                self.fault("consumers", f"no product is called {each!r}", nearest(each, known))
+        if not named:
+            self.fault("consumers", "'consumers' names nobody", "leave it out to let all run")
+        return tuple(sorted(set(named)))
+
+    def _approver(self, asked: str, owner: str, contract: Contract) -> None:
+        known = self.policy.approver(asked)
+        if known is None:
+            names = [a.username for a in self.policy.approvers]
+            wrong = f"{asked!r} is no approver in approvers.yaml"
+            self.fault("approver", wrong, nearest(asked, names) if names else "name one there")
+        elif not known.may("waiver", contract.table.domain):
+            wrong = f"{asked} may not approve a waiver of {contract.table.domain}"
+            self.fault("approver", wrong, "ask another")
+        mine = {name.casefold() for name in self.policy.names(asked)}
+        if mine & {name.casefold() for name in (owner, *contract.owners)}:
+            self.fault("approver", f"{asked} answers for it himself", "ask another")
 
     def _window(self, said: object, zone: str) -> Span | None:
         if not isinstance(said, dict) or set(said) != {"from", "to"}:
@@ -135,7 +170,28 @@ class _Reading:
         if last < first:
             self.fault("window", f"the window {first} .. {last} is empty", "'to' is its last day")
             return None
+        days = (last - first).days + 1
+        if timedelta(days=days) > self.policy.widest:
+            most = self.policy.widest.days
+            self.fault("window", f"the window is {days} days wide", f"{most} days at most")
+            return None
         return Span(opening(first, zone), opening(last + timedelta(days=1), zone))
+
+    def _expires(self, said: object, zone: str) -> datetime | None:
+        right = "write a day like 2026-12-01, or an instant like 2026-12-01T12:00Z"
+        try:
+            return opening(date.fromisoformat(str(said)), zone)
+        except ValueError:
+            pass
+        try:
+            instant = datetime.fromisoformat(str(said))
+        except ValueError:
+            self.fault("expires", f"{said!r} is neither a day nor an instant", right)
+            return None
+        if instant.tzinfo is None:
+            self.fault("expires", f"{said!r} names no zone", right)
+            return None
+        return instant.astimezone(UTC)
 
     def _day(self, key: str, said: object) -> date | None:
         try:
@@ -143,3 +199,9 @@ class _Reading:
         except ValueError:
             self.fault(key, f"{said!r} is no date", "write it like 2013-03-10")
             return None
+
+
+def _digest(said: Mapping[str, Any]) -> str:
+    """Of what the file says: layout and comments do not count."""
+    plain = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(plain.encode()).hexdigest()

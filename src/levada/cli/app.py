@@ -23,6 +23,8 @@ ledger_app = typer.Typer(help="Look after the ledger.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
 policy_app = typer.Typer(help="Governance's policies.", no_args_is_help=True)
 app.add_typer(policy_app, name="policy")
+waiver_app = typer.Typer(help="Look after waivers.", no_args_is_help=True)
+app.add_typer(waiver_app, name="waiver")
 
 Project = Annotated[
     Path | None,
@@ -216,16 +218,65 @@ def release(
 
 @app.command()
 def approve(
-    file: Annotated[Path, typer.Argument(help="A waiver file.", dir_okay=False)],
+    file: Annotated[
+        Path, typer.Argument(help="A waiver file, or a contract that breaks.", dir_okay=False)
+    ],
+    commit: Annotated[
+        str | None, typer.Option("--commit", help="What was reviewed; default the pipeline's.")
+    ] = None,
+    reviewer: Annotated[
+        str | None, typer.Option("--reviewer", help="Who approves; default the pipeline's actor.")
+    ] = None,
+    author: Annotated[
+        list[str] | None,
+        typer.Option("--author", help="Who wrote it, beside those whom git knows."),
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why a breaking contract may pass.")] = "",
     project: Project = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be granted; change nothing.")
     ] = False,
 ) -> None:
-    """Grant, as governance, what a waiver file asks for, as the file is now."""
+    """Let pass, as governance, what a committed file asks for or breaks, as it is now."""
     from levada.cli import approving
 
-    raise typer.Exit(approving.approve(project, file, dry_run=dry_run))
+    review = approving.Review(commit, reviewer, tuple(author or ()), reason)
+    raise typer.Exit(approving.approve(project, file, review, dry_run=dry_run))
+
+
+@waiver_app.command("list")
+def waiver_list(project: Project = None, json: Json = False) -> None:
+    """Waivers that are requested, live, expired or revoked, and what they taint."""
+    from levada.cli import waiving
+
+    raise typer.Exit(waiving.list_(project, as_json=json))
+
+
+@waiver_app.command("expiring")
+def waiver_expiring(
+    within: Annotated[str, typer.Option("--within", help="How soon, like 7d.")] = "7d",
+    project: Project = None,
+    json: Json = False,
+) -> None:
+    """Live waivers that end soon (exit 1 if there is one)."""
+    from levada.cli import waiving
+
+    raise typer.Exit(waiving.expiring(project, within, as_json=json))
+
+
+@waiver_app.command("revoke")
+def waiver_revoke(
+    digest: Annotated[str, typer.Argument(metavar="HASH", help="As `waiver list` shows it.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why it ends.")] = "",
+    project: Project = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be revoked; change nothing.")
+    ] = False,
+) -> None:
+    """End a live waiver now, as governance. It cannot be granted again: ask anew."""
+    from levada.cli import waiving
+
+    raise typer.Exit(waiving.revoke(project, digest, reason, dry_run=dry_run))
 
 
 @app.command()

@@ -143,9 +143,9 @@ def _look(
     The stages in their order, the cheapest first. None stops the next: all faults are told at once.
     `deep` are the domains that are also linted and built on nothing; None compiles, and no more.
     """
+    from levada.adapters import approvers, waivers
     from levada.adapters.dbt.workers import DbtWorkers
     from levada.adapters.sqlfluff import Linting, told_once
-    from levada.adapters.waivers import waiver_faults
     from levada.flow import declaring
     from levada.flow.remembering import memory_of
 
@@ -162,7 +162,9 @@ def _look(
         faults = found.faults
         if deep is not None:
             with told.stage("waivers") as stage:
-                stage.found(waived := waiver_faults(settings.root, found.mesh))
+                policy, wrong = approvers.look(settings.root, settings.domains)
+                asked = waivers.requests(settings.root, found.mesh, policy)[1]
+                stage.found(waived := (*wrong, *asked))
             with told.stage("empty build") as stage:
                 built = declaring.static_faults(settings, workers, found.mesh, deep)
                 stage.found(built, f"{len(set(deep) - set(found.broken))} domains")

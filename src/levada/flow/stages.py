@@ -24,6 +24,7 @@ from levada.adapters.probes.files import location
 from levada.audit import Auditor, reports, waive
 from levada.build import Builder, build_request, manifest_path, room_of
 from levada.errors import ClaimLost, LandingMoved, LevadaError, ToolError
+from levada.flow import gate
 from levada.intervals import bounds, windows
 from levada.plan import backoff
 from levada.ports import (
@@ -136,6 +137,7 @@ def sense(platform: Platform, run: Run) -> Run:
 def build(platform: Platform, run: Run) -> Run:
     """Stage the pinned inputs and run dbt beside them, with the domain's rights."""
     claims = run.claims or platform.runner.claims(run.id)
+    gate.admit(platform.runner, run.product, platform.clock())
     platform.runner.renew(run.id, platform.settings.lease)
     tables, sources = _inputs(platform, run.product, claims)
     stage = platform.warehouse.stage(run.id, run.product, tables, sources)
@@ -199,8 +201,10 @@ def publish(platform: Platform, run: Run) -> Run:
         for line in _lines(run, claim, judged[claim.partition], used[claim.partition], now)
     )
     if lines:
+        breaks = gate.admit(platform.publisher, run.product, now)
         lines = publishing.publish(
-            platform.publisher, platform.warehouse, run.stage, lines, platform.recorded
+            *(platform.publisher, platform.warehouse, run.stage, lines),
+            *(platform.recorded, breaks),
         )
     return replace(run, reports=judged, lines=lines, attempts=run.attempts + attempts, over=True)
 

@@ -195,7 +195,7 @@ class MemoryLedger:
         breaks: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         """Record what is about to be published, without data version."""
-        if broken := next((label for label, changes in breaks.items() if changes), None):
+        if broken := next((label for label, said in breaks.items() if said), None):
             raise NotPublishable(f"the contract {broken} breaks: {breaks[broken][0]}")
         held = {claim.partition: claim for claim in self.claims(run)}
         if run in self._intents:

@@ -1,0 +1,64 @@
+"""What git says of a file: that it stands in a commit as it is, and who wrote it."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from levada.errors import DeclarationError, Fault
+
+__all__ = ["Committed", "committed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A file as it stands in a commit, and everybody who wrote or committed it."""
+
+    commit: str
+    authors: tuple[str, ...]
+    """Names and addresses."""
+
+
+def committed(path: Path, root: Path, commit: str, *, ever: bool) -> Committed:
+    """
+    The file in this commit; `ever`: by all who ever changed it, else by who changed it last.
+
+    Raises DeclarationError where it is not in that commit as it is here, or where the history is
+    cut, so that nobody can tell who wrote it.
+    """
+    shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+    def refuse(wrong: str, right: str) -> DeclarationError:
+        return DeclarationError((Fault(shown, 0, wrong, right),))
+
+    if _git(root, "rev-parse", "--is-inside-work-tree") is None:
+        raise refuse("is in no git repository", "approve where the change was merged")
+    if _git(root, "rev-parse", "--is-shallow-repository") == b"true\n":
+        raise refuse("its history is cut", "fetch all of it: nobody can tell who wrote it")
+    found = _git(
+        root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}"
+    )
+    if found is None:
+        raise refuse(f"no commit is called {commit!r}", "name the merged one with --commit")
+    name = found.decode().strip()
+    if _git(root, "merge-base", "--is-ancestor", name, "HEAD") is None:
+        raise refuse(f"{name[:12]} is not in the branch at hand", "check out what was merged")
+    if _git(root, "show", f"{name}:./{shown}") != path.read_bytes():
+        wrong = f"is not in {name[:12]} as it is here"
+        raise refuse(wrong, "approve what was committed and reviewed")
+    many = () if ever else ("-1",)
+    said = _git(root, "log", *many, "--format=%an%n%ae%n%cn%n%ce", name, "--", shown) or b""
+    names = (line.strip() for line in said.decode("utf-8", "replace").splitlines())
+    return Committed(name, tuple(sorted({each for each in names if each})))
+
+
+def _git(root: Path, *words: str) -> bytes | None:
+    """What git answers, or None where it says no."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *words], check=False, capture_output=True, timeout=60
+        )
+    except OSError:
+        return None
+    return done.stdout if done.returncode == 0 else None
