@@ -267,4 +267,5 @@ def _said(line: Publication) -> tuple[tuple[str, str], ...]:
         ("fingerprint", line.made_by),
         ("run", line.run),
         ("taint", ", ".join(line.taint)),
+        ("waived", ", ".join(map(str, line.waived))),
     )

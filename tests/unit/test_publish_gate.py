@@ -1,0 +1,92 @@
+"""What publishing refuses: the whole truth table, as data."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from levada.publish import Standing, refusals
+from levada.terms import Contract, Grain, Owner, TableRef, Verdict
+
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+TODAY = NOW.date()
+LABEL = "weather.observations {} {}"
+
+STATUSES = {"active": True, "deprecated": True, "draft": False, "proposed": False, "retired": False}
+STATUSES[""] = False
+SUNSETS = {None: True, TODAY + timedelta(days=1): True, TODAY: False, date(2013, 1, 1): False}
+KEPT = ("none", "the same", "another version", "this version, other content")
+TABLE = list(
+    itertools.product(STATUSES, (True, False), KEPT, (True, False), (True, False), SUNSETS, Verdict)
+)
+
+
+def contract(status: str, sunset: date | None) -> Contract:
+    return Contract(
+        id="weather.observations",
+        version="1.1.0",
+        status=status,
+        table=TableRef("weather", "observations"),
+        product="observations",
+        grain=Grain.HOUR,
+        zone="UTC",
+        interval_column="at",
+        columns=(),
+        checks=(),
+        owner=Owner("weather-data"),
+        description="",
+        hash="b" * 64,
+        path="contracts/weather/observations.v1.odcs.yaml",
+        sunset=sunset,
+    )
+
+
+def told(
+    row: tuple[str, bool, str, bool, bool, date | None, Verdict],
+) -> tuple[str, ...]:
+    status, recorded, kept, breaks, approved, sunset, verdict = row
+    label = {
+        "none": "",
+        "the same": LABEL.format("1.1.0", "b" * 12),
+        "another version": LABEL.format("1.0.0", "a" * 12),
+        "this version, other content": LABEL.format("1.1.0", "a" * 12),
+    }[kept]
+    said = ("column wind_gust is gone",) if breaks else ()
+    standing = Standing(contract(status, sunset), recorded, label, said, approved)
+    return refusals(standing, verdict, NOW)
+
+
+def test_the_whole_table_and_each_reason_by_its_own_words() -> None:
+    """Exhaustive; one reason for each thing that is wrong, and no other."""
+    passed = 0
+    for row in TABLE:
+        status, recorded, kept, breaks, approved, sunset, verdict = row
+        rewritten = kept == "this version, other content"
+        wrong = {
+            f"its verdict is {verdict.value}": verdict not in (Verdict.PASS, Verdict.WARN),
+            "is not recorded": not recorded,
+            "`status: active`": not STATUSES[status],
+            "the sunset of": not SUNSETS[sunset],
+            "raise the version": rewritten,
+            "nobody has approved it": breaks and not approved and not rewritten,
+        }
+        found = told(row)
+        assert len(found) == sum(wrong.values()), row
+        for words, expected in wrong.items():
+            assert any(words in each for each in found) == expected, (row, words)
+        passed += not found
+    assert 0 < passed < len(TABLE) / 10
+    assert len(TABLE) == 6 * 2 * 4 * 2 * 2 * 4 * 4
+
+
+@pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.WARN])
+def test_a_breaking_change_says_what_breaks_and_who_can_help(verdict: Verdict) -> None:
+    row = ("active", True, "another version", True, False, None, verdict)
+    (said,) = told(row)
+    assert said == (
+        "the contract weather.observations 1.1.0 bbbbbbbbbbbb breaks weather.observations 1.0.0 "
+        "aaaaaaaaaaaa, and nobody has approved it: column wind_gust is gone; make it a new major, "
+        "or let its reviewer run `levada approve contracts/weather/observations.v1.odcs.yaml`"
+    )
