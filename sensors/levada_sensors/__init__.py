@@ -1,18 +1,20 @@
-"""Levada on Airflow: sensors that wait for tables, product DAGs and the reconciler."""
+"""Levada on Airflow: sensors that wait for tables, product DAGs, the reconciler, approvals."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from levada_sensors.approvals import approvals_dag
     from levada_sensors.products import product_dags
     from levada_sensors.reconcile import reconcile_dag
     from levada_sensors.sensors import TableSensor
 
-__all__ = ["TableSensor", "product_dags", "reconcile_dag"]
+__all__ = ["TableSensor", "approvals_dag", "product_dags", "reconcile_dag"]
 
 _HOMES = {
     "TableSensor": "levada_sensors.sensors",
+    "approvals_dag": "levada_sensors.approvals",
     "product_dags": "levada_sensors.products",
     "reconcile_dag": "levada_sensors.reconcile",
 }

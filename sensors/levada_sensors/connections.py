@@ -2,8 +2,9 @@
 How the parts of Levada in Airflow reach the databases and the declarations.
 
 A role signs in through the Airflow connection of its own name (`levada_runner`,
-`levada_publisher`, `levada_domain_<d>`). DAGs, triggers and XComs hold such names, never an
-address: a database may move, and what waits goes on waiting at the new place.
+`levada_publisher`, `levada_domain_<d>`; `levada_governance` where Airflow asks for approvals).
+DAGs, triggers and XComs hold such names, never an address: a database may move, and what waits goes
+on waiting at the new place.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import asyncpg
 
 __all__ = [
+    "GOVERNANCE",
     "PUBLISHER",
     "RUNNER",
     "AirflowCredentials",
@@ -46,7 +48,7 @@ __all__ = [
     "settings_of",
 ]
 
-RUNNER, PUBLISHER = "levada_runner", "levada_publisher"
+RUNNER, PUBLISHER, GOVERNANCE = "levada_runner", "levada_publisher", "levada_governance"
 _KEPT_FOR = 60.0
 """Seconds for which a trigger's process remembers an address; a waiter asks often."""
 

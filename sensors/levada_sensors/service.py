@@ -106,6 +106,8 @@ def environment(settings: Settings, credentials: Credentials, waiting: int = 0) 
         for key, value in keys.items()
     }
     roles = ["levada_runner", "levada_publisher", *(f"levada_domain_{d}" for d in settings.domains)]
+    if (settings.root / "dags" / "approvals.py").is_file():
+        roles.append("levada_governance")  # else its credential never enters Airflow
     return {
         "AIRFLOW_HOME": str(home),
         "LEVADA_PROJECT": str(settings.root),
