@@ -29,6 +29,7 @@ from levada.terms import (
     Mesh,
     Partition,
     Product,
+    Readiness,
     State,
     TableRef,
 )
@@ -53,6 +54,7 @@ __all__ = [
 CLAIM_LIFETIME = timedelta(minutes=15)
 """How long a claim keeps its pins until `build` begins: the time a busy Airflow may need for it."""
 
+_HELD = timedelta(minutes=1)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.:+=-]")
 _TRY = re.compile(r"(\d+)-")
@@ -216,7 +218,15 @@ def _found(
         return Answer(Outcome.CURRENT, found.because, facts.position)
     never = found.state is State.IMPOSSIBLE
     outcome = Outcome.NEVER if never else Outcome.WAITING
-    return Answer(outcome, found.because, facts.position, found.next)
+    return Answer(outcome, found.because, facts.position, _looked_at_again(found))
+
+
+def _looked_at_again(found: Readiness) -> datetime | None:
+    """What holds may end further up than the lines that wake us: then we look ourselves."""
+    if found.state is not State.HELD:
+        return found.next
+    soon = datetime.now(UTC) + _HELD
+    return min(soon, found.next) if found.next else soon
 
 
 def _held(held: Claim, prefix: str, attempt: str, position: int) -> Answer | Claim:
@@ -274,8 +284,8 @@ def judge_tables(
         name = f"{table} {partition}"
         if readiness.state is State.IMPOSSIBLE:
             return Answer(Outcome.NEVER, f"{name}: {readiness.because}", facts.position)
-        if readiness.next is not None:
-            wakes.append(readiness.next)
+        if again := _looked_at_again(readiness):
+            wakes.append(again)
         line = facts.line(table, partition)
         least = generations.get(table, 0)
         if readiness.state is not State.READY or line is None:
