@@ -10,11 +10,14 @@ import pytest
 from tests.unit.strategies import NOW, World, make_mesh, make_source, ref, single
 
 from levada.audit import waive
+from levada.errors import NotPublishable
 from levada.plan import explain, plan
 from levada.ports import Want
 from levada.readiness import admission, judge_inputs, judge_table, trace
 from levada.sense import want
+from levada.simulate.ledger import MemoryLedger
 from levada.terms import (
+    Approval,
     AuditReport,
     Check,
     CheckResult,
@@ -269,3 +272,24 @@ def test_of_several_marks_the_first_to_end_wakes_and_each_must_be_covered() -> N
     assert "no waiver covers" in admission([], mark, "b.y", NOW).because
     other = admission([waiver(consumers=("c.z",))], mark, "b.y", NOW)
     assert other.because.startswith("waived for c.z only")
+
+
+def test_the_ledger_of_a_simulation_keeps_the_same_rules() -> None:
+    now = [NOW]
+    ledger = MemoryLedger(lambda: now[0])
+    approval = Approval("ines", ("joe",))
+    at = chain().slice("a.x", DAY)
+    one = waiver()
+    assert ledger.waive(one, approval)
+    assert not ledger.waive(one, approval)
+    (granted,) = ledger.facts().waivers
+    assert granted.approved_by == "ines"
+    mark = Waived(ref("a.x"), at, "c")
+    assert admission(ledger.facts().waivers, mark, "b.y", NOW).until == one.expires
+    assert ledger.revoke_waiver(one, "mended")
+    assert not ledger.revoke_waiver(one, "again")
+    assert admission(ledger.facts().waivers, mark, "b.y", NOW).until is None
+    with pytest.raises(NotPublishable, match="was revoked"):
+        ledger.waive(one, approval)
+    assert [w.table for w in ledger.waivers([ref("a.x")])] == [ref("a.x")]
+    assert ledger.waivers([ref("b.y")]) == ()
