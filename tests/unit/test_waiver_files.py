@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -56,11 +57,11 @@ def mesh() -> Mesh:
     return Mesh("test", declared.span, declared.zone, declared.live_from, products)
 
 
-def read(root: Path, policy: Policy = POLICY, **changes: object) -> Request:
+def read(root: Path, /, *, within: Policy = POLICY, **changes: object) -> Request:
     said = {key: value for key, value in {**SAID, **changes}.items() if value is not None}
     path = root / "w.yaml"
     path.write_text(yaml.safe_dump(said, sort_keys=False))
-    return read_request(path, root, mesh(), policy)
+    return read_request(path, root, mesh(), within)
 
 
 def test_a_sound_file_is_read_in_the_days_of_its_table(tmp_path: Path) -> None:
@@ -91,7 +92,8 @@ def test_only_what_it_says_is_hashed(tmp_path: Path) -> None:
     path.write_text("# a comment\n" + path.read_text())
     assert read_request(path, tmp_path, mesh(), POLICY).waiver.hash == first
     for key, other in (("reason", "another"), ("expires", "2026-12-02"), ("owner", "kim")):
-        assert read(tmp_path, **{key: other}).waiver.hash != first, key
+        changed: dict[str, Any] = {key: other}
+        assert read(tmp_path, **changed).waiver.hash != first, key
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,7 @@ def test_only_what_it_says_is_hashed(tmp_path: Path) -> None:
     ],
 )
 def test_a_fault_says_what_is_wrong_and_where(
-    tmp_path: Path, changes: dict[str, object], fault: str
+    tmp_path: Path, changes: dict[str, Any], fault: str
 ) -> None:
     with pytest.raises(DeclarationError) as caught:
         read(tmp_path, **changes)
@@ -130,7 +132,7 @@ def test_a_fault_says_what_is_wrong_and_where(
 
 def test_the_limits_are_governances(tmp_path: Path) -> None:
     wide = {"from": "2013-01-01", "to": "2013-03-01"}
-    assert read(tmp_path, replace(POLICY, widest=timedelta(days=60)), window=wide)
+    assert read(tmp_path, within=replace(POLICY, widest=timedelta(days=60)), window=wide)
 
 
 def test_without_a_file_nobody_may_approve_anything(tmp_path: Path) -> None:
