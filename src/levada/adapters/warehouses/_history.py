@@ -111,7 +111,7 @@ class History:
             " WHERE f.end_snapshot IS NULL AND t.end_snapshot IS NULL"
         )
         for table, size, path in self._rows(" UNION ALL ".join(map(one.format, kinds)), domain):
-            if ref := _table(domain, str(table)):
+            if ref := table_of(domain, str(table)):
                 yield ref, str(path), int(size)
 
     def _rows(self, query: str, domain: str, *values: object) -> list[TupleRow]:
