@@ -337,6 +337,7 @@ class Warehouse(Protocol):
 
     def altered(self, domain: str) -> Sequence[Change]:
         """Published files that are not as they were written, whatever the versions say."""
+
     def missing(self, domain: str, versions: Collection[str]) -> Collection[str]:
         """Those data versions that are not there, or no more."""
 

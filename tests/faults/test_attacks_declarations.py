@@ -15,9 +15,10 @@ import tiny
 
 from levada.adapters import odcs, sqlrule
 from levada.adapters.probes import Probes
-from levada.adapters.waivers import read_waiver
+from levada.adapters.waivers import read_request
 from levada.adapters.warehouses._history import History
 from levada.adapters.warehouses._stage import Stages
+from levada.approve import Policy
 from levada.declare import ParsedProject, SourceFacts, declare
 from levada.errors import DeclarationError
 from levada.settings import read_settings
@@ -193,5 +194,5 @@ def test_a_waiver_is_of_one_table(tmp_path: Path, table: str) -> None:
         )
     )
     mesh = Mesh("m", SPAN, "UTC", SPAN.start, (), (), NOW - NOW)
-    with pytest.raises(DeclarationError, match="no published table is called"):
-        read_waiver(path, tmp_path, mesh)
+    with pytest.raises(DeclarationError, match=r"is a pattern|no published table is called"):
+        read_request(path, tmp_path, mesh, Policy())

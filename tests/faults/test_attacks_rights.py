@@ -44,7 +44,10 @@ MAY_CALL: dict[str, frozenset[str]] = {
         ("confirm", "intend", "lock_tables", "publish", "withdraw"), frozenset({PUBLISHER})
     ),
     **dict.fromkeys(
-        ("approve", "pardon_step", "pardon_table", "record_contracts", "waive"),
+        (
+            *("approve", "pardon_step", "pardon_table", "record_contracts", "revoke_waiver"),
+            "waive",
+        ),
         frozenset({GOVERNANCE}),
     ),
     # What only the owner's functions, triggers and the administrator call.
@@ -56,7 +59,8 @@ MAY_CALL: dict[str, frozenset[str]] = {
             *("project_contract", "project_intent", "project_landing", "project_landings"),
             *("project_pardon", "project_probe", "project_publication", "project_publications"),
             *("project_release", "project_step", "project_step_closed", "project_tampering"),
-            *("project_waiver", "project_withdrawal"),
+            *("project_waiver", "project_waiver_revoked", "project_withdrawal"),
+            *("impartial", "marks"),
         ),
         NOBODY,
     ),

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from levada.adapters import odcs
 from levada.errors import NotPublishable
+from levada.govern import changes
 from levada.ports import Ledger
 from levada.publish import Standing, refusals
 from levada.terms import Contract, Product, Verdict
@@ -58,8 +59,4 @@ def _standing(ledger: Ledger, contract: Contract, kept: str) -> Standing:
 
 def breaking(old: Contract, new: Contract) -> tuple[str, ...]:
     """What a contract takes from those who read its table under another one, in words."""
-    try:
-        from levada.govern import changes  # type: ignore[import-not-found,unused-ignore]
-    except ModuleNotFoundError:  # what cannot be compared is not let through unseen
-        return (f"{new.label} is not {old.label}, and nothing here compares them",)
     return tuple(str(change) for change in changes(old, new) if change.breaking)
