@@ -22,7 +22,7 @@ from levada.ledger.roles import (
     RUNNER,
     domain_role,
 )
-from levada.terms import Grain, Partition, TableRef
+from levada.terms import Approval, Grain, Partition, TableRef
 
 pytestmark = pytest.mark.integration
 
@@ -225,12 +225,13 @@ def test_a_forged_notification_says_nothing(ledgers: Any) -> None:
     assert ledgers.owner.position() == 0
 
 
+REVIEWED = Approval("ines", ("joe",))
 NAMES = ("x'; drop table ledger.entry; --", 'y"; drop schema ledger cascade; --', "%s {0} $1 \\")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_and_reasons_are_data_to_the_ledger(ledgers: Any, name: str) -> None:
-    ledgers.governance.record_approval(name, name, name)
+    ledgers.governance.record_approval(name, name, name, Approval(name))
     label = ledgers.record(name)
     with psycopg.connect(ledgers.url(DOMAIN)) as connection:
         said = connection.execute("select subject, hash, reason from ledger.approvals").fetchall()
@@ -246,13 +247,13 @@ def test_a_domain_with_such_a_name_gets_no_role(name: str) -> None:
 
 
 def test_an_approval_is_of_one_hash_and_repeating_it_writes_nothing(ledgers: Any) -> None:
-    ledgers.governance.record_approval("flights 1.0.0", "aaaa", "seen")
-    ledgers.governance.record_approval("flights 1.0.0", "aaaa", "an old one, once more")
+    ledgers.governance.record_approval("flights 1.0.0", "aaaa", "seen", REVIEWED)
+    ledgers.governance.record_approval("flights 1.0.0", "aaaa", "an old one, once more", REVIEWED)
     with psycopg.connect(ledgers.url(DOMAIN)) as connection:
         said = connection.execute("select hash, reason, by from ledger.approvals").fetchall()
     assert said == [("aaaa", "seen", GOVERNANCE)]
     with pytest.raises(LawBroken):
-        ledgers.runner.record_approval("flights 1.0.0", "bbbb", "mine")
+        ledgers.runner.record_approval("flights 1.0.0", "bbbb", "mine", REVIEWED)
 
 
 def test_a_published_version_keeps_its_content(ledgers: Any) -> None:
