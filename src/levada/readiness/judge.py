@@ -66,10 +66,9 @@ class Judge:
 
     def table(self, table: TableRef, partition: Partition) -> Readiness:
         """What a reader of this table's partition may count on, whoever he is."""
-        found, line = self._sound(table, partition), self.facts.line(table, partition)
-        if found.state is State.READY and isinstance(line, Publication) and line.waived:
-            return tolerated(self.facts, found, line, "", self.now)
-        return found
+        found = self._sound(table, partition)
+        line = self._let_through(table, partition) if found.state is State.READY else None
+        return tolerated(self.facts, found, line, "", self.now) if line else found
 
     def offered(
         self, product: Product, at: Partition, table: TableRef, partition: Partition
@@ -78,12 +77,18 @@ class Judge:
         What the build of a product's partition may count on. What was let through by a waiver is
         held once that has ended, except from whoever has accepted this very generation before.
         """
-        found, line = self._sound(table, partition), self.facts.line(table, partition)
-        if found.state is not State.READY or not isinstance(line, Publication) or not line.waived:
+        found = self._sound(table, partition)
+        line = self._let_through(table, partition) if found.state is State.READY else None
+        if line is None:
             return found
         if (table, partition, line.generation) in self._accepted_by(product, at):
             return replace(found, degraded=True)
         return tolerated(self.facts, found, line, product.id, self.now)
+
+    def _let_through(self, table: TableRef, partition: Partition) -> Publication | None:
+        """The line of a slice, if a waived check taints it."""
+        line = self.facts.line(table, partition)
+        return line if isinstance(line, Publication) and line.waived else None
 
     def _accepted_by(
         self, product: Product, at: Partition
