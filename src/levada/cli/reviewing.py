@@ -10,6 +10,7 @@ from rich.text import Text
 
 from levada.adapters.dbt.workers import DbtWorkers
 from levada.cli import output, report
+from levada.errors import DeclarationError, Fault
 from levada.flow import reviewing
 from levada.flow.reviewing import Compared
 from levada.govern import Change, Impact, Reviewed
@@ -36,7 +37,11 @@ def review(project: Path | None, base: str, *, markdown: str | None, as_json: bo
     if markdown == "-":
         sys.stdout.write(report.markdown(found))
     elif markdown is not None:
-        Path(markdown).write_text(report.markdown(found), encoding="utf-8")
+        try:
+            Path(markdown).write_text(report.markdown(found), encoding="utf-8")
+        except OSError as error:
+            wrong = f"{markdown} cannot be written: {error.strerror}"
+            raise DeclarationError((Fault("--markdown", 0, wrong),)) from error
     if as_json:
         output.print_json(report.document(found))
     elif markdown != "-":
