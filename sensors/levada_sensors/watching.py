@@ -10,6 +10,7 @@ there is work for the reconciler, or after a long pause. The class path is store
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
@@ -21,16 +22,15 @@ from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from levada.adapters.probes import Probes, record
 from levada.intervals import is_live
-from levada.plan import decide
+from levada.plan import Follower, Lookout
 from levada.ports import Ledger
-from levada.readiness import Judge, fingerprint
 from levada.settings import Settings
 from levada.terms import Claim, Facts, Grain, Mesh, Partition, Product, Span, State, Step
 from levada_sensors import connections
 from levada_sensors.listening import Listener
 from levada_sensors.triggers import LedgerTrigger
 
-__all__ = ["ReconcileTrigger", "Task", "Work", "all_facts", "probe", "work_of"]
+__all__ = ["ReconcileTrigger", "Task", "Watch", "Work", "all_facts", "probe", "work_of"]
 
 _PATIENCE = 60.0
 """Seconds that a run has for claiming what it may claim, before it is looked after."""
@@ -75,40 +75,53 @@ def all_facts(ledger: Ledger, mesh: Mesh) -> Facts:
     return ledger.facts(tables, [product.id for product in mesh.products])
 
 
-def work_of(mesh: Mesh, facts: Facts, now: datetime, dispatch: str = "sensor") -> Work:
+def work_of(
+    mesh: Mesh,
+    facts: Facts,
+    now: datetime,
+    dispatch: str = "sensor",
+    lookout: Lookout | None = None,
+) -> Work:
     """
     The steps that are not a timetable's alone, and of these what could be built now.
 
     Nobody starts a first run before `live_from` here: that history is a command's, or a plan's.
 
     :param dispatch: `sensor`, where a timetable starts first runs; `ready`, where nobody else does
+    :param lookout: what looked before, which decides only what has moved since (default: all)
     """
-    judge = Judge(mesh, facts, now)
-    planned, rests = decide(mesh, facts, now)
-    steps = tuple(
-        step for step in planned.steps if not step.first or is_live(step.partition, mesh.live_from)
-    )
-    # Quiet times, back-offs and deadlines end without a line of the ledger.
-    later = [rest.readiness.next for rest in rests]
+    lookout = lookout or Lookout(mesh)
+    found = [
+        standing
+        for standing in lookout.look(facts, now)
+        if not standing.step.first or is_live(standing.step.partition, mesh.live_from)
+    ]
     tasks = []
-    for step in steps:
+    for standing in found:
+        step, attempt = standing.step, standing.attempt
         product = mesh.product(step.product)
         if claim := facts.claims.get((step.product, step.partition)):
             tasks.append(Task(step, product, claim.run, 0, patient=True, claim=claim))
-            continue
-        inputs = judge.inputs(product, step.partition)
-        if inputs.state is not State.READY:
-            later.append(inputs.next)
-            continue
-        attempt = judge.attempt(product, step.partition)
-        routine = step.first and attempt is None and step.partition.grain is not Grain.WHOLE
-        routine = routine and dispatch == "sensor"
-        mark = fingerprint(product, step.partition, judge.pins(product, step.partition))
-        tried = attempt.position if attempt else 0
-        tasks.append(Task(step, product, mark, tried, patient=routine))
-    later += [attempt.not_before for attempt in facts.attempts.values()]
-    ahead = min((instant for instant in later if instant and instant > now), default=None)
-    return Work(tuple(tasks), steps, facts.position, ahead)
+        elif standing.inputs.state is State.READY:
+            routine = step.first and attempt is None and step.partition.grain is not Grain.WHOLE
+            routine = routine and dispatch == "sensor"
+            tried = attempt.position if attempt else 0
+            tasks.append(Task(step, product, standing.mark, tried, patient=routine))
+    # Quiet times, back-offs and deadlines end without a line of the ledger.
+    steps = tuple(standing.step for standing in found)
+    return Work(tuple(tasks), steps, facts.position, lookout.next)
+
+
+class Watch:
+    """What one mesh's looks share: the facts that were read, and what was decided of them."""
+
+    def __init__(self, mesh: Mesh, ledger: Ledger) -> None:
+        self.mesh, self.ledger = mesh, ledger
+        self._follower, self._lookout = Follower(mesh, ledger), Lookout(mesh)
+
+    def work(self, now: datetime, dispatch: str) -> Work:
+        """The work that there is now; the first look is at everything."""
+        return work_of(self.mesh, self._follower.facts(now), now, dispatch, self._lookout)
 
 
 def probe(settings: Settings, mesh: Mesh, ledger: Ledger, probes: Probes, now: datetime) -> int:
@@ -197,7 +210,15 @@ class ReconcileTrigger(LedgerTrigger):
         settings, mesh = connections.settings_of(root), connections.mesh_of(root)
         ledger = connections.ledger_at(url)
         ledger.beat("watch")
-        return work_of(mesh, all_facts(ledger, mesh), datetime.now(UTC), settings.dispatch)
+        with _looking:
+            # Kept from trigger to trigger, and taken out while it looks: one that broke off begins
+            # anew, with a look at everything.
+            watch = _watches.pop(root, None)
+            if watch is None or watch.mesh is not mesh or watch.ledger is not ledger:
+                watch = Watch(mesh, ledger)
+            work = watch.work(datetime.now(UTC), settings.dispatch)
+            _watches[root] = watch
+        return work
 
 
 class Reminders:
@@ -241,4 +262,6 @@ class Reminders:
 
 
 _reminders = Reminders()
+_watches: dict[Path, Watch] = {}
+_looking = threading.Lock()
 _probes: dict[tuple[Path, timedelta], Probes] = {}

@@ -89,6 +89,12 @@ class Ledger(Protocol):
     ) -> Facts:
         """Newest lines of the tables and newest attempts and live claims of the products."""
 
+    def named(self, after: int) -> tuple[int, frozenset[str]]:
+        """
+        The newest position, and the tables and products that lines after this one are about.
+        A newest position before `after` says that another ledger stands there.
+        """
+
     def sensing(
         self, tables: Collection[TableRef], products: Collection[str], span: Span | None = None
     ) -> AbstractContextManager[Sensing]:

@@ -64,6 +64,7 @@ def test_an_unknown_figure_is_refused_with_those_that_there_are() -> None:
         ("p5_audit", {"by_hand", "fixed", "within_allowed"}),
         ("p10_review", {"reached", "by_columns", "worst"}),
         ("p11_check", {"warm", "dbt", "stages"}),
+        ("p12_reconcile", {"partitions", "decided_each"}),
     ],
 )
 def test_a_figure_runs_at_its_smallest_size(figure: str, own: set[str]) -> None:

@@ -88,6 +88,15 @@ class PostgresLedger:
         with self._take() as connection:
             return self._facts(connection, tables, products, span)
 
+    def named(self, after: int) -> tuple[int, frozenset[str]]:
+        """The newest position, and the tables and products that lines after this one are about."""
+        ((position, names),) = self._rows(
+            "select p.position, array(select distinct name from ledger.changes where pos > %s)"
+            " from ledger.positions p",
+            after,
+        )
+        return position, frozenset(names)
+
     def claims(self, run: str) -> tuple[Claim, ...]:
         """The claims that this run holds, expired ones included while nobody took them over."""
         rows = self._rows(

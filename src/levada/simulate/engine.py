@@ -19,7 +19,7 @@ from typing import cast
 
 from levada import publish as publishing
 from levada.errors import ClaimLost
-from levada.plan import Target, affected, backoff, decide
+from levada.plan import Reach, Target, backoff, decide
 from levada.ports import Stage, Warehouse
 from levada.sense import wants
 from levada.simulate.ledger import MemoryLedger, MemoryWarehouse
@@ -131,9 +131,7 @@ class Simulation:
         self.held: set[Target] = set()
         self._wakes: dict[Target, datetime] = {}
         self._position = 0
-        self._near: dict[tuple[TableRef | str, Partition | None], frozenset[Target]] = {}
-        self._read_by: dict[tuple[TableRef, Partition | None], frozenset[Target]] = {}
-        self._of = {p.id: frozenset(t for t in targets if t[0] == p.id) for p in mesh.products}
+        self._reach = Reach(mesh, self.targets)
 
     # --- what happens from outside ----------------------------------------------------------------
 
@@ -222,38 +220,7 @@ class Simulation:
         """Read the ledger's tail: whatever a new line may concern is looked at again."""
         for entry in self.ledger.tail(self._position):
             self._position = max(self._position, entry.position)
-            self._dirty |= self._concerned(entry.subject, entry.partition)
-
-    def _concerned(self, subject: TableRef | str, partition: Partition | None) -> frozenset[Target]:
-        """Those who read it, and those who read them: staleness is seen two steps below."""
-        key = (subject, partition)
-        if key not in self._near:
-            own: set[Target] = set()
-            if isinstance(subject, TableRef):
-                own = set(self._readers(subject, partition))
-                if not subject.is_source and partition is not None:
-                    own.add((self.mesh.product(subject).id, partition))
-            elif partition is not None:
-                own = {(subject, partition)}
-            near = own | {t for one in own for t in self._below(*one)}
-            self._near[key] = frozenset(near & self.targets)
-        return self._near[key]
-
-    def _below(self, product: str, partition: Partition) -> set[Target]:
-        marts = self.mesh.product(product).marts
-        return {t for mart in marts for t in self._readers(mart.table, partition)}
-
-    def _readers(self, table: TableRef, partition: Partition | None) -> frozenset[Target]:
-        """Who may read a slice, also in place of another one; None: any slice."""
-        key = (table, partition)
-        if key not in self._read_by:
-            found = set() if partition is None else set(affected(self.mesh, table, partition))
-            for product in self.mesh.products:
-                edges = [d for d in product.dependencies if d.upstream == table]
-                if edges and (partition is None or any(d.wait.max_lag is not None for d in edges)):
-                    found |= self._of[product.id]
-            self._read_by[key] = frozenset(found & self.targets)
-        return self._read_by[key]
+            self._dirty |= self._reach.of(entry.subject, entry.partition)
 
     def _decide(self, dirty: set[Target]) -> None:
         steps: dict[str, list[Step]] = {}

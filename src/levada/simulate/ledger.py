@@ -93,6 +93,10 @@ class MemoryLedger:
         """What was written after a position."""
         return self.log[after:]
 
+    def named(self, after: int) -> tuple[int, frozenset[str]]:
+        """The newest position, and what lines after this one are about."""
+        return len(self.log), frozenset(str(entry.subject) for entry in self.log[after:])
+
     def claims(self, run: str) -> tuple[Claim, ...]:
         """The claims that this run holds, expired ones included while nobody took them over."""
         held = sorted(key for key, claim in self._claims.items() if claim.run == run)

@@ -1,4 +1,4 @@
-"""Plan: what must be built, in order, each step with its reason; and why the rest rests."""
+"""What a partition of a product needs: a step, or a reason to rest."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ __all__ = [
     "affected",
     "backoff",
     "decide",
+    "decided",
     "explain",
     "order",
     "plan",
@@ -70,8 +71,8 @@ def plan(
     the order in which they read one another, then by time. A step whose inputs are not ready yet
     says so: it is judged again when it runs. `only` names single targets, such as `affected` ones.
     """
-    decided = _decided(mesh, facts, now, products, span, only)
-    return Plan(reason, tuple(step for step in decided if isinstance(step, Step)))
+    found = _decided(mesh, facts, now, products, span, only)
+    return Plan(reason, tuple(step for step in found if isinstance(step, Step)))
 
 
 def explain(
@@ -84,8 +85,8 @@ def explain(
     only: Collection[Target] | None = None,
 ) -> tuple[Rest, ...]:
     """What the plan of the same arguments leaves alone, and why."""
-    decided = _decided(mesh, facts, now, products, span, only)
-    return tuple(rest for rest in decided if isinstance(rest, Rest))
+    found = _decided(mesh, facts, now, products, span, only)
+    return tuple(rest for rest in found if isinstance(rest, Rest))
 
 
 def decide(
@@ -97,9 +98,9 @@ def decide(
     reason: str = "routine",
 ) -> tuple[Plan, tuple[Rest, ...]]:
     """`plan` and `explain` of the whole mesh, or of single targets, decided together."""
-    decided = tuple(_decided(mesh, facts, now, None, None, only))
-    steps = tuple(step for step in decided if isinstance(step, Step))
-    return Plan(reason, steps), tuple(rest for rest in decided if isinstance(rest, Rest))
+    found = tuple(_decided(mesh, facts, now, None, None, only))
+    steps = tuple(step for step in found if isinstance(step, Step))
+    return Plan(reason, steps), tuple(rest for rest in found if isinstance(rest, Rest))
 
 
 def affected(mesh: Mesh, table: TableRef, partition: Partition) -> tuple[Target, ...]:
@@ -217,14 +218,14 @@ def _decided(
         if only is not None:
             partitions = [p for p in targets.get(product.id, ()) if span is None or inside(p, span)]
         for partition in partitions:
-            decision = _decide(judge, product, partition)
+            decision = decided(judge, product, partition)
             if isinstance(decision, Readiness):
                 yield Rest(product.id, partition, decision)
             else:
                 yield decision
 
 
-def _decide(judge: Judge, product: Product, partition: Partition) -> Step | Readiness:
+def decided(judge: Judge, product: Product, partition: Partition) -> Step | Readiness:
     """One partition: the step that it needs, or why it needs none."""
     if partition.start is not None and (over := end(partition)) > judge.now:
         return Readiness(State.WAITING, f"{partition} is not over", next=over)
