@@ -2,9 +2,9 @@
 What one look of the reconciler costs: 10,000 products of 30 days, of which a few have moved.
 
 Ours is the look that decides what new lines and time may have changed; its peer, in the same run,
-is the look at everything. Both are told the same facts, from memory; the CPU time of this process is
-taken, so that other programs do not count. In each round another day of a source lands, and a table
-that two others may read is published.
+is the look at everything. Both are told the same facts, from memory; the CPU time of this process
+is taken, so that other programs do not count. In each round another day of a source lands, and a
+table that another reads is published.
 """
 
 from __future__ import annotations
