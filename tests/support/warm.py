@@ -93,7 +93,9 @@ def _home() -> Path:
     """The folder of the program, which is started on first use and ends with us."""
     home = Path(tempfile.mkdtemp(prefix="levada-warm-"))
     places = os.pathsep.join(filter(None, (str(_HERE), os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "PYTHONPATH": places}
+    # What other tests of this process have set is not what a shell would hand on.
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "LEVADA"))}
+    environment = {**clean, "COLUMNS": "120", "NO_COLOR": "1", "PYTHONPATH": places}
     with (home / "log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", "import warm; warm.program()", str(home / "socket")],
