@@ -88,7 +88,7 @@ def mesh(tmp_path: Path) -> Iterator[Live]:
     (mesh.root / "models/weather/base").mkdir(exist_ok=True)
     (mesh.root / "models/weather/base/days.sql").write_text(MODEL)
     for path in (*mesh.root.glob("contracts/fleet/*"), *mesh.root.glob("models/fleet/*/*.sql")):
-        if path.name.split(".")[0] not in ("planes", "unreadable"):  # the register alone
+        if path.name.split(".")[0] not in ("planes", "unreadable", "as_type"):  # the register alone
             path.unlink()
     (mesh.root / "models/fleet/base/base.yml").unlink()
     words = yaml.safe_load((mesh.root / "levada.yaml").read_text())
