@@ -60,7 +60,8 @@ def room_of(settings: Settings, domain: str) -> Room:
     """The room of a domain: not the secrets, not what lands, not what others stage."""
     stages, logs = settings.home / "stages" / domain, settings.home / "logs" / "dbt" / domain
     manifests, extensions = settings.home / "manifests", settings.home / "stages" / ".extensions"
-    read = (settings.lake, manifests, extensions)
+    lake = (settings.lake,) if settings.warehouse == "ducklake" else ()
+    read = (*lake, manifests, extensions)
     for folder in (*read, stages, logs):  # what is not there cannot be allowed
         folder.mkdir(parents=True, exist_ok=True)
     return Room((settings.root / "contracts", settings.root / "models", *read), (stages, logs))
