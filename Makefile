@@ -63,7 +63,8 @@ prove: $(READY)  ## the long suites whole: the crash matrix, histories; seeds an
 		tests/faults/test_killed_runs.py tests/faults/test_races.py \
 		tests/faults/test_databases_away.py \
 		tests/integration/test_ledger_tail.py tests/airflow/test_real_airflow.py \
-		tests/airflow/test_beside_airflow.py
+		tests/airflow/test_beside_airflow.py tests/integration/test_review.py \
+		tests/airflow/test_benchmarks.py
 
 bench: $(READY)  ## every performance figure beside its peer; ONLY=p2 for one
 	@$(BIN)/python benchmarks/_all.py $(ONLY)

@@ -19,7 +19,8 @@ from levada.flow.reviewing import Compared
 from levada.govern import Reviewed
 from levada.settings import read_settings
 
-pytestmark = pytest.mark.integration
+# Each starts several commands over a repository of its own: minutes, so not in the gate.
+pytestmark = [pytest.mark.integration, pytest.mark.prove]
 
 QUALITY = "{id: rows_present, metric: rowCount, mustBeGreaterThan: 0}"
 PINNED = "select {} from {{{{ ref('harbour', 'ships', v=1) }}}}"
