@@ -303,9 +303,9 @@ def test_every_attack_stands_in_the_threat_model_and_every_test_that_it_names_ex
     said = (ROOT / "docs" / "explanation" / "threat-model.md").read_text()
     named = set(re.findall(r"`(test_\w+)`", said))
 
-    def tests(pattern: str) -> set[str]:
+    def defined(pattern: str) -> set[str]:
         found = (path.read_text() for path in (ROOT / "tests").rglob(pattern))
         return {n for text in found for n in re.findall(r"^def (test_\w+)\(", text, re.MULTILINE)}
 
-    assert tests("test_attacks*.py") - named == set()
-    assert named - tests("test_*.py") == set()
+    assert defined("test_attacks*.py") - named == set()
+    assert named - defined("test_*.py") == set()

@@ -32,8 +32,8 @@ def look(root: Path, domains: Collection[str]) -> tuple[Policy, tuple[Fault, ...
     path = root / APPROVERS
     if not path.is_file():
         return Policy(), ()
-    file = YamlFile(APPROVERS)
-    said = file.mapping(path, _KEYS)
+    file = YamlFile(path, root)
+    said = file.mapping(_KEYS)
     if said is None:
         return Policy(), tuple(file.faults)
     usual = Policy()

@@ -18,7 +18,7 @@ import yaml
 
 from levada.errors import Fault
 
-__all__ = ["Document", "Place", "read", "read_file"]
+__all__ = ["Document", "Place", "read", "read_file", "shown"]
 
 Place = tuple[str | int, ...]
 """Keys and indexes from the top of a document to a value: ("schema", 0, "name")."""
@@ -79,19 +79,24 @@ class Document:
         return suppress(Exception) if self.refused else nullcontext()
 
 
+def shown(path: Path, root: Path) -> str:
+    """A file as faults name it: from the mesh's root, if it lies in there."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
 def read_file(
     path: Path, root: Path, wanted: str = ""
 ) -> tuple[Document | None, tuple[Fault, ...]]:
     """Read a file of the mesh at `root`; `wanted` is what should stand in an empty one."""
-    shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+    name = shown(path, root)
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
-        return None, (Fault(shown, line, f"is not UTF-8: {error.reason}", "write it as UTF-8"),)
+        return None, (Fault(name, line, f"is not UTF-8: {error.reason}", "write it as UTF-8"),)
     except OSError as error:
-        return None, (Fault(shown, 0, f"cannot be read: {error}"),)
-    return read(shown, text, wanted)
+        return None, (Fault(name, 0, f"cannot be read: {error}"),)
+    return read(name, text, wanted)
 
 
 def read(path: str, text: str, wanted: str = "") -> tuple[Document | None, tuple[Fault, ...]]:

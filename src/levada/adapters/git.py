@@ -13,7 +13,7 @@ from pathlib import Path
 from levada.errors import DeclarationError, Fault, ToolError
 from levada.settings import nearest
 
-__all__ = ["Base", "Repository"]
+__all__ = ["Base", "Repository", "ask"]
 
 _FROM_OUTSIDE = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "GIT_PREFIX")
 """What a hook sets for its own commands."""
@@ -109,21 +109,28 @@ def _fault(wrong: str, right: str) -> DeclarationError:
     return DeclarationError((Fault("--base", 0, wrong, right),))
 
 
-def _git(folder: Path, *words: str, said: str = "", **environment: str) -> str:
-    """What git answers. Raises ToolError."""
+def ask(
+    folder: Path, *words: str, said: str = "", **environment: str
+) -> subprocess.CompletedProcess[bytes]:
+    """What git answers in this folder, whatever a hook around us has set. Raises ToolError."""
     own = {k: v for k, v in os.environ.items() if k not in _FROM_OUTSIDE}
     try:
-        done = subprocess.run(
+        return subprocess.run(
             ["git", "-c", "core.quotePath=false", *words],
             cwd=folder,
             env={**own, **environment},
-            input=said,
+            input=os.fsencode(said),
             capture_output=True,
-            text=True,
             check=False,
         )
-    except FileNotFoundError as error:
+    except OSError as error:
         raise ToolError("git", "is not installed") from error
+
+
+def _git(folder: Path, *words: str, said: str = "", **environment: str) -> str:
+    """What git answers as text, where it says yes. Raises ToolError."""
+    done = ask(folder, *words, said=said, **environment)
     if done.returncode:
-        raise ToolError("git", done.stderr.strip() or f"{words[0]} ended with {done.returncode}")
-    return done.stdout
+        why = done.stderr.decode(errors="replace").strip()
+        raise ToolError("git", why or f"{words[0]} ended with {done.returncode}")
+    return os.fsdecode(done.stdout)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from levada.errors import DeclarationError, Fault
+from levada.adapters.git import ask
+from levada.errors import DeclarationError, Fault, ToolError
 
 __all__ = ["Committed", "committed"]
 
@@ -56,9 +56,7 @@ def committed(path: Path, root: Path, commit: str, *, ever: bool) -> Committed:
 def _git(root: Path, *words: str) -> bytes | None:
     """What git answers, or None where it says no."""
     try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *words], check=False, capture_output=True, timeout=60
-        )
-    except OSError:
+        done = ask(root, *words)
+    except ToolError:
         return None
     return done.stdout if done.returncode == 0 else None

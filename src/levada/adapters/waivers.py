@@ -41,9 +41,8 @@ def read_request(path: Path, root: Path, mesh: Mesh, policy: Policy) -> Request:
 
     Raises DeclarationError with every fault of the file.
     """
-    shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-    reading = _Reading(YamlFile(shown), mesh, policy)
-    request = reading.request(path)
+    reading = _Reading(YamlFile(path, root), mesh, policy)
+    request = reading.request()
     if reading.file.faults or request is None:
         raise DeclarationError(reading.file.faults)
     return request
@@ -70,8 +69,8 @@ class _Reading:
         self.file, self.mesh, self.policy = file, mesh, policy
         self.fault = file.fault
 
-    def request(self, path: Path) -> Request | None:
-        said = self.file.mapping(path, _KEYS)
+    def request(self) -> Request | None:
+        said = self.file.mapping(_KEYS)
         if said is None:
             return None
         for key in _NEEDED:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from levada.adapters.documents import read_file, shown
 from levada.errors import Fault
 from levada.settings import duration, nearest
 
@@ -16,8 +17,8 @@ __all__ = ["YamlFile"]
 class YamlFile:
     """One pass over a file that collects its faults."""
 
-    def __init__(self, shown: str) -> None:
-        self.shown = shown
+    def __init__(self, path: Path, root: Path) -> None:
+        self.path, self.root, self.shown = path, root, shown(path, root)
         self.lines: dict[str, int] = {}
         self.faults: list[Fault] = []
 
@@ -25,30 +26,14 @@ class YamlFile:
         """Note what is wrong with a key, at its line."""
         self.faults.append(Fault(self.shown, self.lines.get(key, 1), wrong, right))
 
-    def mapping(self, path: Path, known: Collection[str]) -> Mapping[str, Any] | None:
-        """What the file says, all values as texts; None where it is no mapping."""
-        import yaml
-
-        try:
-            text = path.read_text(encoding="utf-8")
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-            said = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - keeps dates as strings
-        except (OSError, UnicodeDecodeError) as error:
-            self.fault("", f"cannot be read: {error}")
+    def mapping(self, known: Collection[str]) -> Mapping[str, Any] | None:
+        """What the file says, dates as texts; None where it is no mapping."""
+        document, faults = read_file(self.path, self.root, f"write {', '.join(known)}")
+        self.faults += faults
+        if document is None:
             return None
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            self.lines[""] = mark.line + 1 if mark else 1
-            self.fault("", f"is no YAML: {getattr(error, 'problem', error)}")
-            return None
-        if not isinstance(said, dict) or node is None:
-            self.fault("", "holds no keys", f"write {', '.join(known)}")
-            return None
-        for key, _ in node.value:
-            twice = key.value in self.lines
-            self.lines[str(key.value)] = key.start_mark.line + 1
-            if twice:  # a reader would see the first, a parser the last
-                self.fault(key.value, f"{key.value!r} is said twice", "say it once")
+        said = document.value
+        self.lines = {key: document.line((key,)) for key in said}
         for key in said:
             if key not in known:
                 self.fault(key, f"unknown key {key!r}", nearest(key, known))
