@@ -282,6 +282,43 @@ def _key(world: World, table: str) -> Any:
 # Plain assets
 
 
+def test_inputs_of_different_months_make_a_run_in_airflow_and_wait_in_levada(airflow: Seen) -> None:
+    """#45187: an event of an asset belongs to no interval; one of a partitioned asset does."""
+    seen = case(airflow, "inputs_of_different_months")
+    assert seen["with one"] == 0
+    (run,) = seen["with both"]
+    assert (run["state"], run["interval"]) == ("success", None), (
+        "January's orders, February's refunds"
+    )
+    assert (seen["by key"], seen["pending"]) == ([], ["2013-01", "2013-02"])
+
+    world = World(
+        make_mesh(
+            (
+                single(
+                    *("a.net", Grain.MONTH),
+                    edge("a.landing.orders", "a.net", Identity()),
+                    edge("a.landing.refunds", "a.net", Identity()),
+                ),
+            ),
+            (
+                make_source("a.landing.orders", Grain.MONTH),
+                make_source("a.landing.refunds", Grain.MONTH),
+            ),
+            *("2013-01-01", "2013-02-28"),
+        ),
+        datetime(2013, 12, 1, tzinfo=UTC),
+    )
+    january, february = "2013-01-01", "2013-02-01"
+    world.land("a.landing.orders", january)
+    world.land("a.landing.refunds", february)
+    for month in (january, february):
+        assert may(world, "a.net", month).state is State.WAITING
+    world.land("a.landing.refunds", january)
+    assert may(world, "a.net", january).state is State.READY
+    assert may(world, "a.net", february).state is State.WAITING
+
+
 def test_how_many_runs_events_make_depends_on_when_in_airflow_and_on_intervals_in_levada(
     airflow: Seen,
 ) -> None:

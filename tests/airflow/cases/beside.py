@@ -266,6 +266,24 @@ def one_of_two_inputs_again(airflow: Airflow) -> Seen:
     }
 
 
+def inputs_of_different_months(airflow: Airflow) -> Seen:
+    """Airflow #45187: of two tables, one is written for January and the other for February."""
+    airflow.emit("orders_of_month")
+    airflow.loop(2)
+    alone = len(airflow.runs("both_months"))
+    airflow.emit("refunds_of_month")
+    airflow.loop(3)
+    airflow.emit("orders_by_month", "2013-01")
+    airflow.emit("refunds_by_month", "2013-02")
+    airflow.loop(3)
+    return {
+        "with one": alone,
+        "with both": airflow.runs("both_months"),
+        "by key": airflow.runs("of_one_month"),
+        "pending": airflow.pending("of_one_month"),
+    }
+
+
 def three_intervals(airflow: Airflow) -> Seen:
     """Airflow #34044: three intervals of a table, before one loop and with loops between."""
     airflow.emit("merged", None, None, None)
@@ -427,6 +445,7 @@ CASES: tuple[Callable[[Airflow], Seen], ...] = (
     a_day_of_utc,
     an_hour_that_is_run_again,
     one_of_two_inputs_again,
+    inputs_of_different_months,
     three_intervals,
     events_while_a_run_is_active,
     a_paused_reader,

@@ -45,6 +45,11 @@ consumer("restated_day", by_day("UTC", "restated_hours", "%Y-%m-%dT%H"))
 consumer(
     "of_two", PartitionedAssetTimetable(assets=Asset("flights_by_day") & Asset("weather_by_day"))
 )
+consumer("both_months", [Asset("orders_of_month"), Asset("refunds_of_month")])
+consumer(
+    "of_one_month",
+    PartitionedAssetTimetable(assets=Asset("orders_by_month") & Asset("refunds_by_month")),
+)
 consumer("merging", [Asset("merged")])
 consumer("spaced", [Asset("spaced")])
 consumer("one_at_a_time", [Asset("crowded")], max_active_runs=1)
