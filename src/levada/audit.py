@@ -28,6 +28,7 @@ from levada.terms import (
 
 __all__ = [
     "BUILT_IN",
+    "FORMATS",
     "METRICS",
     "OPERATORS",
     "Auditor",
@@ -47,9 +48,11 @@ METRICS: Mapping[str, str] = {
     "columnSet": "columns that are promised and absent, or present and not promised",
     "columnType": "columns whose type is not the promised one",
     "duplicateValues": "rows that repeat a value already there; NULL repeats nothing",
+    "freshness": "hours from the newest row to the end of the interval, or to now",
     "foreignKey": "rows whose value is not in the other table",
     "interval": "rows outside the partitions that were built, or without a time",
     "invalidValues": "values that break a list, a pattern, a bound or a length",
+    "latency": "hours from the end of the interval to its audit",
     "missingValues": "values that count as missing",
     "nullValues": "NULLs",
     "primaryKey": "rows whose key is NULL or already there",
@@ -69,6 +72,19 @@ OPERATORS: Mapping[str, str] = {
     "mustNotBeBetween": "{value} not between {0} and {1}",
 }
 """What must hold of the counted value, as SQL. Both ends of `between` belong to it."""
+
+_WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
+FORMATS: Mapping[str, str] = {
+    "email": r"^[^@\s]+@[^@\s]+\.[^@\s]+$",
+    "hostname": r"^([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*"
+    r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$",
+    "ipv4": r"^((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)$",
+    "uri": r"^[A-Za-z][A-Za-z0-9+.-]*:\S+$",
+    "uuid": r"^[0-9A-Fa-f]{8}-([0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}$",
+    **{f"i{8 * 2**n}": name for n, name in enumerate(_WHOLE)},
+    **{f"u{8 * 2**n}": f"U{name}" for n, name in enumerate(_WHOLE)},
+}
+"""What a format means: a regular expression for text, or the type that holds a whole number."""
 
 _ROW_LEVEL = frozenset(
     {

@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from levada.adapters import gx
 from levada.adapters.gx import GreatExpectations
 from levada.audit import BUILT_IN
 from levada.intervals import within
@@ -252,6 +253,54 @@ def test_good_data_passes_and_one_bad_row_fails_by_name(case: str, made: Made) -
     assert result.observed
     assert any(shown in row for row in result.rows) if shown else not result.rows
     assert result.count == (1 if shown else 0)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_large_data_are_judged_by_expectations_of_their_own_and_alike(
+    case: str, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gx, "_SMALL", -1)
+    check, bad, shown = CASES[case]
+    assert made.one(check).verdict is P
+    made.row(**bad)
+    result = made.one(check)
+    assert (result.verdict, result.count) == (F, 1 if shown else 0)
+
+
+def test_checks_that_are_judged_together_keep_their_own_verdicts(made: Made) -> None:
+    """One passes, two fail by name, one finds no number, and one cannot be bound."""
+    nothing = sql("select max(miles) from {object} where false")
+    absent = Check("absent", "nullValues", "wingspan")
+    checks = [
+        Check("ids", "nullValues", "flight"),
+        Check("tails", "nullValues", "tail"),
+        Check("few", "rowCount", operator="mustBeLessThan", threshold=(3,)),
+        replace(nothing, id="nothing"),
+        absent,
+    ]
+    made.row(tail=None)
+    results = GreatExpectations().audit(made.stage, contract(*checks), [DAY])[DAY]
+    assert {r.check.id: r.verdict for r in results} == {
+        "ids": P,
+        "tails": F,
+        "few": F,
+        "nothing": U,
+        "absent": U,
+    }
+    assert [(r.count, r.observed) for r in results[1:3]] == [(1, "1"), (0, "6")]
+
+
+def test_an_error_among_checks_that_are_judged_together_is_its_own_alone(made: Made) -> None:
+    checks = [
+        replace(sql("select sum(1 // (miles::int - 10)) from {object}"), id="error"),
+        replace(sql("select cast(min(tail) as int) from {object}"), id="cast"),
+        Check("ids", "nullValues", "flight"),
+        Check("tails", "nullValues", "tail"),
+    ]
+    made.row(tail=None)
+    results = GreatExpectations().audit(made.stage, contract(*checks), [DAY])[DAY]
+    assert [r.verdict for r in results] == [U, U, P, F]
+    assert "Conversion" in results[1].because
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

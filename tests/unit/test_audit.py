@@ -44,6 +44,8 @@ from levada.terms import (
 )
 
 P, F, U = Verdict.PASS, Verdict.FAIL, Verdict.UNKNOWN
+BLOCKING, ADVISORY = Severity.BLOCKING, Severity.ADVISORY
+TABLES = (TableRef("operations", "flights"), TableRef("operations", "delays"))
 DAY = Partition(Grain.DAY, datetime(2013, 3, 9, 5, tzinfo=UTC), "America/New_York")
 NEXT = Partition(Grain.DAY, datetime(2013, 3, 10, 5, tzinfo=UTC), "America/New_York")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -111,6 +113,50 @@ def test_a_conjunction_is_the_fold_of_both_and_of_nothing_unknown() -> None:
         expected = F if F in verdicts else U if U in verdicts else P
         assert conjunction(verdicts) is expected
     assert conjunction([]) is U
+
+
+def by_the_law(told: Sequence[tuple[int, Severity, Verdict]]) -> Verdict:
+    """The verdict of (table, severity, verdict), word for word as the law says it."""
+    blocking = [(table, verdict) for table, severity, verdict in told if severity is BLOCKING]
+    advice = [verdict for _, severity, verdict in told if severity is ADVISORY]
+    if any(verdict is F for _, verdict in blocking):
+        return F
+    untold = {table for table, _, _ in told} - {table for table, _ in blocking}
+    if not blocking or untold or not all(verdict is P for _, verdict in blocking):
+        return U
+    return P if all(verdict is P for verdict in advice) else Verdict.WARN
+
+
+def test_a_report_s_verdict_is_the_law_s_for_every_combination_of_four_checks() -> None:
+    one = list(pairs((0, 1), (BLOCKING, ADVISORY), (P, F, U)))
+    seen: dict[Verdict, int] = {}
+    for size in range(5):
+        for told in pairs(one, repeat=size):
+            results = tuple(
+                CheckResult(Check(f"c{n}", "sql", severity=severity), TABLES[table], verdict)
+                for n, (table, severity, verdict) in enumerate(told)
+            )
+            verdict = AuditReport("a.b", WHOLE, results).verdict
+            assert verdict is by_the_law(told), told
+            assert verdict.publishes is (verdict in (P, Verdict.WARN))
+            seen[verdict] = seen.get(verdict, 0) + 1
+    assert sum(seen.values()) == sum(12**size for size in range(5))
+    assert set(seen) == set(Verdict), "every verdict was reached"
+
+
+def test_an_unknown_check_never_makes_a_report_better() -> None:
+    """Whatever an unknown check turns out to be, the report was no better before."""
+    order = [F, U, Verdict.WARN, P]
+    one = list(pairs((BLOCKING, ADVISORY), (P, F, U)))
+    for told in pairs(one, repeat=3):
+        results = tuple(
+            CheckResult(Check(f"c{n}", "sql", severity=severity), TABLES[0], verdict)
+            for n, (severity, verdict) in enumerate(told)
+        )
+        before = AuditReport("a.b", WHOLE, results).verdict
+        passed = tuple(replace(r, verdict=P) if r.verdict is U else r for r in results)
+        after = AuditReport("a.b", WHOLE, passed).verdict
+        assert order.index(after) >= order.index(before), told
 
 
 def test_a_warning_is_no_verdict_of_a_check() -> None:

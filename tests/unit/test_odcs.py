@@ -11,65 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contract_files import FLOWN, GOOD, PLANES, faults, write
 
 from levada.adapters import odcs
 from levada.adapters.documents import read as read_yaml
 from levada.audit import BUILT_IN, reads
-from levada.errors import DeclarationError, Fault
+from levada.errors import DeclarationError
 from levada.terms import Check, Contract, Grain, Severity, TableRef
-
-GOOD = """\
-apiVersion: v3.2.0
-kind: DataContract
-id: operations.flights
-version: 1.2.0
-status: active
-domain: operations
-description: {purpose: Every flight out of New York.}
-team:
-  name: operations-data
-  members: [{username: ann, role: owner}]
-slaProperties: [{property: latency, value: 2, unit: h}]
-schema:
-  - name: flights
-    customProperties:
-      - {property: grain, value: day}
-      - {property: zone, value: America/New_York}
-      - {property: intervalColumn, value: scheduled_at}
-    quality:
-      - {id: some, metric: rowCount, mustBeGreaterThan: 0}
-      - {id: flown, type: sql, mustBe: 0, query: "select sum(distance) from {object}"}
-      - {type: text, description: Cancelled flights stay.}
-    properties:
-      - {name: carrier, physicalType: VARCHAR, primaryKey: true, primaryKeyPosition: 2}
-      - {name: flight, physicalType: INTEGER, primaryKey: true, primaryKeyPosition: 1}
-      - {name: scheduled_at, physicalType: TIMESTAMPTZ, required: true}
-      - name: tailnum
-        physicalType: VARCHAR
-        unique: true
-        relationships: [{to: fleet.planes.tailnum}]
-        quality:
-          - {id: known, metric: nullValues, unit: percent, mustBeLessThan: 5, severity: warning}
-      - name: origin
-        logicalType: string
-        physicalType: text
-        logicalTypeOptions: {minLength: 3, pattern: "^[A-Z]+$"}
-        enum: [{value: JFK}, {value: LGA}]
-      - {name: distance, physicalType: DOUBLE}
-"""
-
-
-def write(root: Path, text: str, name: str = "operations/flights.v1.odcs.yaml") -> Path:
-    path = root / "contracts" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
-
-
-def faults(root: Path, text: str) -> tuple[Fault, ...]:
-    contract, found = odcs.read_contract(write(root, text), root)
-    assert (contract is None) == bool(found)
-    return found
 
 
 @pytest.fixture
@@ -204,7 +152,6 @@ def test_dates_and_plain_words_stay_strings(tmp_path: Path) -> None:
 
 TEAM = "team:\n  name: operations-data\n  members: [{username: ann, role: owner}]\n"
 SOME = "{id: some, metric: rowCount, mustBeGreaterThan: 0}"
-FLOWN = '{id: flown, type: sql, mustBe: 0, query: "select sum(distance) from {object}"}'
 KNOWN = "{id: known, metric: nullValues, unit: percent, mustBeLessThan: 5, severity: warning}"
 
 
@@ -537,7 +484,7 @@ def test_what_is_no_yaml_has_one_fault_with_its_line(tmp_path: Path) -> None:
     assert fault.line == 3
     assert "is no YAML" in fault.wrong
     (fault,) = faults(tmp_path, "")
-    assert fault.wrong == "holds no keys"
+    assert fault.wrong == "is empty"
 
 
 def test_what_came_with_3_2_is_unknown_to_3_1(tmp_path: Path) -> None:
@@ -596,22 +543,6 @@ def _calendar(root: Path, text: str) -> str:
 def test_a_rule_without_severity_blocks_and_text_is_no_check(contract: Contract) -> None:
     assert check(contract, "flown").severity is Severity.BLOCKING
     assert not any("Cancelled" in check.description for check in contract.checks)
-
-
-PLANES = """\
-apiVersion: v3.1.0
-kind: DataContract
-id: fleet.planes
-version: 1.0.0
-status: active
-domain: fleet
-description: {purpose: Planes.}
-team: {name: fleet-data}
-schema:
-  - name: planes
-    customProperties: [{property: grain, value: whole}]
-    properties: [{name: tailnum, physicalType: VARCHAR, primaryKey: true}]
-"""
 
 
 def test_a_mesh_s_contracts_are_read_together(tmp_path: Path) -> None:

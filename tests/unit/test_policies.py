@@ -219,7 +219,7 @@ def findings(root: Path, text: str, *contracts: Contract) -> list[str]:
 FAULTS: list[tuple[str, bytes | str, list[tuple[int, str, str]]]] = [
     ("no YAML", "policies: {a: [", [(2, "is no YAML", "")]),
     ("no UTF-8", b"policies:\n  b\xff: {}\n", [(2, "is not UTF-8", "write it as UTF-8")]),
-    ("empty", "", [(1, "holds no keys", "write policies: {every_column_described: {}}")]),
+    ("empty", "", [(1, "is empty", "write policies: {every_column_described: {}}")]),
     ("a list", "- two_owners\n", [(1, "holds no keys", "write policies")]),
     (
         *("twice", "policies:\n  two_owners: {}\n  two_owners: {}\n"),
@@ -278,6 +278,14 @@ FAULTS: list[tuple[str, bytes | str, list[tuple[int, str, str]]]] = [
         [(3, "a says require and policy", "say one of them")],
     ),
     ("tier", "tiers:\n  high: []\n", [(2, "no tier 'high'", "write 1 (the highest), 2, 3")]),
+    ("tier twice", "tiers:\n  1: []\n  +1: []\n", [(3, "1 is said twice", "say it once")]),
+    (
+        "half a tier",
+        "tiers:\n  1.5: []\n",
+        [(2, "the key '1.5' is no number", "write 1, or a word")],
+    ),
+    ("tier of no digit", "tiers:\n  yes: []\n", [(2, "no tier 'yes'", "write 1 (the highest)")]),
+    ("a number elsewhere", "policies:\n  1: {}\n", [(2, "the key '1' is no text", "write a word")]),
     (
         *("default", "default_tier: 4\ntiers: {1: [], 2: []}\n"),
         [(1, "no tier 4", "write one of 1, 2")],

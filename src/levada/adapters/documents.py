@@ -1,47 +1,21 @@
-"""
-A YAML file as plain values that know their lines, so that a fault can say where it stands.
-
-YAML is read by the rules of YAML 1.2: dates stay strings, `no` is a word and `010` is not eight; a
-key said twice is a fault.
-"""
+"""A YAML file as plain values that know their lines, so that a fault can say where it stands."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from levada.adapters.yaml12 import Place, parse
 from levada.errors import Fault
 
 __all__ = ["Document", "Place", "read", "read_file", "shown"]
 
-Place = tuple[str | int, ...]
-"""Keys and indexes from the top of a document to a value: ("schema", 0, "name")."""
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML 1.2's core words for null, booleans and numbers; everything else is a string."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
-
-
-_WORDS = (
-    ("null", r"~|null|Null|NULL|", "~nN\0"),
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?)", "-+.0123456789"),
-    ("merge", r"<<", "<"),
-)
-for _tag, _form, _first in _WORDS:
-    _firsts = ["" if letter == "\0" else letter for letter in _first]
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_form})$"), _firsts
-    )
+_LARGEST = 1_000_000
+"""Bytes of a file: some hundred times what a wide table needs."""
 
 
 @dataclass
@@ -85,56 +59,54 @@ def shown(path: Path, root: Path) -> str:
 
 
 def read_file(
-    path: Path, root: Path, wanted: str = ""
+    path: Path, root: Path, wanted: str = "", *, numbered: Collection[Place] = ()
 ) -> tuple[Document | None, tuple[Fault, ...]]:
-    """Read a file of the mesh at `root`; `wanted` is what should stand in an empty one."""
+    """
+    Read a file of the mesh at `root`; `wanted` is what should stand in an empty one.
+
+    For `numbered` see `yaml12.parse`.
+    """
     name = shown(path, root)
     try:
-        text = path.read_text(encoding="utf-8")
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
+            what = "directory" if stat.S_ISDIR(found.st_mode) else "pipe or device"
+            return None, (Fault(name, 0, f"is a {what}", "a declaration is a file"),)
+        if found.st_size > _LARGEST:
+            wrong = f"has {found.st_size:,} bytes, and is not read"
+            return None, (Fault(name, 0, wrong, f"a declaration has at most {_LARGEST:,}"),)
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        return None, (Fault(name, line, f"is not UTF-8: {error.reason}", "write it as UTF-8"),)
+        line = error.object[: error.start].count(b"\n") + 1
+        wrong = f"is not UTF-8: it holds the byte 0x{error.object[error.start]:02x}"
+        return None, (Fault(name, line, wrong, "write it as UTF-8"),)
     except OSError as error:
-        return None, (Fault(name, 0, f"cannot be read: {error}"),)
-    return read(name, text, wanted)
+        return None, (Fault(name, 0, f"cannot be read: {error.strerror or error}"),)
+    return read(name, text, wanted, numbered=numbered)
 
 
-def read(path: str, text: str, wanted: str = "") -> tuple[Document | None, tuple[Fault, ...]]:
+def read(
+    path: str,
+    text: str,
+    wanted: str = "",
+    *,
+    strict: bool = True,
+    numbered: Collection[Place] = (),
+) -> tuple[Document | None, tuple[Fault, ...]]:
     """
     Read YAML into values with lines; what is no YAML at all has one fault.
+
+    For `strict` and `numbered` see `yaml12.parse`.
 
     >>> document, _ = read("a.yaml", "{id: a, when: 2013-01-01}")
     >>> document.value, document.line(("when",))
     ({'id': 'a', 'when': '2013-01-01'}, 1)
     """
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        lines: dict[Place, int] = {}
-        faults = tuple(_mark(node, (), lines, path)) if node is not None else ()
-        value = loader.construct_document(node) if node is not None else None
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error)
-        return None, (Fault(path, mark.line + 1 if mark else 0, f"is no YAML: {problem}"),)
-    finally:
-        loader.dispose()
-    if not isinstance(value, dict):
-        return None, (Fault(path, 1, "holds no keys", wanted or "write an ODCS data contract"),)
-    return Document(path, value, lines), faults
-
-
-def _mark(node: Any, place: Place, lines: dict[Place, int], path: str) -> Iterator[Fault]:
-    lines.setdefault(place, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            name = str(key.value)
-            if name in seen:
-                yield Fault(path, key.start_mark.line + 1, f"{name!r} is said twice", "say it once")
-            seen.add(name)
-            lines[(*place, name)] = key.start_mark.line + 1
-            yield from _mark(value, (*place, name), lines, path)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield from _mark(value, (*place, index), lines, path)
+    source, faults = parse(path, text, strict=strict, numbered=numbered)
+    if source is None:
+        return None, faults
+    if not isinstance(source.value, dict):
+        wrong = "is empty" if source.value is None and not faults else "holds no keys"
+        right = wanted or "write an ODCS data contract"
+        return None, (*faults, Fault(path, 1, wrong, right))
+    return Document(path, source.value, source.lines, source.refused), faults

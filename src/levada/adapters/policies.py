@@ -49,7 +49,7 @@ def read_policies(root: Path, domains: Collection[str]) -> tuple[Policies, tuple
     path = root / FILE
     if not path.exists():
         return Policies(), ()
-    document, faults = read_file(path, root, _EXAMPLE)
+    document, faults = read_file(path, root, _EXAMPLE, numbered=[("tiers",)])
     if document is None:
         return Policies(FILE), faults
     reading = _Reading(document, domains)

@@ -2,13 +2,14 @@
 The SQL rules of contracts: one SELECT that returns one number, about one partition's rows.
 
 A rule reads `{object}` and the tables that its product depends on, by `domain.table`. Audits run
-with the platform's rights, so that a rule is parsed before it is believed: no other table, no table
-function, nothing but a SELECT.
+with the platform's rights, so that a rule is parsed before it is believed, by sqlglot and by DuckDB
+(`readonly`): nothing but a SELECT, no other table, no table function, no function with an effect.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,14 +18,18 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from levada.adapters import readonly
 from levada.terms import TableRef
 
 __all__ = ["Rule", "column_type", "parse"]
 
+# What it cannot read is refused here; it need not say so on standard error as well.
+logging.getLogger("sqlglot").setLevel(logging.ERROR)
+
 _OBJECT = "levada_object"
 _PLACEHOLDER = re.compile(r"\$?\{(\w+)\}")
 _TYPE = re.compile(r"[\w\s(),\[\]'\"]+")
-_OUTSIDE = frozenset({"getenv", "current_setting", "getvariable"})
+_OF_THE_ENGINE = frozenset({"information_schema", "main", "pg_catalog"})
 _WRITES = (exp.Insert, exp.Update, exp.Delete, exp.Create, exp.Drop, exp.Command, exp.Copy)
 _OF_A_COUNT = frozenset({"expressions", "from", "from_", "joins", "where"})
 """The clauses of a query that counts rows and does nothing else with them."""
@@ -148,19 +153,19 @@ def parse(query: str, column: str | None = None) -> Rule:
     if len(statements) != 1 or not isinstance(statements[0], exp.Select):
         raise ValueError("the query is not a single SELECT")
     select = statements[0]
-    if select.find(*_WRITES) or select.args.get("into"):
+    if select.find(*_WRITES) or select.args.get("into") or select.args.get("locks"):
         raise ValueError("the query does more than read")
+    if select.find(exp.Placeholder, exp.Parameter):
+        raise ValueError("the query has a parameter, which nobody fills")
     if odd := select.find(exp.TableSample, exp.Pivot):
         raise ValueError(f"the query holds a {odd.key}, which an audit cannot carry over")
     if len(select.selects) != 1 or select.is_star:
         raise ValueError("the query returns more than one column: a rule returns one number")
-    for function in select.find_all(exp.Func):
-        name = (
-            function.name if isinstance(function, exp.Anonymous) else function.sql_name()
-        ).lower()
-        if name in _OUTSIDE:
-            raise ValueError(f"the query calls {name}, which looks outside the data")
-    return Rule(select, _tables(select))
+    rule = Rule(select, _tables(select))
+    known = {("", _OBJECT), *((table.db, table.name) for table in select.find_all(exp.Table))}
+    if wrong := readonly.unfit(select.sql(dialect="duckdb"), frozenset(known)):
+        raise ValueError(wrong.replace(_OBJECT, "{object}"))
+    return rule
 
 
 def _filled(query: str, column: str | None) -> str:
@@ -206,7 +211,7 @@ def _named(table: exp.Table) -> TableRef:
     if not (name and major.isdigit()):
         name, major = table.name, "1"
     try:
-        if not table.db or table.catalog:
+        if not table.db or table.catalog or table.db.lower() in _OF_THE_ENGINE:
             raise ValueError
         return TableRef(table.db, name, int(major))
     except ValueError:

@@ -89,7 +89,7 @@ def _listed(document: Document, kind: str) -> Iterator[Fault]:
 def _document(root: Path, path: Path) -> tuple[Document, tuple[Fault, ...]] | None:
     """A YAML and the keys that it says twice; what is no YAML, dbt tells."""
     try:
-        document, faults = read(inside(root, path), path.read_text(encoding="utf-8"))
+        document, faults = read(inside(root, path), path.read_text(encoding="utf-8"), strict=False)
     except (OSError, UnicodeDecodeError):
         return None
     return None if document is None else (document, faults)

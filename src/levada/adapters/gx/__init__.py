@@ -3,8 +3,9 @@ The auditor that judges by Great Expectations.
 
 Every verdict is one that Great Expectations returned over the sealed stage. Checks that need no
 offending row at all run once over the union of the partitions; what fails there, and what does not
-decompose, is judged by its measure, whose unexpected rows name the failing partitions. An error, a
-timeout or a missing table is UNKNOWN.
+decompose, is judged by its measure, whose unexpected rows name the failing partitions. Measures are
+judged as one expectation, and one by one where that raises. An error, a timeout or a missing table
+is UNKNOWN.
 """
 
 from __future__ import annotations
@@ -33,6 +34,12 @@ _OF_THE_TABLE = ("columnSet", "columnType", "interval")
 
 _ROWS_RETURNED = 200
 """How many unexpected rows Great Expectations returns at most."""
+
+_FEW = 2
+"""Fewer checks than this are not worth judging together."""
+
+_SMALL = 200_000
+"""Rows of a partition that are scanned faster than ten expectations are prepared."""
 
 _ERRORS_TO_PLACE = 64
 """How often a failing query is narrowed, to say in which partitions it fails."""
@@ -91,12 +98,17 @@ class GreatExpectations:
                         raise TimeoutError(watch.sentence) from error
                     raise
         except Exception as error:  # whatever it is, nothing was told
-            because = _because(error)
+            because = str(error) if isinstance(error, TimeoutError) else _because(error)
             return {partition: unknown(contract, because) for partition in partitions}
 
     @contextmanager
     def _connection(self, stage: Stage, relation: Relation) -> Iterator[tuple[Any, _Watch]]:
-        """A database in memory, with the stage attached to it for reading only."""
+        """
+        A database in memory, with the stage attached to it for reading only.
+
+        Rules are refused when they do more than read (`sqlrule`); this is what stands behind it:
+        no file is opened any more, nothing is attached, no setting is changed.
+        """
         import duckdb
 
         path = stage.path / "stage.duckdb" if stage.path.is_dir() else stage.path
@@ -111,9 +123,9 @@ class GreatExpectations:
                         f"attach {measures.literal(str(path))}"
                         f" as {measures.quoted(relation.database)} (read_only)"
                     )
-                if [*_databases(connection).values()] == ["duckdb", "duckdb"]:
-                    # Memory and the stage's file: nothing else need be opened.
-                    connection.execute("set enable_external_access = false")
+                # What is attached stays so, and `setup` allows the folders of lakes; nothing else.
+                connection.execute("set enable_external_access = false")
+                connection.execute("set lock_configuration = true")
                 yield connection, watch
         finally:
             connection.close()
@@ -169,6 +181,7 @@ class _Audit:
     watch: _Watch
     found: dict[tuple[str, int], CheckResult] = field(default_factory=dict)
     views: dict[str, str] = field(default_factory=dict)
+    batches: dict[str, Any] = field(default_factory=dict)
     rowless: str = ""
     """Why the partitions' rows cannot be read, if so."""
 
@@ -186,13 +199,15 @@ class _Audit:
     def results(self) -> dict[Partition, tuple[CheckResult, ...]]:
         everything = list(range(len(self.partitions)))
         checks = list(self.contract.checks)
-        failed = self._union(checks)
+        failed = {} if self._is_small() else self._union(checks)
         settled = {check.id for check in checks if failed.get(check.id) is False}
         measured = [check for check in checks if check.id not in settled]
         for check in checks:
             if check.id in settled:
                 self._all(check, everything, Verdict.PASS)
         shape = [check for check in measured if check.metric in _OF_THE_TABLE]
+        if len(everything) == 1:  # what is found of the table is found of its one partition
+            shape = []
         self._measure(shape, everything[:1])
         for check in shape:  # one finding, which all partitions share
             for number in everything[1:]:
@@ -207,6 +222,24 @@ class _Audit:
             partition: tuple(self.found.get((m.check.id, number), m) for m in missing)
             for number, partition in enumerate(self.partitions)
         }
+
+    def _is_small(self) -> bool:
+        """
+        Whether the rows of one partition are so few that expectations cost more than scans.
+
+        Great Expectations bundles its own expectations into one scan, which pays for large data.
+        """
+        if len(self.partitions) != 1:
+            return False
+        wanted = measures.inside(self.contract, self.partitions, "r")
+        try:
+            found = self.connection.execute(
+                f"select count(*) from (select 1 from {self.relation} r where {wanted}"
+                f" limit {_SMALL + 1}) s"
+            ).fetchone()
+        except Exception:  # the measures meet the same error, and tell it
+            return False
+        return bool(found[0] <= _SMALL)
 
     def _union(self, checks: Sequence[Check]) -> dict[str, bool]:
         """
@@ -245,6 +278,8 @@ class _Audit:
 
     def _measure(self, checks: Sequence[Check], numbers: Sequence[int]) -> None:
         """Create the views of these checks, and judge them for these partitions."""
+        if not checks:
+            return
         self._narrow(numbers)
         viewed = []
         for position, check in enumerate(checks):
@@ -261,7 +296,40 @@ class _Audit:
             else:
                 self.views[check.id] = name
                 viewed.append(check)
-        self._judge(viewed, numbers, [_ERRORS_TO_PLACE])
+        if not self._together(viewed, numbers):
+            self._judge(viewed, numbers, [_ERRORS_TO_PLACE])
+
+    def _together(self, checks: Sequence[Check], numbers: Sequence[int]) -> bool:
+        """
+        Judge measures as one expectation, that none of them finds anything; whether all was told.
+
+        An expectation costs more than the rows of a day do. When one measure raises, none is told
+        here; when rows come back, each says which check and which partition it is of.
+        """
+        if len(checks) < _FEW:
+            return False
+        query = " union all ".join(
+            f"select {number} as nth, part, cast(value as double) as value,"
+            f" cast(n as bigint) as n, samples from ({self._offending(check)}) q{number}"
+            for number, check in enumerate(checks)
+        )
+        expected = preload().expectations.UnexpectedRowsExpectation(unexpected_rows_query=query)
+        result = self._validate("levada_parts", {"all": expected}, "COMPLETE").get("all")
+        if result is None or _raised(result) or not _named(result):
+            return False
+        for check in checks:
+            self._all(check, numbers, Verdict.PASS)
+        for row in _rows(result):
+            self._fail(checks[int(row["nth"])], row)
+        return True
+
+    def _offending(self, check: Check) -> str:
+        """The partitions in which a measure does not hold, and those where it found no number."""
+        return (
+            "select p.part, m.value, m.n, m.samples from {batch} p"
+            f" left join {self.views[check.id]} m on m.part = p.part"
+            f" where m.value is null or not ({measures.holds(check, 'm.value')})"
+        )
 
     def _judge(self, checks: Sequence[Check], numbers: Sequence[int], budget: list[int]) -> None:
         """Judge measures; where one raises, or cannot name all that fail, ask for fewer at once."""
@@ -269,11 +337,7 @@ class _Audit:
             return
         suite = {
             check.id: preload().expectations.UnexpectedRowsExpectation(
-                unexpected_rows_query=(
-                    "select p.part, m.value, m.n, m.samples from {batch} p"
-                    f" left join {self.views[check.id]} m on m.part = p.part"
-                    f" where m.value is null or not ({measures.holds(check, 'm.value')})"
-                )
+                unexpected_rows_query=self._offending(check)
             )
             for check in checks
         }
@@ -300,11 +364,10 @@ class _Audit:
 
     def _said(self, check: Check, result: Any, numbers: Sequence[int]) -> bool:
         """Take over a result that names every failing partition; whether it does."""
-        rows = result.result.get("details", {}).get("unexpected_rows", ())
-        if not result.success and not 0 < result.result.get("observed_value", 0) == len(rows):
+        if not _named(result):
             return False
         self._all(check, numbers, Verdict.PASS)
-        for row in rows:
+        for row in _rows(result):
             self._fail(check, row)
         return True
 
@@ -342,14 +405,15 @@ class _Audit:
     def _validate(self, view: str, suite: Mapping[str, Any], result_format: str) -> dict[str, Any]:
         """Run expectations over a view; the results by the keys of the suite."""
         gx = preload()
-        name = f"asset_{len(self.source.assets)}"
-        asset = self.source.add_table_asset(name, table_name=view)
-        batch = asset.add_batch_definition_whole_table("all").get_batch()
+        if view not in self.batches:  # each asset costs a connection test and a dump of the context
+            asset = self.source.add_table_asset(view, table_name=view)
+            self.batches[view] = asset.add_batch_definition_whole_table("all")
+        batch = self.batches[view].get_batch()
         keys = list(suite)
         for number, key in enumerate(keys):
             suite[key].meta = {"levada": number}
         told = batch.validate(
-            gx.ExpectationSuite(name=name, expectations=list(suite.values())),
+            gx.ExpectationSuite(name=view, expectations=list(suite.values())),
             result_format=result_format,
         )
         return {keys[r.expectation_config.meta["levada"]]: r for r in told.results}
@@ -402,6 +466,15 @@ class _Audit:
             int(row["n"] or 0),
             tuple(str(sample) for sample in row["samples"] or ()),
         )
+
+
+def _rows(result: Any) -> Sequence[Any]:
+    return result.result.get("details", {}).get("unexpected_rows", ())  # type: ignore[no-any-return]
+
+
+def _named(result: Any) -> bool:
+    """Whether a result that failed names every row that it counted."""
+    return bool(result.success or 0 < result.result.get("observed_value", 0) == len(_rows(result)))
 
 
 def _raised(result: Any) -> str:

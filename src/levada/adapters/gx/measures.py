@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from levada.adapters import sqlrule
-from levada.audit import OPERATORS, argument
+from levada.audit import FORMATS, OPERATORS, argument
 from levada.intervals import bounds, day_from, windows
 from levada.ports import Relation
 from levada.terms import Check, Contract, Grain, Partition, TableRef
@@ -48,7 +48,7 @@ def sentence(check: Check) -> str:
     'must be less than 5 percent'
     """
     words = "".join(f" {c.lower()}" if c.isupper() else c for c in check.operator)
-    unit = " percent" if check.unit == "percent" else ""
+    unit = f" {check.unit}" if check.unit in ("hours", "percent") else ""
     return f"{words} {' and '.join(f'{limit:g}' for limit in check.threshold)}{unit}"
 
 
@@ -147,6 +147,8 @@ def measure(  # noqa: PLR0911 - one word, one measure
             return _repeated(check, [str(column) for column in columns])
         case "primaryKey":
             return _repeated(check, list(contract.key), or_null=True)
+        case "freshness" | "latency":
+            return _elapsed(check, contract, partitions)
         case "sql":
             return _query(check, related)
     bad = _bad(check, contract, related)
@@ -202,6 +204,36 @@ def _repeated(check: Check, columns: Sequence[str], *, or_null: bool = False) ->
         f" as samples from (select {grouped}, count(*) as c from levada_rows{kept}"
         f" group by {grouped}) g where {offending} group by {PART}) f on f.{PART} = p.part"
     )
+
+
+def _elapsed(check: Check, contract: Contract, partitions: Sequence[Partition]) -> str:
+    """Hours: from the newest row to the end of the interval, or from that end to now."""
+    ends = ", ".join(f"({n}, {_end(each)})" for n, each in enumerate(partitions))
+    ended = f"(values {ends}) e(part, until)"
+    if check.metric == "latency":
+        hours, joined = "epoch(now()) - epoch(e.until)", ""
+    else:
+        # The DATE of an interval is the day's whole length: the next one is where it ends.
+        column = f"r.{quoted(check.column or '')}"
+        said = contract.column(check.column or "")
+        dated = said is not None and sqlrule.column_type(said.type) == "DATE"
+        newest = f"epoch(max({column})) + 86400" if dated else f"epoch(max({column}))"
+        until = "epoch(p.hi)" if dated and contract.grain is not Grain.WHOLE else "epoch(e.until)"
+        hours = f"{until} - f.newest"
+        joined = (
+            f" left join (select {PART}, {newest} as newest from levada_rows r"
+            f" group by {PART}) f on f.{PART} = p.part"
+        )
+    return (
+        f"select p.part, ({hours}) / 3600 as value, 0 as n, NULL::varchar[] as samples"
+        f" from levada_parts p join {ended} on e.part = p.part{joined}"
+    )
+
+
+def _end(partition: Partition) -> str:
+    if partition.start is None:
+        return "now()"
+    return f"TIMESTAMPTZ '{bounds(partition)[1]:%Y-%m-%d %H:%M:%S}+00'"
 
 
 def _query(check: Check, related: Callable[[TableRef], str]) -> str:
@@ -291,7 +323,7 @@ def _bad(check: Check, contract: Contract, related: Callable[[TableRef], str]) -
     column = f"r.{quoted(check.column or '')}"
     match check.metric:
         case "nullValues":
-            return f"{column} is null"
+            return _within(column, _names(check, "path"), lambda value: f"{value} is null")
         case "missingValues":
             found = argument(check, "missingValues")
             values = found if isinstance(found, tuple) else ()
@@ -304,12 +336,34 @@ def _bad(check: Check, contract: Contract, related: Callable[[TableRef], str]) -
             return f"{told} and not exists (select 1 from {there} t where {same})"
         case "invalidValues":
             said = contract.column(check.column or "")
-            kind = said.type if said else "VARCHAR"
-            return " or ".join(_breaks(column, kind, *each) for each in check.arguments)
+            kind = str(argument(check, "type") or (said.type if said else "VARCHAR"))
+            options = [each for each in check.arguments if each[0] not in ("path", "type")]
+            return _within(
+                column,
+                _names(check, "path"),
+                lambda value: " or ".join(_breaks(value, kind, *each) for each in options),
+            )
     raise ValueError(f"{check.id}: no way to measure {check.metric!r}")
 
 
-def _breaks(column: str, kind: str, option: str, value: object) -> str:
+def _within(value: str, path: Sequence[str], judge: Callable[[str], str]) -> str:
+    """
+    What is true when a value at the end of a path offends; of an absent one nothing is told.
+
+    >>> _within("r.tags", ["[]"], lambda value: f"{value} is null")
+    'len(list_filter(r.tags, lambda x1: x1 is null)) > 0'
+    """
+    if not path:
+        return judge(value)
+    step, *rest = path
+    if step == "[]":
+        item = f"x{len(path)}"
+        return f"len(list_filter({value}, lambda {item}: {_within(item, rest, judge)})) > 0"
+    inner = _within(f"struct_extract({value}, {literal(step)})", rest, judge)
+    return f"({value} is not null and ({inner}))"
+
+
+def _breaks(column: str, kind: str, option: str, value: object) -> str:  # noqa: PLR0911
     """What is true of a value that breaks one option; of NULL it is NULL, which is not true."""
     limit = f"cast({literal(value)} as {kind})" if isinstance(value, str) else literal(value)
     match option:
@@ -319,6 +373,14 @@ def _breaks(column: str, kind: str, option: str, value: object) -> str:
             return f"not ({allowed or 'false'}) and {column} is not null"
         case "pattern":
             return f"not regexp_matches(cast({column} as varchar), {literal(value)})"
+        case "format":
+            meant = FORMATS[str(value)]
+            if meant.startswith("^"):
+                return f"not regexp_matches(cast({column} as varchar), {literal(meant)})"
+            return f"try_cast({column} as {meant}) is null and {column} is not null"
+        case "normalized":
+            square = f"list_sum(list_transform({column}, lambda x: x * x))"
+            return f"abs({square} - 1) > 1e-3"
         case "multipleOf":
             return f"abs({column} / {limit} - round({column} / {limit})) > 1e-9"
         case "uniqueItems":

@@ -14,16 +14,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from datetime import date
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from levada import calendars
 from levada.adapters import sqlrule
-from levada.adapters.documents import Document, Place, read, read_file
+from levada.adapters.documents import Document, Place, read_file
 from levada.adapters.gx.rehearsal import Stage
 from levada.adapters.odcs import checks as promised
+from levada.adapters.odcs import service
 from levada.adapters.odcs.document import schema_faults
 from levada.adapters.odcs.kept import Kept
 from levada.adapters.remembered import Memory, Nothing
@@ -40,7 +40,6 @@ __all__ = [
     "read_contracts",
 ]
 
-_END_OF_SUPPORT, _END_OF_LIFE = "endOfSupport", ("endOfLife", "retirement")
 _STATUSES = ("active", "deprecated", "draft", "retired")
 _CUSTOM = ("dayStart", "grain", "intervalColumn", "tier", "weekStart", "zone")
 _CALENDAR = {"day_start": "dayStart", "week_start": "weekStart", "zone": "zone"}
@@ -97,10 +96,16 @@ def _full(judged: _Judged, root: Path) -> _Judged:
 
 
 def _twins(found: Sequence[_Judged], root: Path) -> Iterator[Fault]:
-    """Ids that two tables have."""
+    """Ids that two tables have, and tables that two contracts promise."""
     first: dict[str, Contract] = {}
-    for judged in found:
+    tables: dict[TableRef, Contract] = {}
+    for judged in sorted(found, key=lambda judged: bool(tuple(_misplaced(judged)))):
         contract = judged.contract
+        other = tables.setdefault(contract.table, contract)
+        if other is not contract and contract.table != _UNNAMED:
+            wrong = f"{contract.table} is promised in {other.path} too"
+            document = _full(judged, root).document
+            yield document.fault((*_TABLE, "name"), wrong, "keep one of the two")
         if contract.id and contract.table != _UNNAMED:
             twin = first.setdefault(contract.id, contract)
             if (twin.table.domain, twin.table.name) != (contract.table.domain, contract.table.name):
@@ -130,7 +135,7 @@ def _read(path: Path, root: Path) -> tuple[_Judged | None, tuple[Fault, ...]]:
     judged, more = _judge(found)
     faults += more
     if judged is not None:
-        faults += tuple(_misplaced(judged, path))
+        faults += tuple(_misplaced(judged))
     return judged, faults
 
 
@@ -193,7 +198,7 @@ def document(contract: Contract, root: Path | None = None) -> str:
     Raises DeclarationError when the file no longer says what the contract was read from.
     """
     path = (root or find_root()) / contract.path
-    found, faults = read(contract.path, path.read_text(encoding="utf-8"))
+    found, faults = read_file(path, root or find_root())
     if found is None or _hash(found.value) != contract.hash:
         changed = Fault(contract.path, 0, "the file changed since it was read", "read it again")
         raise DeclarationError(faults or (changed,))
@@ -213,9 +218,10 @@ def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
-def _misplaced(judged: _Judged, path: Path) -> Iterator[Fault]:
+def _misplaced(judged: _Judged) -> Iterator[Fault]:
     """The folder is the domain, and the file is named by table and major."""
     table, found = judged.contract.table, judged.document
+    path = PurePosixPath(found.path)
     if table == _UNNAMED:
         return
     name = f"{table.name}.v{table.major}.odcs.yaml"
@@ -266,7 +272,7 @@ class _Reading:
             table = self.table()
         columns = self.columns()
         grain, zone, interval = self.slicing(columns)
-        checks = self.checks(columns, interval, table)
+        checks = self.checks(columns, interval, table, grain)
         value = self.value
         sla: tuple[tuple[str, str], ...] = ()
         with self.guard():
@@ -274,7 +280,8 @@ class _Reading:
                 (str(p["property"]), f"{p['value']} {p.get('unit', '')}".strip())
                 for p in value.get("slaProperties", ())
             )
-        deprecated, sunset = self.lifetime()
+        deprecated, sunset, faults = service.lifetime(self.found)
+        self.faults += faults
         product = value.get("dataProduct")
         return Contract(
             id=_word(value.get("id")),
@@ -297,26 +304,6 @@ class _Reading:
             tier=self.tier(),
             members=self.members(),
         )
-
-    def lifetime(self) -> tuple[date | None, date | None]:
-        """When support ends (consumers are told) and when the table does (it is held)."""
-        found: dict[str, date] = {}
-        with self.guard():
-            for index, entry in enumerate(self.value.get("slaProperties", ())):
-                name = entry["property"]
-                if name not in (_END_OF_SUPPORT, *_END_OF_LIFE):
-                    continue
-                try:
-                    found[name] = date.fromisoformat(str(entry["value"])[:10])
-                except ValueError:
-                    place = ("slaProperties", index, "value")
-                    self.fault(place, f"{name} {entry['value']!r} is no date", "write 2027-01-31")
-        deprecated = found.get(_END_OF_SUPPORT)
-        sunset = next((found[name] for name in _END_OF_LIFE if name in found), None)
-        if deprecated and sunset and sunset < deprecated:
-            wrong = f"it ends on {sunset}, before its support does"
-            self.fault(("slaProperties",), wrong, f"let endOfLife follow {deprecated}")
-        return deprecated, sunset
 
     def words(self) -> None:
         """What a contract must say at all."""
@@ -385,11 +372,19 @@ class _Reading:
             self.fault(("domain",), "the domain is missing", "write domain:")
         if not domain or not match:
             return None
+        said = self.value["schema"][0]
         try:
-            return TableRef(domain, self.value["schema"][0]["name"], int(match[1]))
+            table = TableRef(domain, said["name"], int(match[1]))
         except ValueError as error:
             self.fault((*_TABLE, "name"), str(error))
             return None
+        if said.get("physicalType", "table") != "table":
+            wrong = f"{table} is a {said['physicalType']}"
+            self.fault((*_TABLE, "physicalType"), wrong, "what is promised is published as a table")
+        if said.get("physicalName", table.name) not in (table.name, table.relation):
+            wrong = f"{table} is physically {said['physicalName']!r}"
+            self.fault((*_TABLE, "physicalName"), wrong, f"write {table.relation}, or leave it out")
+        return table
 
     def columns(self) -> tuple[Column, ...]:
         said = self.value["schema"][0].get("properties")
@@ -421,6 +416,11 @@ class _Reading:
             self.fault((*place, "physicalName"), wrong, "name the column as it is in the table")
         if entry.get("semanticType") == "measure":
             self.fault((*place, "semanticType"), f"{name} is a measure, not a column")
+        if (sealed := entry.get("encryptedName")) is not None:
+            names = [each.get("name") for each in self.value["schema"][0]["properties"]]
+            if sealed not in names:
+                wrong = f"no column {sealed!r} is promised"
+                self.fault((*place, "encryptedName"), wrong, nearest(str(sealed), names))
         position = self.key_position(place, entry, keyed)
         return Column(
             name,
@@ -446,9 +446,12 @@ class _Reading:
     def key_position(
         self, place: Place, entry: Mapping[str, Any], keyed: dict[int, str]
     ) -> int | None:
-        if not entry.get("primaryKey"):
-            return None
         said = entry.get("primaryKeyPosition", -1)
+        if not entry.get("primaryKey"):
+            if said > 0:
+                wrong = f"{entry['name']} has a key position and is not in the key"
+                self.fault((*place, "primaryKeyPosition"), wrong, "write primaryKey: true")
+            return None
         position = int(said) if said > 0 else len(keyed) + 1
         if position in keyed:
             wrong = f"{entry['name']} and {keyed[position]} both stand at key position {position}"
@@ -537,13 +540,18 @@ class _Reading:
             self.fault(place, f"the DATE {column.name} cannot tell hours apart", "use TIMESTAMPTZ")
 
     def checks(
-        self, columns: tuple[Column, ...], interval: str | None, table: TableRef | None
+        self,
+        columns: tuple[Column, ...],
+        interval: str | None,
+        table: TableRef | None,
+        grain: Grain,
     ) -> tuple[Check, ...]:
         found: dict[str, Check] = {}
         for each in (
             *promised.derived(self.found, columns, interval),
             *promised.relationships(self.found, columns, table.domain if table else "unknown"),
             *promised.quality(self.found, columns),
+            *service.checks(self.found, columns, interval, grain),
         ):
             if isinstance(each, Fault):
                 self.faults.append(each)

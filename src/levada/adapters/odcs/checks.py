@@ -13,6 +13,7 @@ from typing import Any
 
 from levada.adapters import sqlrule
 from levada.adapters.documents import Document, Place
+from levada.adapters.odcs import values
 from levada.audit import BUILT_IN, METRICS, OPERATORS
 from levada.errors import Fault
 from levada.settings import nearest
@@ -28,10 +29,8 @@ _SEVERITIES = {
     "warning": Severity.ADVISORY,
     "info": Severity.ADVISORY,
 }
-_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-_OPTIONS = (*_BOUNDS, "multipleOf", "minLength", "maxLength", "pattern", "minItems", "maxItems")
-_TOLD = ("format", "timezone", "defaultTimezone")
-"""Options that describe a value and decide nothing."""
+_PARSED_BY = ("defaultTimezone", "format", "timezone")
+"""Options of a column that its readers parse by."""
 _ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "duplicateValues": ("properties",),
     "invalidValues": ("validValues", "pattern"),
@@ -79,46 +78,14 @@ def derived(document: Document, columns: tuple[Column, ...], interval: str | Non
             )
             yield (*place, "unique"), unique
         with document.guard():
-            yield from _values(document, place, column.name)
-
-
-def _values(document: Document, place: Place, column: str) -> Found:
-    """`enum` and `logicalTypeOptions`: each is a check that no value breaks it."""
-    said = _at(document, place)
-    if "enum" in said:
-        allowed = (("validValues", tuple(entry["value"] for entry in said["enum"])),)
-        yield (
-            (*place, "enum"),
-            Check(
-                f"{column}.enum",
-                "invalidValues",
-                column,
-                arguments=allowed,
-                **_derived("conformity"),
-            ),
-        )
-    for option, value in said.get("logicalTypeOptions", {}).items():
-        where: Place = (*place, "logicalTypeOptions", option)
-        if option == "uniqueItems" and value is False:
-            continue
-        if option in _OPTIONS or option == "uniqueItems":
-            check = Check(
-                f"{column}.{option}",
-                "invalidValues",
-                column,
-                arguments=((option, value),),
-                **_derived("conformity"),
-            )
-            yield where, check
-        elif option not in _TOLD:
-            wrong = f"{column}: the option {option!r} cannot be checked"
-            yield document.fault(where, wrong, nearest(option, (*_OPTIONS, *_TOLD)))
+            said = dict(_at(document, place))
+            yield from values.checked(document, place, said, column.name, column.type)
 
 
 def told(entry: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """The options of a column that no check decides, and that its readers parse by."""
+    """The options of a column that its readers parse by."""
     options = entry.get("logicalTypeOptions", {})
-    return tuple((name, str(options[name])) for name in sorted(_TOLD) if name in options)
+    return tuple((name, str(options[name])) for name in _PARSED_BY if name in options)
 
 
 def relationships(document: Document, columns: tuple[Column, ...], domain: str) -> Found:
@@ -127,6 +94,11 @@ def relationships(document: Document, columns: tuple[Column, ...], domain: str) 
     for place, entry in _entries(document, table, "relationships"):
         with document.guard():
             sources = tuple(_text(s).rpartition(".")[2] for s in _listed(entry["from"]))
+            own = str(_at(document, table)["name"])
+            if strange := [s for s in _listed(entry["from"]) if _owner(_text(s)) not in ("", own)]:
+                wrong = f"the relationship comes from {strange[0]!r}"
+                yield document.fault((*place, "from"), wrong, f"begin at a column of {own}")
+                continue
             yield from _foreign_key(document, place, entry, sources, columns, domain)
     for number, column in enumerate(columns):
         within = (*table, "properties", number)
@@ -207,8 +179,6 @@ def quality(document: Document, columns: tuple[Column, ...]) -> Found:
         for place, rule in _entries(document, holder, "quality"):
             with document.guard():
                 yield from _judged(document, place, rule, column, names)
-    with document.guard():
-        yield from _nested(document, columns)
 
 
 def _judged(
@@ -220,8 +190,18 @@ def _judged(
 ) -> Found:
     """A rule as a check, or why it is none."""
     kind = rule.get("type", "library")
+    if kind == "text":
+        for key in ("metric", "query", *OPERATORS):
+            if key in rule:
+                wrong = f"a rule of type text claims nothing, and has {key!r}"
+                yield document.fault((*place, key), wrong, "leave out type, or " + key)
+        return  # it is told to people
     if kind not in ("custom", "library", "sql"):
-        return  # text is told to people, and claims no verdict; another word was refused
+        return  # another word was refused
+    for key in ("schedule", "scheduler"):
+        if key in rule:
+            wrong = f"a rule runs in every audit, and at no {key!r} of its own"
+            yield document.fault((*place, key), wrong, f"leave out {key}")
     if not rule.get("id"):
         yield document.fault((*place, "id"), "a rule without an id cannot be waived", "write id:")
     if kind == "custom":
@@ -232,28 +212,6 @@ def _judged(
         yield from fault
     else:
         yield place, _rule(rule, column)
-
-
-def _nested(document: Document, columns: tuple[Column, ...]) -> Iterator[Fault]:
-    """Rules inside a STRUCT or a list have no column to run on."""
-
-    def inside(value: Any, place: Place) -> Iterator[Place]:
-        if isinstance(value, dict):
-            for key in ("quality", "relationships"):
-                if key in value:
-                    yield (*place, key)
-            for key in ("properties", "items"):
-                yield from inside(value.get(key), (*place, key))
-        elif isinstance(value, list):
-            for index, inner in enumerate(value):
-                yield from inside(inner, (*place, index))
-
-    for index, column in enumerate(columns):
-        place: Place = ("schema", 0, "properties", index)
-        for key in ("properties", "items"):
-            for found in inside(_at(document, place).get(key), (*place, key)):
-                wrong = f"{column.name}: a rule inside a nested value cannot be executed"
-                yield document.fault(found, wrong, "write a rule of type: sql on the table")
 
 
 def _unfit(
@@ -299,7 +257,7 @@ def _unfit_operator(rule: Mapping[str, Any], fault: Any) -> None:
     if operator.endswith("etween"):  # two numbers: the schema has seen to that
         if float(limit[0]) > float(limit[1]):
             fault(operator, f"nothing is between {limit}", "write the smaller number first")
-    elif not isinstance(limit, int | float):
+    elif isinstance(limit, bool) or not isinstance(limit, int | float):
         fault(operator, f"{operator} compares with {limit!r}", "write a number")
 
 
@@ -397,6 +355,11 @@ def _at(document: Document, place: Place) -> Mapping[str, Any]:
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
+
+
+def _owner(reference: str) -> str:
+    """The table of `table.column`, or of `domain.table.column`."""
+    return reference.rpartition(".")[0].rpartition(".")[2]
 
 
 def _text(value: Any) -> str:
