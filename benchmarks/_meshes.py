@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 
 from levada import compiled
@@ -14,16 +16,19 @@ from levada.terms import (
     Dependency,
     Grain,
     Identity,
+    Lag,
     Layer,
     Mart,
     Mesh,
     Owner,
     Product,
     Source,
+    Span,
     TableRef,
+    Trailing,
 )
 
-__all__ = ["COLUMNS", "project", "wide_mesh"]
+__all__ = ["COLUMNS", "chained_mesh", "project", "wide_mesh"]
 
 COLUMNS = tuple(
     Column(name, kind, required=True, description=said)
@@ -81,6 +86,31 @@ def wide_mesh(settings: Settings, products: int) -> Mesh:
         tuple(made),
         tuple(sources),
     )
+
+
+def chained_mesh(tables: int, days: int, zone: str = "America/New_York") -> Mesh:
+    """
+    Daily products that all follow from the first: every tenth reads it, the others the one before,
+    by trailing weeks, lags and identity in turn, and most one further up.
+    """
+    first = date(2010, 1, 1)
+    span = Span.days(first, first + timedelta(days=days - 1), zone)
+    source = TableRef("d0", "landing.t00000", 0)
+    steps = (Identity(), Trailing(7), Identity(), Lag(1), Identity())
+    names = [TableRef(f"d{number % 4}", f"t{number:05}") for number in range(tables)]
+    made = [_product(names[0], [source], zone)]
+    for number in range(1, tables):
+        table = names[number]
+        before = names[number - 1] if number % 10 else names[0]
+        edges = [Dependency(before, table, steps[number % 5])]
+        if number > 20:
+            edges.append(Dependency(names[number - 17], table, Identity()))
+        (mart,) = _product(table, [], zone).marts
+        mart = replace(mart, dependencies=tuple(edges))
+        made.append(Product(table.domain, table.name, (mart,), Grain.DAY, zone))
+    columns = tuple(c.name for c in COLUMNS)
+    landed = Source(source, Grain.DAY, zone, "landing/{start:%Y-%m-%d}.csv", columns, "source.t")
+    return Mesh("chained", span, zone, span.start, tuple(made), (landed,))
 
 
 def _product(table: TableRef, reads: list[TableRef], zone: str) -> Product:

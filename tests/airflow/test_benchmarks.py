@@ -62,6 +62,7 @@ def test_an_unknown_figure_is_refused_with_those_that_there_are() -> None:
         ("p2_latency", {"p99", "floor_of_a_bare_listen", "with_a_claim"}),
         ("p4_parse", {"sizes"}),
         ("p5_audit", {"by_hand", "fixed", "within_allowed"}),
+        ("p7_plan", {"cells", "search", "warm"}),
         ("p10_review", {"reached", "by_columns", "worst"}),
         pytest.param("p11_check", {"warm", "dbt", "stages"}, marks=pytest.mark.prove),
         ("p12_reconcile", {"partitions", "decided_each"}),

@@ -9,6 +9,7 @@ from typing import Any
 from levada.adapters.dbt.places import line_at, named
 from levada.adapters.documents import Document, Place, read_file
 from levada.errors import Fault
+from levada.govern.backfills import Limits
 from levada.govern.policies import (
     FIELDS,
     SELECTORS,
@@ -30,7 +31,8 @@ __all__ = ["FILE", "located", "read_policies"]
 
 FILE = "contracts/governance/policies.yaml"
 
-_KEYS = ("approved_ignores", "default_tier", "policies", "tiers")
+_KEYS = ("approved_ignores", "backfills", "default_tier", "policies", "tiers")
+_OF_BACKFILLS = ("beyond_retention", "intervals", "other_domains_tier")
 _OF_A_POLICY = ("except", "message", "policy", "require", "severity", "where", "with")
 _OF_AN_APPROVAL = ("table", "input", "reason")
 _EXAMPLE = "write policies: {every_column_described: {}}"
@@ -96,7 +98,8 @@ class _Reading:
                     right = nearest(name, {*LIBRARY, *own})
                     self.fault((*place, tiers[of[0]].index(name)), f"no policy {name!r}", right)
         approvals = self.approvals(said.get("approved_ignores"))
-        return Policies(FILE, tuple(found), tuple(tiers), default, approvals)
+        limits = self.limits(said.get("backfills"))
+        return Policies(FILE, tuple(found), tuple(tiers), default, approvals, limits)
 
     # Shapes
 
@@ -259,6 +262,23 @@ class _Reading:
         if not fitting_argument:
             self.fault(place, f"{test} of {field} is {argument!r}", right)
         return fitting_argument
+
+    def limits(self, said: Any) -> Limits:
+        """Beyond what a backfill needs somebody's approval."""
+        place: Place = ("backfills",)
+        said = self.mapping(said, place, "write {intervals: 1000}")
+        self.known(said, place, _OF_BACKFILLS)
+        found: dict[str, int | None] = {}
+        for key in ("intervals", "other_domains_tier"):
+            found[key] = said.get(key)
+            if key in said and not _whole(said[key]):
+                self.fault((*place, key), f"{key} is {said[key]!r}", "write a number of at least 1")
+                found[key] = None
+        beyond = said.get("beyond_retention", False)
+        if not isinstance(beyond, bool):
+            wrong = f"beyond_retention is {beyond!r}"
+            self.fault((*place, "beyond_retention"), wrong, "write true or false")
+        return Limits(found["intervals"], found["other_domains_tier"], beyond is True)
 
     def approvals(self, said: Any) -> tuple[Approval, ...]:
         example = "write {table: domain.table, input: domain.table, reason: ...}"

@@ -23,6 +23,8 @@ ledger_app = typer.Typer(help="Look after the ledger.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
 policy_app = typer.Typer(help="Governance's policies.", no_args_is_help=True)
 app.add_typer(policy_app, name="policy")
+backfill_app = typer.Typer(help="Make tables again, with all that follows.", no_args_is_help=True)
+app.add_typer(backfill_app, name="backfill")
 waiver_app = typer.Typer(help="Look after waivers.", no_args_is_help=True)
 app.add_typer(waiver_app, name="waiver")
 
@@ -123,6 +125,42 @@ def run(
 
     days = (first, last)
     code = running.run(project, selection or [], days, dry_run=dry_run, as_json=json)
+    raise typer.Exit(code)
+
+
+@backfill_app.command("plan")
+def backfill_plan(
+    tables: Annotated[
+        list[str], typer.Argument(help="domain, domain.product, domain.table or a landed source.")
+    ],
+    first: From = None,
+    last: To = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept with the plan.")] = "",
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", help="What stays as it is; may be repeated.")
+    ] = None,
+    only_domain: Annotated[
+        list[str] | None, typer.Option("--only-domain", help="Go no further; may be repeated.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the plan here, to be run.", dir_okay=False)
+    ] = None,
+    project: Project = None,
+    json: Json = False,
+) -> None:
+    """What follows from making tables again, hop by hop: intervals, time, owners, approvals."""
+    from levada.cli import backfilling
+
+    code = backfilling.plan(
+        project,
+        tables,
+        (first, last),
+        reason=reason,
+        exclude=tuple(exclude or ()),
+        only_domains=tuple(only_domain or ()),
+        out=out,
+        as_json=json,
+    )
     raise typer.Exit(code)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from levada.govern.backfills import UNLIMITED, Limits
 from levada.terms import Contract, Dependency, Grain, Mart, Product, Source, TableRef
 
 __all__ = [
@@ -179,6 +180,7 @@ class Policies:
     tiers: tuple[int, ...] = ()
     default_tier: int | None = None
     approvals: tuple[Approval, ...] = ()
+    backfills: Limits = UNLIMITED
 
     @property
     def every(self) -> tuple[Policy, ...]:

@@ -18,6 +18,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from levada.errors import LawBroken, NotPublishable
+from levada.ledger._backfills import Backfills
 from levada.ledger._connections import Connection, Connections
 from levada.ledger._read import (
     FACTS,
@@ -63,7 +64,7 @@ from levada.terms import (
 __all__ = ["PostgresLedger"]
 
 
-class PostgresLedger:
+class PostgresLedger(Backfills):
     """
     The ledger through the role of `url`; threads may share it, and it survives a fork.
 

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from levada.plan.closing import (
+    asked_for,
+    backfill,
+    cells_of,
+    declared,
+    differences,
+    partitions_of,
+)
 from levada.plan.deciding import (
     Rest,
     Target,
@@ -16,6 +24,7 @@ from levada.plan.deciding import (
 from levada.plan.following import Follower
 from levada.plan.looking import Lookout, Standing
 from levada.plan.reaching import Reach
+from levada.plan.written import decode, encode
 
 __all__ = [
     "Follower",
@@ -25,10 +34,18 @@ __all__ = [
     "Standing",
     "Target",
     "affected",
+    "asked_for",
+    "backfill",
     "backoff",
+    "cells_of",
     "decide",
+    "declared",
+    "decode",
+    "differences",
+    "encode",
     "explain",
     "order",
+    "partitions_of",
     "plan",
     "stale_code",
 ]

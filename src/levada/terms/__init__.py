@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from levada.terms.backfills import Asked, Backfill, Group, Past, Stretch
 from levada.terms.declared import (
     FileProbe,
     Layer,
@@ -63,8 +64,10 @@ __all__ = [
     "BUILT_IN",
     "WHOLE",
     "Approval",
+    "Asked",
     "Attempt",
     "AuditReport",
+    "Backfill",
     "Check",
     "CheckResult",
     "Claim",
@@ -76,6 +79,7 @@ __all__ = [
     "FanOut",
     "FileProbe",
     "Grain",
+    "Group",
     "Identity",
     "Input",
     "Intent",
@@ -90,6 +94,7 @@ __all__ = [
     "Owner",
     "Partition",
     "PartitionMapping",
+    "Past",
     "Plan",
     "Probe",
     "ProbeFailure",
@@ -104,6 +109,7 @@ __all__ = [
     "Span",
     "State",
     "Step",
+    "Stretch",
     "TableProbe",
     "TableRef",
     "Tampering",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import date
 
-__all__ = ["better", "readable"]
+__all__ = ["better", "readable", "seconds"]
 
 _LESS_IS_BETTER = (
     *("latency", "frequency", "errorRate", "timeToDetect", "timeToNotify", "timeToRepair"),
@@ -56,6 +56,18 @@ def readable(name: str, value: str) -> bool:
     (True, False)
     """
     return better(name, value, f"{value} ") is not None
+
+
+def seconds(value: str) -> float | None:
+    """
+    How long a service level is, if it is a time.
+
+    >>> seconds("2 d"), seconds("soon")
+    (172800.0, None)
+    """
+    found = _VALUE.fullmatch(value.strip())
+    factor = _UNITS.get(found[2].strip().lower()) if found else None
+    return float(found[1]) * factor if found and factor else None
 
 
 def _measured(old: str, new: str) -> tuple[float, float] | None:

@@ -1,0 +1,153 @@
+"""Plan a backfill with all that a person needs to decide about it; write the plan, and read it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from levada import plan as planning
+from levada.adapters.policies import read_policies
+from levada.declare import selected
+from levada.errors import DeclarationError, Fault
+from levada.govern.backfills import Need, needs
+from levada.ledger import PostgresLedger
+from levada.settings import Settings, nearest
+from levada.terms import Backfill, Mesh, Past, Span
+
+__all__ = ["Planned", "approvals_of", "document", "named", "planned", "read", "write"]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan, and what is to be known before it runs."""
+
+    backfill: Backfill
+    past: Mapping[str, Past]
+    """What its products took before; those that were never built are missing."""
+    needs: tuple[Need, ...]
+
+    @property
+    def seconds(self) -> float:
+        """How long it is expected to take, as far as there is a past."""
+        groups = self.backfill.groups
+        return sum(
+            g.cells * self.past[g.product].seconds_each for g in groups if g.product in self.past
+        )
+
+    @property
+    def rows(self) -> float:
+        """How many rows it is expected to publish, as far as there is a past."""
+        groups = self.backfill.groups
+        return sum(
+            g.cells * self.past[g.product].rows_each for g in groups if g.product in self.past
+        )
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The products whose time nobody can tell."""
+        return tuple(g.product for g in self.backfill.groups if g.product not in self.past)
+
+
+def planned(
+    settings: Settings,
+    mesh: Mesh,
+    ledger: PostgresLedger,
+    names: Sequence[str],
+    span: Span,
+    at: datetime,
+    *,
+    reason: str = "",
+    exclude: Sequence[str] = (),
+    only_domains: Sequence[str] = (),
+) -> Planned:
+    """What follows from making these tables again. Raises DeclarationError with all its faults."""
+    wanted, wrong = named(mesh, names, "TABLES", sources=True)
+    excluded, wrong_too = named(mesh, exclude, "--exclude")
+    if wrong or wrong_too:
+        raise DeclarationError((*wrong, *wrong_too))
+    try:
+        asked = planning.asked_for(
+            *(mesh, wanted, span), reason=reason, exclude=excluded, only_domains=only_domains
+        )
+    except ValueError as error:
+        raise DeclarationError((Fault("backfill", 0, str(error)),)) from error
+    found = planning.backfill(mesh, asked, at)
+    past = ledger.past([group.product for group in found.groups])
+    return Planned(found, past, approvals_of(settings, mesh, found))
+
+
+def approvals_of(settings: Settings, mesh: Mesh, found: Backfill) -> tuple[Need, ...]:
+    """What somebody must approve, by the policies as they are now. Raises DeclarationError."""
+    policies, faults = read_policies(settings.root, settings.domains)
+    if faults:
+        raise DeclarationError(faults)
+    return needs(policies.backfills, found, mesh, policies.default_tier)
+
+
+def named(
+    mesh: Mesh, names: Sequence[str], option: str, *, sources: bool = False
+) -> tuple[tuple[str, ...], tuple[Fault, ...]]:
+    """The products, and sources, that these names mean; and a fault for every unknown one."""
+    known = {str(source.table) for source in mesh.sources} if sources else set()
+    found: dict[str, None] = {}
+    faults: list[Fault] = []
+    for name in names:
+        if name in known:
+            found[name] = None
+            continue
+        try:
+            found.update((product.id, None) for product in selected(mesh, [name]))
+        except ValueError as error:
+            right = nearest(name, known) if name.count(".") > 1 and known else ""
+            faults.append(Fault(option, 0, str(error), right))
+    return tuple(found), tuple(faults)
+
+
+def document(mesh: Mesh, told: Planned) -> dict[str, Any]:
+    """The plan's document, with what it is expected to take; only the plan itself binds."""
+    found = planning.encode(mesh, told.backfill)
+    owners = {
+        str(mart.table): str(mart.contract.owner)
+        for group in told.backfill.groups
+        for mart in mesh.product(group.product).marts
+    }
+    return {
+        **found,
+        "told": {
+            "intervals": told.backfill.cells,
+            "runs": sum(group.runs for group in told.backfill.groups),
+            "seconds": round(told.seconds, 1),
+            "rows": round(told.rows),
+            "without_a_past": list(told.unknown),
+            "owners": owners,
+            "needs": [{"who": need.who, "because": need.because} for need in told.needs],
+        },
+    }
+
+
+def write(path: Path, found: Mapping[str, Any]) -> None:
+    """Write a plan's document by rename."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(json.dumps(found, indent=1) + "\n")
+        beside.replace(path)
+    except OSError as error:
+        raise DeclarationError((Fault(str(path), 0, f"cannot be written: {error}"),)) from error
+
+
+def read(path: Path) -> tuple[str, Backfill]:
+    """The name and the plan of a file. Raises DeclarationError."""
+    right = "write one with `levada backfill plan ... --out FILE`"
+    try:
+        found = json.loads(path.read_text())
+        return str(found["id"]), planning.decode(found)
+    except OSError as error:
+        raise DeclarationError((Fault(str(path), 0, f"cannot be read: {error}", right),)) from error
+    except (ValueError, KeyError, TypeError) as error:
+        wrong = str(error) if isinstance(error, ValueError) else "it is no plan of a backfill"
+        raise DeclarationError((Fault(str(path), 0, wrong, right),)) from error

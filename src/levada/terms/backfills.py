@@ -1,0 +1,95 @@
+"""A backfill as it is planned: what is asked for, what follows, what is left out and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from levada.terms.slices import Partition, Span
+
+__all__ = ["Asked", "Backfill", "Group", "Past", "Stretch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What somebody wants to be made again, and where it is to end."""
+
+    names: tuple[str, ...]
+    """Products, and sources by the names of their tables."""
+    span: Span
+    reason: str = ""
+    exclude: tuple[str, ...] = ()
+    """Products that stay as they are, and with them whatever only they would reach."""
+    only_domains: tuple[str, ...] = ()
+    """None named: every domain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Slices of one product that follow one another and are there for the same reasons."""
+
+    first: Partition
+    last: Partition
+    count: int
+    because: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One product's share of a backfill."""
+
+    product: str
+    wave: int
+    """How many products of the backfill must be made before it, one after the other."""
+    stretches: tuple[Stretch, ...]
+    runs: int
+    """How many builds that takes: contiguous slices go together where the product allows it."""
+
+    @property
+    def cells(self) -> int:
+        """How many slices it has."""
+        return sum(stretch.count for stretch in self.stretches)
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """
+    A plan over tables: groups in the order in which they are made, and what is left out.
+
+    :param at: when it was planned; what was not over by then is not in it
+    :param declared: what it was planned from, by product: digests of its code, contracts, inputs
+    """
+
+    mesh: str
+    asked: Asked
+    at: datetime
+    groups: tuple[Group, ...]
+    left_out: tuple[Group, ...]
+    declared: Mapping[str, Mapping[str, str]]
+
+    @property
+    def cells(self) -> int:
+        """How many slices of products are made again."""
+        return sum(group.cells for group in self.groups)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What the newest builds of a product took."""
+
+    product: str
+    runs: int
+    slices: int
+    seconds: float
+    rows: int
+
+    @property
+    def seconds_each(self) -> float:
+        """Seconds a slice."""
+        return self.seconds / self.slices
+
+    @property
+    def rows_each(self) -> float:
+        """Rows a slice, of all tables of the product."""
+        return self.rows / self.slices
