@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,25 +30,31 @@ DOMAINS = (
     "shapes",
     "words",
     "letters",
+    "papers",
 )
 
 
 @dataclass(frozen=True)
 class Wrong:
-    """A fault that `check` must name: where, told by the text that stands there, and how."""
+    """
+    A fault that `check` must name: where, told by the text that stands there, and how. Without a
+    text it is the file's.
+    """
 
     path: str
     text: str
     says: str
 
     def line(self, root: Path) -> int:
-        lines = (root / self.path).read_text().splitlines()
+        if not self.text:
+            return 0
+        lines = (root / self.path).read_text(errors="replace").splitlines()
         return next(n for n, line in enumerate(lines, 1) if self.text in line)
 
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Ten domains, of which one is sound, and every other has faults of its own kind."""
+    """Eleven domains, of which one is sound, and every other has faults of its own kind."""
     workspace = tiny.mesh(tmp_path_factory.mktemp("wrong") / "mesh", DOMAINS)
     for domain in DOMAINS:
         if domain != "ghost":
@@ -55,7 +62,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     tiny.contract(workspace, "harbour", "ships")
     landing = "{{ source('landing', 'numbers') }}"
     tiny.model(workspace, "harbour", "ships", f"select {tiny.NUMBERS} from {landing}")
-    for write in (contracts, cycle, reading, doubles, shapes, words, letters):
+    for write in (contracts, cycle, reading, doubles, shapes, words, letters, papers):
         write(workspace)
     return workspace
 
@@ -162,6 +169,90 @@ def letters(mesh: Workspace) -> None:
         tiny.model(mesh, "letters", name, text)
 
 
+RULE = "{id: rows_present, metric: rowCount, mustBeGreaterThan: 0}"
+
+# A file of the domain `papers`: what is put in the place of what, where that stands, what is said.
+PAPERS: dict[str, tuple[str, str | bytes, str, str]] = {
+    "no_yaml": ("version: 1.0.0", "version: [1.0.0", "status", "is no YAML"),
+    "no_utf8": ("Numbers of", b"N\xfcmbers of", "mbers of", "not UTF-8: it holds the byte 0xfc"),
+    "nothing": ("", "# later\n", "# later", "is empty; write an ODCS data contract"),
+    "no_keys": ("", "- a\n", "- a", "holds no keys"),
+    "huge": ("status:", "#" * 10_000_000 + "\nstatus:", "", "has 10,000,.* at most 1,000,000"),
+    "deep": ("status:", f"x: {'[' * 9_999}{']' * 9_999}\nstatus:", "x: ", "nested too deep"),
+    "said_twice": ("status:", "name: x\nstatus:", "name: x", "'name' is said twice; say it once"),
+    "alias": (
+        "status: active",
+        "status: &a active\ntenant: *a",
+        "tenant",
+        "alias .*write its words",
+    ),
+    "no_date": (
+        *("schema:", "slaProperties:\n  - {property: endOfLife, value: 2027-02-30}\nschema:"),
+        *("2027-02-30", "endOfLife '2027-02-30' is no date; write 2027-01-31"),
+    ),
+    "nested_key": ("required: true", "requird: true", "requird", "'requird'.* mean 'required'"),
+    "two_limits": (
+        *(RULE, RULE.replace("}", ", mustBe: 3}"), "mustBe: 3"),
+        "has the operators mustBe and mustBeGreaterThan; write exactly one",
+    ),
+    "no_sql": (
+        *(RULE, "{id: odd, type: sql, query: 'select count(* from {object}', mustBe: 0}"),
+        *("id: odd", "the query is no SQL: Expecting"),
+    ),
+    "writes": (
+        *(RULE, "{id: odd, type: sql, query: 'delete from {object}', mustBe: 0}"),
+        *("id: odd", "not a single SELECT"),
+    ),
+    "calls": (
+        RULE,
+        "{id: odd, type: sql, query: \"select count(*) from read_text('x')\", mustBe: 0}",
+        *("id: odd", "reads READ_TEXT"),
+    ),
+    "copy": (
+        "- name: copy\n    physicalName: copy",
+        "- name: numbers\n    physicalName: numbers",
+        *(
+            "- name: numbers",
+            "papers.numbers@1 is promised in .*numbers.v1.odcs.yaml too; keep one",
+        ),
+    ),
+}
+
+
+def paper(name: str) -> str:
+    return f"contracts/papers/{name}.v1.odcs.yaml"
+
+
+def papers(mesh: Workspace) -> None:
+    """Contracts that are none, or promise what cannot be kept; waivers that nobody may grant."""
+    tiny.contract(mesh, "papers", "numbers")
+    tiny.model(mesh, "papers", "numbers", SOUND)
+    for name, (old, new, _, _) in PAPERS.items():
+        path = tiny.contract(mesh, "papers", name)
+        tiny.model(mesh, "papers", name, SOUND)
+        whole, there = path.read_bytes(), new if isinstance(new, bytes) else new.encode()
+        path.write_bytes(whole.replace(old.encode(), there, 1) if old else there)
+    (mesh.root / paper("folder")).mkdir()
+    os.mkfifo(mesh.root / paper("pipe"))
+    (mesh.root / paper("link")).symlink_to("nowhere")
+    governance = mesh.root / "contracts" / "governance"
+    (governance / "waivers").mkdir(parents=True)
+    (governance / "approvers.yaml").write_text(
+        "approvers:\n  - {username: harbour@tiny.example, domains: [harbour]}\n"
+        "  - {username: ines@tiny.example, domains: [harbour]}\n"
+    )
+    asked = (
+        "table: harbour.ships\ncheck: rows_present\nwindow: {from: 2013-03-08, to: 2013-03-08}\n"
+        "reason: The ships were away.\nowner: joe@tiny.example\n"
+    )
+    ends = "expires: 2013-04-01\n"
+    for name, text in (
+        ("endless", f"{asked}approver: ines@tiny.example\n"),
+        ("own", f"{asked}{ends}approver: harbour@tiny.example\n"),
+    ):
+        (governance / "waivers" / f"{name}.yaml").write_text(text)
+
+
 TWICE = "models/words/base/said_twice.yml"
 
 WRONGS = {
@@ -242,6 +333,18 @@ WRONGS = {
     "a misspelt config of the project": Wrong(
         "models/words/dbt_project.yml", "models:", r"did you mean '.materialized'"
     ),
+    **{name: Wrong(paper(name), text, says) for name, (_, _, text, says) in PAPERS.items()},
+    "a folder": Wrong(paper("folder"), "", "is a directory; a declaration is a file"),
+    "a pipe": Wrong(paper("pipe"), "", "is a pipe or device; a declaration is a file"),
+    "a link to nothing": Wrong(paper("link"), "", "cannot be read: No such file"),
+    "a waiver without an end": Wrong(
+        "contracts/governance/waivers/endless.yaml",
+        "table",
+        "'expires' is missing; a waiver without",
+    ),
+    "a waiver that its own owner is to approve": Wrong(
+        "contracts/governance/waivers/own.yaml", "approver", "answers for it himself; ask another"
+    ),
     "a wrong type": Wrong(
         "models/shapes/base/mistyped.sql",
         "amount",
@@ -300,7 +403,8 @@ def test_a_person_reads_a_line_for_each_fault_and_no_traceback(
     lines = done.stderr.splitlines()
     assert lines[-1] == f"{len(said)} faults"
     for fault in said:
-        assert any(line.startswith(f"{fault['path']}:{fault['line']}: ") for line in lines)
+        where = f"{fault['path']}:{fault['line']}" if fault["line"] else fault["path"]
+        assert any(line.startswith(f"{where}: ") for line in lines)
     assert "Traceback" not in done.stderr
 
 

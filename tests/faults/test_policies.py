@@ -110,11 +110,16 @@ def test_a_policy_that_changes_makes_what_was_compiled_stale(mesh: Workspace) ->
 
 
 def test_a_file_of_policies_with_a_fault_refuses_everybody(mesh: Workspace) -> None:
-    law(mesh, "policies:\n  every_column_describd: {}\n")
+    law(
+        mesh,
+        "policies:\n  every_column_describd: {}\n  two_owners:\n    where:\n      teir: 1\n",
+    )
 
     done = mesh.json("compile", code=2)
 
-    (fault,) = done["faults"]
+    fault, selector = done["faults"]
+    assert (selector["path"], selector["line"]) == (LAW, 5)
+    assert selector["wrong"] == "unknown selector 'teir'"
     assert (fault["path"], fault["line"]) == (LAW, 2)
     assert fault["right"].startswith("did you mean 'every_column_described'?")
     assert done["compiled"] == []

@@ -38,8 +38,13 @@ class Promise:
 
 def promises(root: Path) -> tuple[Promise, ...]:
     """What the contracts of a mesh say that can be read, whether it holds or not."""
-    found = (_promise(path, root) for path in sorted(root.glob("contracts/*/*.odcs.yaml")))
+    found = (_promise(path, root) for path in _files(root))
     return tuple(promise for promise in found if promise)
+
+
+def _files(root: Path) -> list[Path]:
+    """Contracts that can be opened: of a pipe a reader would wait for ever."""
+    return [path for path in sorted(root.glob("contracts/*/*.odcs.yaml")) if path.is_file()]
 
 
 def _promise(path: Path, root: Path) -> Promise | None:
@@ -50,7 +55,7 @@ def _promise(path: Path, root: Path) -> Promise | None:
         document = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - safe
         major = int(str(document["version"]).lstrip("v").split(".")[0])
         table = TableRef(str(document["domain"]), str(document["schema"][0]["name"]), major)
-    except (OSError, yaml.YAMLError, KeyError, IndexError, TypeError, ValueError):
+    except (OSError, yaml.YAMLError, LookupError, TypeError, ValueError, RecursionError):
         return None
     status, shown = str(document.get("status", "active")), path.relative_to(root).as_posix()
     return Promise(table, status, shown, _retirement(document))
@@ -80,7 +85,7 @@ def titled(root: Path) -> tuple[Promise, ...]:
     to know what may be read. No YAML is parsed: a thousand contracts cost a tenth of a second.
     """
     found: list[Promise] = []
-    for path in sorted(root.glob("contracts/*/*.odcs.yaml")):
+    for path in _files(root):
         named = _FILE.fullmatch(path.name)
         try:
             said = _STATUS.search(path.read_text(encoding="utf-8"))

@@ -76,7 +76,10 @@ def read_contracts(
             faults.append(Fault(_relative(path, root), 0, "this file is not read", right))
     bad = {fault.path for fault in faults}
     sound = [judged.contract for judged in found if judged.contract.path not in bad]
-    faults += _twins(found, root)
+    twins = tuple(_twins(found, root))
+    places = {(fault.path, fault.line) for fault in twins}
+    # That two promise a table says enough: what the other file should be called is no second fault.
+    faults = [*twins, *(fault for fault in faults if (fault.path, fault.line) not in places)]
     known = {contract.table: contract for contract in sound}
     untried = [j for j in found if not (j.remembered and kept.tried(j.contract, known))]
     if untried:
