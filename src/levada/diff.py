@@ -12,10 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 
 from levada.errors import DeclarationError, Fault
 from levada.settings import nearest
+from levada.terms import Tolerance
 
 __all__ = [
     "Aligned",
@@ -41,32 +41,6 @@ _INTEGERS = {
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 _MOST_DIGITS = 38
 _NUMBERS = re.compile(r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL\(.*\)")
-
-
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """
-    How far two numbers may be apart: by this much, or by this share of the larger one.
-
-    What is not finite, or NULL, is near nothing but itself.
-    """
-
-    absolute: Decimal = Decimal(0)
-    relative: Decimal = Decimal(0)
-
-    def __post_init__(self) -> None:
-        if self.absolute < 0 or self.relative < 0 or not (self.absolute or self.relative):
-            raise ValueError("a tolerance is above 0, absolute or relative")
-
-    def sql(self, a: str, b: str) -> str:
-        """The condition under which two numbers count as equal."""
-        within: list[str] = []
-        if self.absolute:
-            within.append(f"abs({a} - {b}) <= {self.absolute}")
-        if self.relative:
-            within.append(f"abs({a} - {b}) <= {self.relative} * greatest(abs({a}), abs({b}))")
-        finite = f"isfinite(CAST({a} AS DOUBLE)) AND isfinite(CAST({b} AS DOUBLE))"
-        return f"{finite} AND ({' OR '.join(within)})"
 
 
 @dataclass(frozen=True, slots=True)

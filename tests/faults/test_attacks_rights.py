@@ -41,12 +41,13 @@ MAY_CALL: dict[str, frozenset[str]] = {
     ),
     **dict.fromkeys(("inspect", "release", "renew", "unknown_runs", "withhold"), BOTH),
     **dict.fromkeys(
-        ("confirm", "intend", "lock_tables", "publish", "withdraw"), frozenset({PUBLISHER})
+        ("confirm", "intend", "lock_tables", "publish", "report", "withdraw"),
+        frozenset({PUBLISHER}),
     ),
     **dict.fromkeys(
         (
             *("approve", "pardon_step", "pardon_table", "record_contracts", "revoke_waiver"),
-            "waive",
+            *("assign_break", "resolve_break", "waive"),
         ),
         frozenset({GOVERNANCE}),
     ),
@@ -61,6 +62,7 @@ MAY_CALL: dict[str, frozenset[str]] = {
             *("project_release", "project_step", "project_step_closed", "project_tampering"),
             *("project_waiver", "project_waiver_revoked", "project_withdrawal"),
             *("impartial", "marks"),
+            *("project_report", "project_break_assigned", "project_break_resolved"),
         ),
         NOBODY,
     ),

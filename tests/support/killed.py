@@ -13,6 +13,7 @@ from levada.adapters.dbt.workers import DbtWorkers
 from levada.adapters.gx import GreatExpectations
 from levada.adapters.warehouses.ducklake import DuckLake
 from levada.ledger import PostgresLedger
+from levada.ledger.findings import Findings
 
 __all__ = ["POINTS", "arm"]
 
@@ -59,6 +60,11 @@ POINTS: dict[str, Callable[[Callable[[], None]], None]] = {
     "after lines": lambda act: after(PostgresLedger, "publish", act),
 }
 
+OF_BATCHES: dict[str, Callable[[Callable[[], None]], None]] = {
+    "before a report": lambda act: before(Findings, "report", act),
+    "after a report": lambda act: after(Findings, "report", act),
+}
+
 
 def arm(point: str, number: int) -> None:
     """Send this process a signal, once, when it first comes to `point`."""
@@ -68,4 +74,4 @@ def arm(point: str, number: int) -> None:
         if left:
             os.kill(os.getpid(), signal.Signals(left.pop()))
 
-    POINTS[point](act)
+    (POINTS | OF_BATCHES)[point](act)

@@ -21,7 +21,7 @@ from sqlglot.errors import SqlglotError
 from levada.adapters import readonly
 from levada.terms import TableRef
 
-__all__ = ["Rule", "column_type", "parse"]
+__all__ = ["Rule", "column_type", "named_table", "parse"]
 
 # What it cannot read is refused here; it need not say so on standard error as well.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
@@ -206,7 +206,11 @@ def _tables(select: exp.Select) -> tuple[TableRef, ...]:
 
 
 def _named(table: exp.Table) -> TableRef:
-    """`domain.table`, or `domain.table_v2` for a later major."""
+    return named_table(table, "{object}, or domain.table")
+
+
+def named_table(table: exp.Table, right: str = "domain.table") -> TableRef:
+    """`domain.table`, or `domain.table_v2` for a later major. Raises ValueError."""
     name, _, major = table.name.rpartition("_v")
     if not (name and major.isdigit()):
         name, major = table.name, "1"
@@ -216,9 +220,7 @@ def _named(table: exp.Table) -> TableRef:
         return TableRef(table.db, name, int(major))
     except ValueError:
         shown = exp.table_(table.name, db=table.db or None, catalog=table.catalog or None)
-        raise ValueError(
-            f"the query reads {shown.sql(dialect='duckdb')}: write {{object}}, or domain.table"
-        ) from None
+        raise ValueError(f"the query reads {shown.sql(dialect='duckdb')}: write {right}") from None
 
 
 @functools.cache

@@ -147,6 +147,7 @@ def _look(
     from levada.adapters.dbt.workers import DbtWorkers
     from levada.adapters.sqlfluff import Linting, told_once
     from levada.flow import declaring
+    from levada.flow.consistency import between
     from levada.flow.remembering import memory_of
 
     with (
@@ -165,6 +166,9 @@ def _look(
                 policy, wrong = approvers.look(settings.root, settings.domains)
                 asked = waivers.requests(settings.root, found.mesh, policy)[1]
                 stage.found(waived := (*wrong, *asked))
+            with told.stage("consistency") as stage:
+                rules, batches = between(settings, found, faults)
+                stage.found(rules, f"{batches} batches")
             with told.stage("empty build") as stage:
                 built = declaring.static_faults(settings, workers, found.mesh, deep)
                 stage.found(built, f"{len(set(deep) - set(found.broken))} domains")
@@ -172,7 +176,7 @@ def _look(
                 output.errors.print(_NOT_BUILT, style="dim")
             with told.stage("sqlfluff") as stage:  # begun first; here it is waited for
                 stage.found(linted := linting.faults(), f"{len(deep)} domains")
-            faults = told_once(linted, (*faults, *waived, *built))
+            faults = told_once(linted, (*faults, *waived, *rules, *built))
     return found, tuple(sorted(set(faults)))
 
 

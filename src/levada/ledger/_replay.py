@@ -10,7 +10,7 @@ __all__ = ["differences"]
 _TABLES = (
     *("landing", "publication", "claim", "intent"),
     *("attempt", "step", "contract", "approval", "stretch"),
-    *("tampering", "pardon", "probe", "waiver", "keeping"),
+    *("tampering", "pardon", "probe", "waiver", "keeping", "report", "break"),
 )
 
 

@@ -13,22 +13,19 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import re
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any
 
 from levada.adapters.gx import measures
 from levada.adapters.gx.native import expectation
+from levada.adapters.gx.watch import Watch, raised, told_of
 from levada.audit import METRICS, decomposes, unknown
 from levada.ports import Relation, Stage
 from levada.terms import Check, CheckResult, Contract, Partition, TableRef, Verdict
 
 __all__ = ["GreatExpectations", "preload"]
-
-_SECRET = re.compile(r"(password\s*=\s*|://[^:@/\s]*:)('[^']*'|[^\s'\"@]+)", re.IGNORECASE)
 
 _OF_THE_TABLE = ("columnSet", "columnType", "interval")
 
@@ -98,11 +95,11 @@ class GreatExpectations:
                         raise TimeoutError(watch.sentence) from error
                     raise
         except Exception as error:  # whatever it is, nothing was told
-            because = str(error) if isinstance(error, TimeoutError) else _because(error)
+            because = str(error) if isinstance(error, TimeoutError) else told_of(error)
             return {partition: unknown(contract, because) for partition in partitions}
 
     @contextmanager
-    def _connection(self, stage: Stage, relation: Relation) -> Iterator[tuple[Any, _Watch]]:
+    def _connection(self, stage: Stage, relation: Relation) -> Iterator[tuple[Any, Watch]]:
         """
         A database in memory, with the stage attached to it for reading only.
 
@@ -115,7 +112,7 @@ class GreatExpectations:
         statements = self._setup(stage) if callable(self._setup) else self._setup
         connection = duckdb.connect(config={"python_enable_replacements": False})
         try:
-            with _Watch(connection, self._timeout) as watch:
+            with Watch(connection, self._timeout) as watch:
                 for statement in (*statements, "set TimeZone = 'UTC'"):
                     connection.execute(statement)
                 if relation.database not in _databases(connection):
@@ -140,35 +137,6 @@ def _databases(connection: Any) -> dict[str, str]:
     )
 
 
-class _Watch:
-    """Interrupts a connection from its deadline on, so that no query outlives it."""
-
-    def __init__(self, connection: Any, seconds: float) -> None:
-        self.seconds = seconds
-        self.expired = False
-        self._connection = connection
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._wait, daemon=True)
-
-    @property
-    def sentence(self) -> str:
-        return f"timed out after {self.seconds:g} s"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _wait(self) -> None:
-        delay = self.seconds
-        while not self._over.wait(delay):
-            self.expired, delay = True, 0.05
-            self._connection.interrupt()
-
-
 @dataclass
 class _Audit:
     """One table's audit: its partitions are numbered, its checks become views and verdicts."""
@@ -178,7 +146,7 @@ class _Audit:
     relation: Relation
     contract: Contract
     partitions: tuple[Partition, ...]
-    watch: _Watch
+    watch: Watch
     found: dict[tuple[str, int], CheckResult] = field(default_factory=dict)
     views: dict[str, str] = field(default_factory=dict)
     batches: dict[str, Any] = field(default_factory=dict)
@@ -272,7 +240,7 @@ class _Audit:
         return {
             check: not result.success
             for key, result in told.items()
-            if not _raised(result)
+            if not raised(result)
             for check in suite[key][1]
         }
 
@@ -291,7 +259,7 @@ class _Audit:
                 self.connection.execute(f"create or replace view {name} as {sql}")
             except Exception as error:  # it does not bind: a table or a column is not there
                 self._all(
-                    check, numbers, Verdict.UNKNOWN, self._why(self.rowless or _because(error))
+                    check, numbers, Verdict.UNKNOWN, self._why(self.rowless or told_of(error))
                 )
             else:
                 self.views[check.id] = name
@@ -315,7 +283,7 @@ class _Audit:
         )
         expected = preload().expectations.UnexpectedRowsExpectation(unexpected_rows_query=query)
         result = self._validate("levada_parts", {"all": expected}, "COMPLETE").get("all")
-        if result is None or _raised(result) or not _named(result):
+        if result is None or raised(result) or not _named(result):
             return False
         for check in checks:
             self._all(check, numbers, Verdict.PASS)
@@ -345,7 +313,7 @@ class _Audit:
         raising, cut = [], []
         for check in checks:
             result = told.get(check.id)
-            error = "no result came back" if result is None else _raised(result)
+            error = "no result came back" if result is None else raised(result)
             if result is not None and not error and self._said(check, result, numbers):
                 continue
             if len(numbers) == 1 or self.watch.expired or (error and budget[0] <= 0):
@@ -426,7 +394,7 @@ class _Audit:
         try:
             self.connection.execute(f"create or replace view levada_rows as {rows}")
         except Exception as error:  # told by every measure that needs these rows
-            self.rowless = _because(error)
+            self.rowless = told_of(error)
             self.connection.execute("drop view if exists levada_rows")
 
     def _related(self, table: TableRef) -> str:
@@ -475,23 +443,3 @@ def _rows(result: Any) -> Sequence[Any]:
 def _named(result: Any) -> bool:
     """Whether a result that failed names every row that it counted."""
     return bool(result.success or 0 < result.result.get("observed_value", 0) == len(_rows(result)))
-
-
-def _raised(result: Any) -> str:
-    """What went wrong inside an expectation; "" when it came to a verdict."""
-    info = result.exception_info or {}
-    nested = [info] if "raised_exception" in info else list(info.values())
-    for each in nested:
-        if each.get("raised_exception"):
-            return _first_line(str(each.get("exception_message") or "an unnamed error"))
-    return ""
-
-
-def _because(error: Exception) -> str:
-    return f"{type(error).__name__}: {_first_line(str(error))}"
-
-
-def _first_line(text: str) -> str:
-    """The first line, without secrets: DuckDB repeats a connection string that fails."""
-    line = (text.strip().splitlines() or ["an unnamed error"])[0]
-    return _SECRET.sub(r"\1***", line)[:300]

@@ -1,0 +1,468 @@
+"""
+Files of consistency batches, YAML or JSON: by their JSON schema first, then by what they mean.
+
+A file with a fault yields no batch, but all of its faults: what the schema refuses does not hide
+what else is wrong.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from levada.adapters.consistency.binding import unbound
+from levada.adapters.consistency.expressions import Expression, expression, query
+from levada.adapters.documents import Document, Place, read_file
+from levada.calendars import calendar
+from levada.consistency import mapping_of
+from levada.errors import Fault
+from levada.settings import duration, nearest
+from levada.terms import (
+    Batch,
+    Column,
+    ConsistencyRule,
+    Grain,
+    Mesh,
+    Read,
+    RuleKind,
+    Severity,
+    Side,
+    TableRef,
+    Tolerance,
+)
+
+__all__ = ["FOLDER", "NO_TABLE", "read_batches"]
+
+FOLDER = "contracts/governance/consistency"
+NO_TABLE = "no published table is called"
+
+_EXAMPLE = "write batch, grain, owner, description and rules"
+_KEYED = (RuleKind.KEYS, RuleKind.ROWS, RuleKind.DUPLICATES, RuleKind.REFERENCES)
+_SUMMED = (RuleKind.TOTALS, RuleKind.WEEKDAY)
+_OF_A_KIND: Mapping[RuleKind, tuple[str, ...]] = {
+    RuleKind.TOTALS: ("left", "right", "tolerance"),
+    RuleKind.RATIO: ("left", "right", "between"),
+    RuleKind.KEYS: ("left", "right"),
+    RuleKind.ROWS: ("left", "right", "tolerance"),
+    RuleKind.DUPLICATES: ("of",),
+    RuleKind.REFERENCES: ("left", "right", "at_least"),
+    RuleKind.FRESHNESS: ("of", "within"),
+    RuleKind.WEEKDAY: ("of", "weeks", "tolerance"),
+    RuleKind.SQL: ("query", "key"),
+}
+_OF_A_RULE = ("id", "kind", "description", "severity", "owner", "never_mute")
+_OF_A_SIDE: Mapping[RuleKind, tuple[str, ...]] = {
+    RuleKind.TOTALS: ("by", "values"),
+    RuleKind.RATIO: ("by",),
+    RuleKind.KEYS: ("key",),
+    RuleKind.ROWS: ("key", "values"),
+    RuleKind.DUPLICATES: ("key",),
+    RuleKind.REFERENCES: ("key",),
+    RuleKind.FRESHNESS: ("by", "newest"),
+    RuleKind.WEEKDAY: ("by", "values"),
+}
+
+
+def read_batches(root: Path, mesh: Mesh) -> tuple[tuple[Batch, ...], tuple[Fault, ...]]:
+    """Every sound batch of a mesh, in the order of their names, and the faults of the others."""
+    found: dict[str, Batch] = {}
+    faults: list[Fault] = []
+    folder = root / FOLDER
+    files = sorted(p for p in folder.glob("*") if p.suffix in (".yaml", ".yml", ".json"))
+    for path in files:
+        document, said = read_file(path, root, _EXAMPLE)
+        faults += said
+        if document is None:
+            continue
+        reading = _Reading(document, mesh)
+        batch = reading.batch()
+        if batch and batch.id in found:
+            wrong = f"a batch {batch.id!r} stands in {found[batch.id].path} already"
+            reading.fault(("batch",), wrong, "give each batch a name of its own")
+        faults += reading.faults
+        if batch and not said and not reading.faults:
+            found[batch.id] = batch
+    return tuple(found[name] for name in sorted(found)), tuple(sorted(set(faults)))
+
+
+@functools.cache
+def _schema() -> Mapping[str, Any]:
+    text = (resources.files(__package__) / "schema.json").read_text("utf-8")
+    return dict(json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sided:
+    """A side, with the kinds of its expressions and where it stands."""
+
+    side: Side
+    place: Place
+
+
+class _Reading:
+    """One pass over a file that collects its faults."""
+
+    def __init__(self, document: Document, mesh: Mesh) -> None:
+        self.document, self.mesh = document, mesh
+        self.faults: list[Fault] = []
+        self.tables = {str(t).removesuffix("@1"): t for t in mesh.tables()}
+
+    def fault(self, place: Place, wrong: str, right: str = "") -> None:
+        self.faults.append(self.document.fault(place, wrong, right))
+
+    def batch(self) -> Batch | None:
+        said = self.document.value
+        self.by_schema()
+        if self.document.torn(()) and () in self.document.refused:
+            return None
+        grain = self.guarded(lambda: Grain(said["grain"]))
+        if grain is None:
+            return None
+        zone = self.zone(said.get("zone"), grain)
+        batch = Batch(
+            *(str(said.get("batch", "")), grain, zone, str(said.get("owner", ""))),
+            *(str(said.get("description", "")), self.document.path, ()),
+        )
+        rules: dict[str, ConsistencyRule] = {}
+        for n, body in enumerate(said["rules"] if isinstance(said.get("rules"), list) else ()):
+            place: Place = ("rules", n)
+            if not isinstance(body, dict):
+                continue
+            rule = self.guarded(functools.partial(self.rule, body, place, batch))
+            name = str(body.get("id", ""))
+            if name in rules:
+                wrong = f"a rule {name!r} stands on line {rules[name].line} already"
+                self.fault((*place, "id"), wrong, "give each rule a name of its own")
+            elif rule is not None:
+                rules[name] = rule
+        return Batch(
+            *(batch.id, grain, zone, batch.owner, batch.description, batch.path),
+            tuple(rules.values()),
+        )
+
+    def guarded(self, read: Callable[[], Any]) -> Any:
+        """A part of a document that may have been refused is read as far as it can be."""
+        with self.document.guard():
+            return read()
+        return None
+
+    def by_schema(self) -> None:
+        """What the JSON schema refuses, each at its line."""
+        from jsonschema import Draft202012Validator
+
+        for error in Draft202012Validator(_schema()).iter_errors(self.document.value):
+            place = tuple(error.absolute_path)
+            for at, wrong, right in _told(error, place):
+                line = self.document.line(at)
+                fault = Fault(self.document.path, line, wrong, right)
+                self.faults.append(fault)
+                self.document.refused.setdefault(at, fault)
+
+    def zone(self, said: Any, grain: Grain) -> str:
+        if grain is Grain.WHOLE:
+            return "UTC"
+        zone = str(said) if said is not None else self.mesh.zone
+        try:
+            calendar(zone)
+        except ValueError as error:
+            self.fault(("zone",), str(error))
+            return self.mesh.zone
+        return zone
+
+    # One rule
+
+    def rule(self, body: Mapping[str, Any], place: Place, batch: Batch) -> ConsistencyRule | None:
+        before = len(self.faults)
+        kind = RuleKind(body["kind"])
+        for key in body:
+            if key not in (*_OF_A_RULE, *_OF_A_KIND[kind]) and key in _PLACES:
+                wrong = f"{key!r} says nothing to a rule of kind {kind.value}"
+                right = f"it takes {', '.join(_OF_A_KIND[kind])}"
+                self.fault((*place, key), wrong, right)
+        sides = [
+            sided
+            for name in ("left", "right", "of")
+            if name in _OF_A_KIND[kind] and name in body
+            and (sided := self.side(body[name], (*place, name), kind))
+        ]  # fmt: skip
+        sql, tables = "", tuple(each.side.table for each in sides)
+        if kind is RuleKind.SQL:
+            sql, tables = self.query(str(body["query"]), (*place, "query"))
+        if len(self.faults) > before or self.document.torn(place):
+            return None
+        self.alike(sides, place)
+        self.special(kind, sides, body, place, batch)
+        weeks = int(body.get("weeks", 0))
+        reads = [Read(table, week) for table in dict.fromkeys(tables) for week in range(weeks + 1)]
+        for table in dict.fromkeys(tables):
+            self.mapped(table, batch, self.placed(table, sides, place))
+        if len(self.faults) > before:
+            return None
+        rule = ConsistencyRule(
+            id=str(body["id"]),
+            batch=batch.id,
+            kind=kind,
+            sides=tuple(each.side for each in sides),
+            severity=Severity(body.get("severity", "advisory")),
+            owner=str(body.get("owner", batch.owner)),
+            description=str(body["description"]),
+            path=self.document.path,
+            line=self.document.line((*place, "id")),
+            hash=_hash(body, batch),
+            tolerance=self.tolerances(body.get("tolerance"), sides, (*place, "tolerance")),
+            bounds=self.bounds(body.get("between"), (*place, "between")),
+            share=_number(body.get("at_least", 1)),
+            within=duration(body["within"]) if "within" in body else None,
+            weeks=weeks,
+            query=sql,
+            key=tuple(body.get("key", ())),
+            reads=tuple(reads),
+            never_mute=bool(body.get("never_mute", False)),
+        )
+        if len(self.faults) > before:
+            return None
+        contracts = {table: self.mesh.mart(table).contract for table in rule.tables}
+        if error := unbound(rule, contracts):
+            where = "query" if kind is RuleKind.SQL else "kind"
+            self.fault((*place, where), f"it cannot run: {error}")
+            return None
+        return rule
+
+    def side(self, said: Mapping[str, Any], place: Place, kind: RuleKind) -> _Sided | None:
+        name = str(said["table"])
+        table = self.table(name, (*place, "table"))
+        if table is None:
+            return None
+        contract = self.mesh.mart(table).contract
+        columns = {column.name: column for column in contract.columns}
+        for key in said:
+            if key not in ("table", "where", *_OF_A_SIDE[kind]) and key in _SIDED:
+                wrong = f"{key!r} says nothing to a rule of kind {kind.value}"
+                self.fault((*place, key), wrong, f"it takes {', '.join(_OF_A_SIDE[kind])}")
+        grouping = "key" if kind in _KEYED else "by"
+        by = self.columns(said.get(grouping), (*place, grouping), columns, summed=False)
+        values = self.columns(
+            said.get("values"), (*place, "values"), columns, summed=kind in _SUMMED
+        )
+        if kind is RuleKind.FRESHNESS:
+            values = self.newest(str(said["newest"]), (*place, "newest"), columns)
+        where = ""
+        if "where" in said:
+            found = self.expression(str(said["where"]), (*place, "where"), columns)
+            if found and found.aggregates:
+                self.fault((*place, "where"), "a condition is about one row: it sums nothing")
+            where = found.sql if found else ""
+        return _Sided(Side(table, by, values, where), place)
+
+    def table(self, name: str, place: Place) -> TableRef | None:
+        try:
+            table = TableRef.parse(name)
+        except ValueError as error:
+            self.fault(place, str(error))
+            return None
+        if self.mesh.find(table) is None:
+            wrong = f"{NO_TABLE} {name!r}"
+            self.fault(place, wrong, nearest(name, self.tables))
+            return None
+        return table
+
+    def columns(
+        self, said: Any, place: Place, known: Mapping[str, Column], *, summed: bool
+    ) -> tuple[tuple[str, str], ...]:
+        """Names with their expressions; a bare column of totals is summed."""
+        if said is None:
+            return ()
+        named: Iterable[tuple[str | int, str, str]]
+        if isinstance(said, dict):
+            named = [(name, name, str(text)) for name, text in said.items()]
+        else:
+            bare = "sum({})" if summed else "{}"
+            named = [(n, str(text), bare.format(text)) for n, text in enumerate(said)]
+        found = []
+        for key, name, text in named:
+            read = self.expression(text, (*place, key), known)
+            if read is None:
+                continue
+            if read.aggregates != summed:
+                wrong = f"{text!r} {'is about one row' if summed else 'sums rows up'}"
+                right = "write sum(...) or count(*)" if summed else "name a column"
+                self.fault((*place, key), wrong, right)
+            found.append((name, read.sql))
+        return tuple(found)
+
+    def newest(
+        self, said: str, place: Place, known: Mapping[str, Column]
+    ) -> tuple[tuple[str, str], ...]:
+        if said not in known:
+            self.fault(place, f"no column {said!r}", nearest(said, known))
+        elif known[said].type.upper() not in ("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"):
+            wrong = f"{said} is {known[said].type}: it names no instant"
+            self.fault(place, wrong, "name a column of type TIMESTAMPTZ")
+        return (("newest", f'max("{said}")'),)
+
+    def expression(self, text: str, place: Place, known: Mapping[str, Column]) -> Expression | None:
+        try:
+            found = expression(text)
+        except ValueError as error:
+            self.fault(place, str(error))
+            return None
+        names = {name.lower() for name in known}
+        for column in found.columns:
+            if column.lower() not in names:
+                self.fault(place, f"no column {column!r}", nearest(column, known))
+        return found
+
+    def query(self, text: str, place: Place) -> tuple[str, tuple[TableRef, ...]]:
+        try:
+            return query(text, set(self.mesh.tables()))
+        except LookupError as error:
+            name = str(error.args[0]).removesuffix("@1")
+            wrong = f"{NO_TABLE} {name!r}"
+            self.fault(place, wrong, nearest(name, self.tables))
+        except ValueError as error:
+            self.fault(place, str(error))
+        return "", ()
+
+    # What parts must have in common
+
+    def alike(self, sides: Sequence[_Sided], place: Place) -> None:
+        """Both sides name the same columns, so that it is known what is compared with what."""
+        if len(sides) < 2:
+            return
+        left, right = (each.side for each in sides)
+        for what, ours, theirs in (
+            ("groups", left.by, right.by),
+            ("values", left.values, right.values),
+        ):
+            a, b = [name for name, _ in ours], [name for name, _ in theirs]
+            if a != b:
+                wrong = f"the {what} of left are {', '.join(a) or 'none'}, "
+                wrong += f"those of right {', '.join(b) or 'none'}"
+                right_ = "name them alike, in one order: `name: expression`"
+                self.fault((*place, "right"), wrong, right_)
+
+    def special(
+        self,
+        kind: RuleKind,
+        sides: Sequence[_Sided],
+        body: Mapping[str, Any],
+        place: Place,
+        batch: Batch,
+    ) -> None:
+        if kind is RuleKind.WEEKDAY and batch.grain is not Grain.DAY:
+            self.fault((*place, "kind"), f"a {batch.grain.value} has no weekday", "grain: day")
+        if kind is RuleKind.FRESHNESS and batch.grain is Grain.WHOLE:
+            self.fault((*place, "kind"), "what is whole has no end", "give the batch a grain")
+        if "at_least" in body and not 0 < _number(body["at_least"]) <= 1:
+            self.fault((*place, "at_least"), "no share of rows", "write 0.99 or 99%")
+        for each in sides:
+            if each.side.table.is_source:
+                self.fault((*each.place, "table"), "is landed, and not published")
+
+    def mapped(self, table: TableRef, batch: Batch, place: Place) -> None:
+        grain, zone = self.mesh.slicing(table)
+        try:
+            mapping_of(batch, grain, zone)
+        except ValueError as error:
+            self.fault(place, f"{table} does not fit the batch's {batch.grain.value}s: {error}")
+
+    @staticmethod
+    def placed(table: TableRef, sides: Sequence[_Sided], place: Place) -> Place:
+        places = [(*each.place, "table") for each in sides if each.side.table == table]
+        return places[0] if places else (*place, "query")
+
+    def tolerances(
+        self, said: Any, sides: Sequence[_Sided], place: Place
+    ) -> Mapping[str, Tolerance]:
+        if said is None:
+            return {}
+        found: dict[str, Tolerance] = {}
+        if general := _tolerance(said):
+            found[""] = general
+        known = [name for name, _ in sides[0].side.values]
+        for name, each in said.get("columns", {}).items():
+            if name not in known:
+                self.fault((*place, "columns", name), f"no value {name!r}", nearest(name, known))
+            elif near := _tolerance(each):
+                found[name] = near
+        return found
+
+    def bounds(self, said: Any, place: Place) -> tuple[Decimal, Decimal] | None:
+        if said is None:
+            return None
+        low, high = (_number(each) for each in said)
+        if high < low:
+            self.fault(place, f"nothing lies between {low} and {high}", "write the lower one first")
+        return low, high
+
+
+_PLACES = {key for keys in _OF_A_KIND.values() for key in keys}
+_SIDED = {key for keys in _OF_A_SIDE.values() for key in keys}
+
+
+def _number(said: Any) -> Decimal:
+    """
+    A number, or a share of a hundred.
+
+    >>> _number("1%"), _number(0.5)
+    (Decimal('0.01'), Decimal('0.5'))
+    """
+    text = str(said)
+    return Decimal(text[:-1]) / 100 if text.endswith("%") else Decimal(text)
+
+
+def _tolerance(said: Mapping[str, Any]) -> Tolerance | None:
+    absolute, relative = (_number(said.get(key, 0)) for key in ("absolute", "relative"))
+    return Tolerance(absolute, relative) if absolute or relative else None
+
+
+def _hash(body: Mapping[str, Any], batch: Batch) -> str:
+    """Of what decides the result: whom it belongs to and how it is told do not count."""
+    told = ("description", "owner", "severity", "never_mute")
+    said = {key: value for key, value in body.items() if key not in told}
+    plain = json.dumps([said, batch.grain.value, batch.zone], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(plain.encode()).hexdigest()[:16]
+
+
+def _told(error: Any, place: Place) -> list[tuple[Place, str, str]]:
+    """An error of the JSON schema in our words: where, what is wrong, what would be right."""
+    at = f" in {'.'.join(str(p) for p in place)}" if place else ""
+    value, wanted, kind = error.instance, error.validator_value, error.validator
+    if kind == "additionalProperties" and wanted is False:
+        known = list(error.schema["properties"])
+        unknown = [key for key in value if key not in known]
+        return [((*place, k), f"unknown key {k!r}", nearest(str(k), known)) for k in unknown]
+    if kind == "required":
+        missing = [key for key in wanted if key not in value]
+        return [(place, f"{key!r} is missing{at}", _WANTED.get(key, "")) for key in missing]
+    wrong, right = error.message.splitlines()[0][:120], ""
+    if kind == "enum":
+        wrong = f"{value!r} is none of the words here"
+        right = nearest(str(value), [str(v) for v in wanted])
+    elif kind == "pattern":
+        wrong, right = f"{value!r} is not written as it should be", f"it must match {wanted}"
+    elif kind in ("minProperties", "minItems", "minLength"):
+        wrong, right = "nothing is said here", "fill it, or leave the key out"
+    return [(place, wrong, right)]
+
+
+_WANTED = {
+    "batch": "batch: daily",
+    "grain": "grain: day",
+    "owner": "owner: the team that answers for what is found",
+    "description": "say in a sentence what must hold",
+    "rules": "rules: [{id: ..., kind: ..., description: ...}]",
+    "kind": f"kind: {', '.join(kind.value for kind in RuleKind)}",
+    "values": "values: {flights: count(*)}",
+    "key": "key: [the columns that name a row]",
+    "tolerance": "tolerance: {relative: 20%}",
+    "between": "between: [0.95, 1.05]",
+    "within": "within: 2h",
+}

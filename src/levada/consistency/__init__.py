@@ -1,0 +1,35 @@
+"""
+Consistency: what must hold between tables, decided.
+
+`kinds` makes a rule into SQL that returns what offends; `deciding` says which slices a rule reads,
+whether they may be compared, and what a batch reports. Nothing here reads data.
+"""
+
+from __future__ import annotations
+
+from levada.consistency.deciding import (
+    Assessed,
+    Due,
+    due,
+    earlier,
+    mapping_of,
+    slices,
+    tables_of,
+    undecided,
+)
+from levada.consistency.kinds import KINDS, Statement, quoted, statement
+
+__all__ = [
+    "KINDS",
+    "Assessed",
+    "Due",
+    "Statement",
+    "due",
+    "earlier",
+    "mapping_of",
+    "quoted",
+    "slices",
+    "statement",
+    "tables_of",
+    "undecided",
+]

@@ -1,0 +1,207 @@
+"""
+Run consistency batches: read, decide, judge, report.
+
+Whatever kills it, an interval was reported or was not: its report and its breaks are one line of
+the ledger. The next run goes on with what is not reported yet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+
+from levada import consistency
+from levada.adapters.consistency import NO_TABLE, read_batches
+from levada.adapters.gx.batches import Judged, RuleSession, rule_session
+from levada.adapters.postgres import Credentials
+from levada.adapters.warehouses._sql import name, within_partitions
+from levada.consistency import Assessed, Due
+from levada.declare import Declared
+from levada.errors import DeclarationError, Fault
+from levada.flow import platform
+from levada.intervals import end
+from levada.ledger.findings import Findings
+from levada.ports import Clock, Ledger, Warehouse
+from levada.readiness import Judge
+from levada.settings import Settings, nearest
+from levada.terms import Batch, Facts, Mesh, Partition, Publication, Read, Report, Span, TableRef
+
+__all__ = [
+    "Bench",
+    "Told",
+    "bench",
+    "between",
+    "chosen",
+    "declared_batches",
+    "findings",
+    "pending",
+    "run",
+]
+
+Told = Callable[[Report, bool], None]
+"""What is told of each interval: its report, and whether it is a new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What running batches needs from outside, each with its own rights."""
+
+    mesh: Mesh
+    runner: Ledger
+    findings: Findings
+    """As the publisher: what the domain's own process says counts for nothing."""
+    warehouse: Warehouse
+    clock: Clock
+    timeout: float = 300.0
+
+
+def declared_batches(settings: Settings, mesh: Mesh) -> tuple[Batch, ...]:
+    """The batches of a mesh. Raises DeclarationError with every fault of their files."""
+    batches, faults = read_batches(settings.root, mesh)
+    if faults:
+        raise DeclarationError(faults)
+    return batches
+
+
+def between(
+    settings: Settings, found: Declared, others: Collection[Fault]
+) -> tuple[tuple[Fault, ...], int]:
+    """
+    The faults of the files of batches, and how many are sound. Where the mesh itself has faults, a
+    table may be unknown because of those: they are told first.
+    """
+    batches, faults = read_batches(settings.root, replace(found.mesh, products=found.seen))
+    told = tuple(f for f in faults if not (others and f.wrong.startswith(NO_TABLE)))
+    return told, len(batches)
+
+
+def chosen(batches: Sequence[Batch], names: Collection[str]) -> tuple[Batch, ...]:
+    """The batches of these names; all, where none is named. Raises DeclarationError."""
+    known = {batch.id: batch for batch in batches}
+    faults = [
+        Fault("BATCH", 0, f"no batch is called {n!r}", nearest(n, known))
+        for n in names
+        if n not in known
+    ]
+    if faults:
+        raise DeclarationError(faults)
+    return tuple(known[n] for n in names) if names else tuple(batches)
+
+
+@contextmanager
+def bench(settings: Settings, mesh: Mesh, credentials: Credentials) -> Iterator[Bench]:
+    """Ledger and warehouse, opened for running batches."""
+    with (
+        platform.ledger(credentials, "levada_runner") as runner,
+        findings(credentials, "levada_publisher") as found,
+        closing(platform.warehouse(settings, credentials)) as warehouse,
+    ):
+        yield Bench(mesh, runner, found, warehouse, platform.now)
+
+
+@contextmanager
+def findings(credentials: Credentials, role: str) -> Iterator[Findings]:
+    """Reports and breaks, as one role sees them."""
+    with closing(Findings(credentials.url(role, "levada"))) as opened:
+        yield opened
+
+
+def pending(
+    bench: Bench, batches: Sequence[Batch], span: Span
+) -> tuple[tuple[tuple[Due, bool], ...], Facts]:
+    """Every interval that has a case, whether it is still to be reported, and what was known."""
+    tables, products = consistency.tables_of(bench.mesh, batches)
+    facts = bench.runner.facts(tables, products)
+    judge = Judge(bench.mesh, facts, bench.clock())
+    found: list[tuple[Due, bool]] = []
+    for batch in batches:
+        known = bench.findings.settled(batch.id)
+        dues = consistency.due(judge, batch, span)
+        found += [(each, (each.partition, each.digest) not in known) for each in dues]
+    return tuple(found), facts
+
+
+def run(
+    bench: Bench, batches: Sequence[Batch], span: Span, tell: Told = lambda *_: None
+) -> tuple[Report, ...]:
+    """Report every interval of these batches that is not reported as it stands; the new reports."""
+    dues, facts = pending(bench, batches, span)
+    wanted = [due for due, new in dues if new]
+    if not wanted:
+        return ()
+    versions = _versions(facts)
+    domains = {t.domain for due in wanted for t in due.batch.tables}
+    made = []
+    with rule_session(bench.warehouse.attaching(domains), bench.timeout) as session:
+        for due in wanted:
+            begun = time.monotonic()
+            judged = _judge(bench, session, due, versions)
+            report = Report(
+                due.batch.id,
+                due.partition,
+                due.digest,
+                tuple(each.result for each in judged),
+                due.inputs,
+                time.monotonic() - begun,
+                bench.clock(),
+            )
+            new = bench.findings.report(report, settled=not any(each.broke for each in judged))
+            tell(report, new)
+            made += [report] if new else []
+    return tuple(made)
+
+
+def _judge(
+    bench: Bench, session: RuleSession, due: Due, versions: Mapping[TableRef, str]
+) -> tuple[Judged, ...]:
+    """One interval's rules, those that may not be compared as UNKNOWN."""
+    told = [each for each in due.rules if not each.because]
+    views = {
+        _view(read): _rows(bench, read.table, parts, versions)
+        for each in told
+        for read, parts in each.reads.items()
+    }
+    stop = end(due.partition) if due.partition.start is not None else None
+
+    def relation(table: TableRef, weeks: int) -> str:
+        return _view(Read(table, weeks))
+
+    asked = [
+        (each.rule, consistency.statement(each.rule, relation, stop, each.weeks)) for each in told
+    ]
+    found = iter(session.judge(views, asked) if asked else ())
+    return tuple(_of(each, found) for each in due.rules)
+
+
+def _of(each: Assessed, found: Iterator[Judged]) -> Judged:
+    return Judged(consistency.undecided(each)) if each.because else next(found)
+
+
+def _view(read: Read) -> str:
+    return name(f"{read.table} {read.weeks}w" if read.weeks else str(read.table))
+
+
+def _rows(
+    bench: Bench,
+    table: TableRef,
+    partitions: Sequence[Partition],
+    versions: Mapping[TableRef, str],
+) -> str:
+    """The promised columns of these slices, at the version of the table's newest line."""
+    contract = bench.mesh.mart(table).contract
+    columns = ", ".join(name(column.name) for column in contract.columns)
+    where = within_partitions(contract, partitions)
+    return f"SELECT {columns} FROM {bench.warehouse.relation(table, versions[table])} WHERE {where}"
+
+
+def _versions(facts: Facts) -> Mapping[TableRef, str]:
+    """The data version of each table's newest line: it holds all older lines too."""
+    newest: dict[TableRef, Publication] = {}
+    for line in facts.lines.values():
+        if isinstance(line, Publication):
+            last = newest.get(line.table)
+            if last is None or line.position > last.position:
+                newest[line.table] = line
+    return {table: line.data_version for table, line in newest.items()}

@@ -1,0 +1,167 @@
+"""A batch over a real mesh: run, reported once, killed in the middle, mended, breaks closed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tiny import NUMBERS, contract, landed, mesh, model, project
+from workspace import Workspace
+
+pytestmark = pytest.mark.integration
+
+DAYS = ("2013-03-08", "2013-03-09", "2013-03-10")
+RULES = """\
+batch: daily
+grain: day
+owner: governance
+description: The shop sells what the store holds.
+rules:
+  - id: adds_up
+    kind: totals
+    description: The shop's amounts are the store's.
+    owner: shop-data
+    left: {table: store.numbers, by: [id], values: [amount]}
+    right: {table: shop.numbers, by: [id], values: [amount]}
+  - id: small
+    kind: sql
+    description: No amount is above a hundred.
+    key: [id]
+    query: select id, amount from shop.numbers where amount > 100
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """A store and a shop that each land their numbers; on the second day one differs."""
+    workspace = mesh(tmp_path_factory.mktemp("batches"), ["store", "shop"], last=DAYS[-1])
+    for domain in ("store", "shop"):
+        contract(workspace, domain, "numbers")
+        project(workspace, domain, lands=True)
+        source = "{{ source('landing', 'numbers') }}"
+        model(workspace, domain, "numbers", f"select {NUMBERS}\nfrom {source}")
+        for day in DAYS:
+            landed(workspace, domain, day, [1, 2, 200])
+    landed(workspace, "shop", DAYS[1], [1, 3, 200])
+    rules = workspace.root / "contracts" / "governance" / "consistency" / "daily.yaml"
+    rules.parent.mkdir(parents=True)
+    rules.write_text(RULES)
+    workspace.start()
+    workspace.levada("run")
+    yield workspace
+    workspace.stop()
+
+
+def reported(shop: Workspace) -> list[tuple[Any, ...]]:
+    return shop.rows(
+        "select key, verdict, passed, failed, unknown from ledger.reports order by pos"
+    )
+
+
+def breaks(shop: Workspace, *words: str) -> list[tuple[str, str, str]]:
+    said = shop.json("breaks", "list", *words)
+    return [(b["rule"], b["partition"], b["key"]["id"]) for b in said]
+
+
+def test_a_dry_run_names_the_intervals_and_writes_nothing(shop: Workspace) -> None:
+    said = shop.json("consistency", "run", "--dry-run")
+
+    assert [(s["partition"], s["rules"]) for s in said] == [(d, ["adds_up", "small"]) for d in DAYS]
+    assert reported(shop) == []
+
+
+def test_killed_in_the_middle_it_goes_on_and_reports_each_interval_once(shop: Workspace) -> None:
+    shop.killed_at("before a report", "consistency", "run")
+    assert reported(shop) == []
+    shop.killed_at("after a report", "consistency", "run")
+    assert [row[0] for row in reported(shop)] == [DAYS[0]]
+
+    said = shop.json("consistency", "run", code=1)
+
+    assert [s["partition"] for s in said] == list(DAYS[1:])
+    assert reported(shop) == [
+        (DAYS[0], "WARN", 1, 1, 0),
+        (DAYS[1], "WARN", 0, 2, 0),
+        (DAYS[2], "WARN", 1, 1, 0),
+    ]
+    assert shop.json("consistency", "run") == []
+
+
+def test_great_expectations_answer_stands_in_the_report(shop: Workspace) -> None:
+    (second,) = [r for r in shop.json("consistency", "report") if r["partition"] == DAYS[1]]
+
+    (adds_up, small) = second["rules"]
+    assert adds_up["told"] == {
+        "expectation": "unexpected_rows_expectation",
+        "success": False,
+        "observed_value": 1,
+    }
+    assert (adds_up["compared"], small["cases"]) == (3, 1)
+
+
+def test_every_offending_key_is_a_break_with_its_owner_and_figures(shop: Workspace) -> None:
+    assert breaks(shop, "--rule", "daily.adds_up") == [("daily.adds_up", DAYS[1], "1")]
+    (one,) = shop.json("breaks", "list", "--rule", "daily.adds_up")
+    assert one["figures"] == {
+        "amount store.numbers": "2",
+        "amount shop.numbers": "3",
+        "only in": None,
+    }
+    assert (one["owner"], one["state"], one["times"]) == ("shop-data", "open", 1)
+
+
+def test_a_break_is_assigned_and_resolved_as_governance(shop: Workspace) -> None:
+    one = shop.json("breaks", "list", "--rule", "daily.small")[0]["break"]
+
+    shop.levada("breaks", "assign", one, "--to", "ines")
+    shop.levada("breaks", "resolve", one, "--reason", "a bulk order", "--by", "ines", "--dry-run")
+    assert len(breaks(shop, "--rule", "daily.small")) == 3
+    shop.levada("breaks", "resolve", one, "--reason", "a bulk order", "--by", "ines")
+
+    assert len(breaks(shop, "--rule", "daily.small")) == 2
+    (kept,) = [b for b in shop.json("breaks", "list", "--all") if b["break"] == one]
+    assert (kept["owner"], kept["resolution"], kept["resolved_by"]) == (
+        *("ines", "a bulk order", "ines"),
+    )
+    shop.levada("breaks", "resolve", "abcdef012345", "--reason", "x", code=2)
+
+
+def test_mended_data_is_compared_anew_and_closes_its_break(shop: Workspace) -> None:
+    landed(shop, "shop", DAYS[1], [1, 2, 200])
+    before = len(reported(shop))
+    shop.levada("run")
+
+    said = shop.json("consistency", "run", code=1)
+
+    assert [s["partition"] for s in said] == [DAYS[1]]
+    assert len(reported(shop)) == before + 1
+    assert breaks(shop, "--rule", "daily.adds_up") == []
+    (closed,) = shop.json("breaks", "list", "--all", "--rule", "daily.adds_up")
+    assert (closed["state"], closed["resolution"]) == ("closed", "no longer found")
+
+
+def test_an_input_that_is_late_or_failed_is_unknown_and_neither_passes_nor_fails(
+    shop: Workspace,
+) -> None:
+    landed(shop, "store", DAYS[2], ["", 2, 200])  # a NULL where one is promised
+    shop.levada("run", code=1)
+
+    (said,) = shop.json("consistency", "run", code=1)
+
+    adds_up, small = said["rules"]
+    assert (adds_up["verdict"], small["verdict"]) == ("UNKNOWN", "FAIL")
+    assert adds_up["because"].startswith(f"store.numbers@1 {DAYS[2]} is FAILED")
+    assert said["verdict"] == "WARN"
+
+
+def test_a_faulty_rule_stops_its_batches_with_path_and_line(shop: Workspace) -> None:
+    rules = shop.root / "contracts" / "governance" / "consistency" / "daily.yaml"
+    rules.write_text(RULES.replace("amount > 100", "amont > 100"))
+
+    for command in (("consistency", "run"), ("check",)):
+        done = shop.levada(*command, code=2)
+        assert "contracts/governance/consistency/daily.yaml:16" in done.stderr
+    rules.write_text(RULES)
+    assert shop.levada("check").returncode == 0
+    assert shop.levada("ledger", "verify").returncode == 0
