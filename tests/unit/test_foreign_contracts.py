@@ -219,7 +219,11 @@ def test_what_is_passed_over_would_be_found() -> None:
 def test_every_contract_of_a_folder_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
     files = sorted(Path(FOLDER).rglob("*.y*ml"))
     assert files
+    whole = [0, 0, 0]
     for path in files:
         faults, count, checks = answer(path.read_text("utf-8"))
+        whole = [a + b for a, b in zip(whole, (count, checks, len(faults)), strict=True)]
         with capsys.disabled():
             print(f"\n{path.name}: {count} tables, {checks} checks, {len(faults)} faults", end="")
+    with capsys.disabled():
+        print("\n{} files: {} tables, {} checks, {} faults".format(len(files), *whole))
