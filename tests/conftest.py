@@ -110,7 +110,10 @@ def server() -> Iterator[Credentials]:
     """The embedded PostgreSQL with databases, roles and rights, as `levada up` leaves it."""
     home = Path(tempfile.mkdtemp(prefix="levada-"))
     try:
-        credentials = postgres.start(home)
+        # Nobody cuts the power here, and a database that is dropped waits for the disk for seconds.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(postgres._SETTINGS, "fsync", "off")
+            credentials = postgres.start(home)
         provision(credentials, DOMAINS)
         with psycopg.connect(credentials.admin_url, autocommit=True) as admin:
             admin.execute(f"create database {_TEMPLATE} owner {OWNER}")
