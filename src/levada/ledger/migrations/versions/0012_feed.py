@@ -8,7 +8,7 @@ from typing import Any
 from alembic import op
 
 revision = "0012"
-down_revision = "0008"
+down_revision = "0009"
 
 
 def upgrade() -> None:
