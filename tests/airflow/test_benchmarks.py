@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +54,21 @@ def test_an_unknown_figure_is_refused_with_those_that_there_are() -> None:
     assert "there are p1, p2" in done.stderr
 
 
+slow = partial(pytest.param, marks=pytest.mark.prove)
+
+
 @pytest.mark.integration
 @pytest.mark.airflow
 @pytest.mark.parametrize(
     ("figure", "own"),
     [
-        ("p1_waiting", {"queries_a_minute", "kb_a_waiter", "entry"}),
-        ("p2_latency", {"p99", "floor_of_a_bare_listen", "with_a_claim"}),
+        slow("p1_waiting", {"queries_a_minute", "kb_a_waiter", "entry"}),
+        slow("p2_latency", {"p99", "floor_of_a_bare_listen", "with_a_claim"}),
         ("p4_parse", {"sizes"}),
-        ("p5_audit", {"by_hand", "fixed", "within_allowed"}),
+        slow("p5_audit", {"by_hand", "fixed", "within_allowed"}),
         ("p7_plan", {"cells", "search", "warm"}),
         ("p10_review", {"reached", "by_columns", "worst"}),
-        pytest.param("p11_check", {"warm", "dbt", "stages"}, marks=pytest.mark.prove),
+        slow("p11_check", {"warm", "dbt", "stages"}),
         ("p12_reconcile", {"partitions", "decided_each"}),
     ],
 )

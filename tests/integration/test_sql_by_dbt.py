@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.prove]
 
 
 def test_the_dbt_templater_gives_the_same_findings_at_the_same_lines(tmp_path: Path) -> None:
