@@ -13,8 +13,8 @@ from datetime import timedelta
 
 __all__ = ["ALL", "KINDS", "Approver", "Policy", "Subject", "objections"]
 
-KINDS = ("waiver", "breaking")
-"""What can be approved: a waiver, or a contract that breaks what its table promised."""
+KINDS = ("waiver", "breaking", "backfill")
+"""What can be approved: a waiver, a contract that breaks what its table promised, a backfill."""
 ALL = "all"
 
 

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from levada.ports import Want
-from levada.readiness import Judge, fingerprint
+from levada.readiness import Judge, fingerprint, forced
 from levada.terms import Facts, Mesh, Partition, Product, Readiness, State, TableRef
 
-__all__ = ["fingerprint", "products_to_read", "tables_to_read", "want", "wants"]
+__all__ = ["Again", "fingerprint", "products_to_read", "tables_to_read", "want", "wants"]
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """
+    A build that somebody asks for: what an ignoring edge reads is a reason, too.
+
+    :param forced_by: who wants it though its like is published; empty: what is there is left
+    """
+
+    forced_by: str = ""
 
 
 def tables_to_read(mesh: Mesh, products: Iterable[Product | str]) -> set[TableRef]:
@@ -56,23 +68,30 @@ def want(
 
 
 def wants(
-    mesh: Mesh, product: Product, partitions: Iterable[Partition], facts: Facts, now: datetime
+    mesh: Mesh,
+    product: Product,
+    partitions: Iterable[Partition],
+    facts: Facts,
+    now: datetime,
+    again: Again | None = None,
 ) -> Mapping[Partition, Want | Readiness]:
     """`want` of many partitions of one product, judged together."""
     judge = Judge(mesh, facts, now)
-    return {partition: _want(judge, product, partition) for partition in partitions}
+    return {partition: _want(judge, product, partition, again) for partition in partitions}
 
 
-def _want(judge: Judge, product: Product, partition: Partition) -> Want | Readiness:
+def _want(
+    judge: Judge, product: Product, partition: Partition, again: Again | None = None
+) -> Want | Readiness:
     if resting := judge.resting(product, partition):
         return resting
-    if judge.settled(product, partition):
+    if again is None and judge.settled(product, partition):
         return Readiness(State.READY, "already current")
     readiness = judge.inputs(product, partition)
     if readiness.state is not State.READY:
         return readiness
     pinned = judge.pins(product, partition)
-    mark = fingerprint(product, partition, pinned)
+    mark = forced(fingerprint(product, partition, pinned), again.forced_by if again else "")
     if judge.published_as(product, partition, mark):
         return Readiness(State.READY, "already current")
     return Want(product.id, partition, mark, pinned, judge.marks(product, partition))

@@ -22,11 +22,12 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 _KEYS = {
     "": (
         *("mesh", "zone", "span", "live_from", "warehouse", "landing", "connections", "domains"),
-        *("probe", "lease", "quiet", "dispatch"),
+        *("probe", "lease", "quiet", "dispatch", "backfill"),
     ),
     "span": ("from", "to"),
     "warehouse": ("type", "path", "database"),
     "probe": ("every", "horizon"),
+    "backfill": ("batch",),
 }
 _CONNECTION = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _DATABASE = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -63,6 +64,9 @@ class Settings:
     Who starts a routine run. `sensor`: its timetable, and the run waits. `ready`: the reconciler,
     once all its inputs are ready, so that no run waits.
     """
+
+    backfill_batch: int = 31
+    """How many intervals a backfill builds together at most: a killed build repeats them all."""
 
     @property
     def home(self) -> Path:
@@ -192,6 +196,7 @@ class _Reading:
         if dispatch not in _DISPATCH:
             wrong = f"no such way to dispatch: {dispatch!r}"
             self.fault("dispatch", wrong, nearest(dispatch, _DISPATCH))
+        batch = self._count("backfill.batch", (data.get("backfill") or {}).get("batch", "31"))
         if span is None or live is None:
             return None
         kind, database = self._warehouse(warehouse)
@@ -215,6 +220,7 @@ class _Reading:
             quiet=quiet,
             connections=connections,
             dispatch=dispatch,
+            backfill_batch=batch,
         )
 
     def _warehouse(self, said: Mapping[str, Any]) -> tuple[str, str]:
@@ -277,6 +283,12 @@ class _Reading:
         except ValueError:
             self.fault(key, f"{value!r} is no date", "write it like 2013-03-10")
             return None
+
+    def _count(self, key: str, value: object) -> int:
+        if str(value).isdigit() and int(str(value)) > 0:
+            return int(str(value))
+        self.fault(key, f"{value!r} is no number of intervals", "write one of at least 1")
+        return 1
 
     def _duration(self, key: str, value: object) -> timedelta:
         try:

@@ -39,6 +39,7 @@ MAY_CALL: dict[str, frozenset[str]] = {
         ("beat", "claim", "close_steps", "land", "open_steps", "ping", "probed"),
         frozenset({RUNNER}),
     ),
+    **dict.fromkeys(("begin_backfill", "settle_backfill", "turn_backfill"), frozenset({RUNNER})),
     **dict.fromkeys(("inspect", "release", "renew", "unknown_runs", "withhold"), BOTH),
     **dict.fromkeys(
         ("confirm", "intend", "lock_tables", "publish", "report", "withdraw"),
@@ -61,8 +62,8 @@ MAY_CALL: dict[str, frozenset[str]] = {
             *("project_pardon", "project_probe", "project_publication", "project_publications"),
             *("project_release", "project_step", "project_step_closed", "project_tampering"),
             *("project_waiver", "project_waiver_revoked", "project_withdrawal"),
-            *("impartial", "marks"),
             *("project_report", "project_break_assigned", "project_break_resolved"),
+            *("impartial", "marks", "project_backfill", "project_backfill_step"),
         ),
         NOBODY,
     ),

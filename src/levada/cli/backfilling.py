@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -45,6 +47,7 @@ def plan(
             reason=reason,
             exclude=exclude,
             only_domains=only_domains,
+            by=_user(),
         )
     found = backfilling.document(mesh, told)
     if out is not None:
@@ -54,8 +57,19 @@ def plan(
         return 0
     _print(mesh, told, str(found["id"]))
     if out is not None:
-        output.console.print(f"written to {out}: `levada backfill run {out}`", style="dim")
+        output.console.print(f"written to {out}: `levada backfill run {out} --local`", style="dim")
     return 0
+
+
+def _user() -> str:
+    """Who plans: the pipeline's actor, or whoever is at the keyboard."""
+    for name in ("GITHUB_ACTOR", "GITLAB_USER_LOGIN"):
+        if os.environ.get(name):
+            return os.environ[name]
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
 
 
 def _print(mesh: Mesh, told: Planned, name: str) -> None:

@@ -29,7 +29,7 @@ from levada.flow.stages import Run
 from levada.settings import Settings, find_root, read_settings
 from levada.terms import Attempt, Mesh, Plan, Product, Publication, State
 
-__all__ = ["run"]
+__all__ = ["Bar", "run"]
 
 
 def run(
@@ -63,7 +63,7 @@ def run(
             )
             if new and not as_json:
                 output.console.print(f"governance recorded {len(new)} contracts", style="dim")
-            bar = _Bar(quiet=as_json)
+            bar = Bar(quiet=as_json)
             with bar.progress:
                 made = loop.run_plan(platform, products, span, bar.tell)
             left = loop.left_over(platform, products, span)
@@ -98,7 +98,7 @@ def _selected(mesh: Mesh, selection: Sequence[str]) -> list[Product]:
         raise DeclarationError((Fault("SELECTION", 0, str(error)),)) from error
 
 
-class _Bar:
+class Bar:
     """One line a product, as it comes."""
 
     def __init__(self, *, quiet: bool) -> None:
@@ -114,6 +114,7 @@ class _Bar:
         self.tasks: dict[str, TaskID] = {}
 
     def tell(self, told: loop.Progress) -> None:
+        """Show how far a product has come."""
         name = told.product.id
         if name not in self.tasks:
             self.tasks[name] = self.progress.add_task(name, total=told.total, told="")

@@ -64,6 +64,7 @@ def planned(
     reason: str = "",
     exclude: Sequence[str] = (),
     only_domains: Sequence[str] = (),
+    by: str = "",
 ) -> Planned:
     """What follows from making these tables again. Raises DeclarationError with all its faults."""
     wanted, wrong = named(mesh, names, "TABLES", sources=True)
@@ -72,7 +73,11 @@ def planned(
         raise DeclarationError((*wrong, *wrong_too))
     try:
         asked = planning.asked_for(
-            *(mesh, wanted, span), reason=reason, exclude=excluded, only_domains=only_domains
+            *(mesh, wanted, span),
+            reason=reason,
+            exclude=excluded,
+            only_domains=only_domains,
+            by=by,
         )
     except ValueError as error:
         raise DeclarationError((Fault("backfill", 0, str(error)),)) from error
@@ -140,12 +145,12 @@ def write(path: Path, found: Mapping[str, Any]) -> None:
         raise DeclarationError((Fault(str(path), 0, f"cannot be written: {error}"),)) from error
 
 
-def read(path: Path) -> tuple[str, Backfill]:
-    """The name and the plan of a file. Raises DeclarationError."""
+def read(path: Path) -> tuple[Mapping[str, Any], Backfill]:
+    """The document of a file and its plan. Raises DeclarationError."""
     right = "write one with `levada backfill plan ... --out FILE`"
     try:
         found = json.loads(path.read_text())
-        return str(found["id"]), planning.decode(found)
+        return found, planning.decode(found)
     except OSError as error:
         raise DeclarationError((Fault(str(path), 0, f"cannot be read: {error}", right),)) from error
     except (ValueError, KeyError, TypeError) as error:

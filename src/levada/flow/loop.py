@@ -21,7 +21,16 @@ from levada.flow.stages import Platform, Run, execute
 from levada.intervals import runs
 from levada.terms import Facts, Landing, Partition, Plan, Product, Span, State, Verdict
 
-__all__ = ["Left", "Progress", "current_plan", "landed", "left_over", "probe", "run_plan"]
+__all__ = [
+    "Left",
+    "Progress",
+    "current_plan",
+    "landed",
+    "left_over",
+    "probe",
+    "run_plan",
+    "sweep",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +114,7 @@ def run_plan(
 
     What another run holds is waited for: it publishes, or its lease runs out and is taken over.
     """
-    _sweep(platform)
+    sweep(platform)
     inspect(platform)
     made: list[Run] = []
     tried: set[tuple[str, Partition, str]] = set()
@@ -128,7 +137,7 @@ def run_plan(
         time.sleep(min(max(wait, 0.1), 1.0))
 
 
-def _sweep(platform: Platform) -> None:
+def sweep(platform: Platform) -> None:
     """Remove what runs that died have left in the stages."""
     claims = platform.runner.facts((), [p.id for p in platform.mesh.products]).claims.values()
     intents = platform.runner.intents()

@@ -115,6 +115,8 @@ class Run:
     """The attempts that failed before this run."""
     over: bool = False
     """Nothing is left to do: all waits, all failed, or all published."""
+    again: sensing.Again | None = None
+    """A backfill asks for it."""
     split: bool = False
     """A tool failed on many partitions together; they were given back."""
 
@@ -126,7 +128,7 @@ def sense(platform: Platform, run: Run) -> Run:
     products = sensing.products_to_read(mesh, [product])
     with platform.runner.sensing(tables, products) as transaction:
         facts = transaction.facts
-        judged = sensing.wants(mesh, product, run.partitions, facts, platform.clock())
+        judged = sensing.wants(mesh, product, run.partitions, facts, platform.clock(), run.again)
         wants = [found for found in judged.values() if isinstance(found, Want)]
         lifetime = platform.claim_lifetime
         claims = transaction.claim(wants, run=run.id, lifetime=lifetime) if wants else ()
@@ -212,7 +214,12 @@ def publish(platform: Platform, run: Run) -> Run:
 STAGES: tuple[Callable[[Platform, Run], Run], ...] = (sense, build, audit, publish)
 
 
-def execute(platform: Platform, product: Product, partitions: Sequence[Partition]) -> Run:
+def execute(
+    platform: Platform,
+    product: Product,
+    partitions: Sequence[Partition],
+    again: sensing.Again | None = None,
+) -> Run:
     """
     Carry one product's partitions through all stages.
 
@@ -220,7 +227,7 @@ def execute(platform: Platform, product: Product, partitions: Sequence[Partition
     back instead, for their caller to try one by one (`split`). A landed file that moved, or a claim
     that was lost, leaves the step open. Nothing half-done is ever visible.
     """
-    run = Run(new_run_id(), product, tuple(partitions))
+    run = Run(new_run_id(), product, tuple(partitions), again=again)
     try:
         run = sense(platform, run)
         with heartbeat(platform, run):

@@ -1,11 +1,16 @@
-"""What the ledger knows about backfills: what builds took before."""
+"""What the ledger knows about backfills: what was begun, how far it is, what builds took before."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import itertools
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from levada.terms import Past
+from psycopg.types.json import Jsonb
+
+from levada.ledger.codec import decode_partition, encode_partition
+from levada.terms import Begun, Outcome, Partition, Past
 
 __all__ = ["Backfills"]
 
@@ -38,5 +43,86 @@ class Backfills:
         rows = self._rows(_PAST, _NEWEST, list(products))
         return {row[0]: Past(*row) for row in rows}
 
+    def begin_backfill(
+        self,
+        name: str,
+        document: Mapping[str, Any],
+        steps: Mapping[str, Iterable[Partition]],
+        *,
+        forced: bool = False,
+    ) -> bool:
+        """Begin a plan of this name; whether that is new (runner)."""
+        parts = {
+            product: [{"part": encode_partition(p), "key": p.key} for p in partitions]
+            for product, partitions in steps.items()
+        }
+        given = (name, Jsonb(dict(document)), Jsonb(parts), forced)
+        return bool(self._rows("select ledger.begin_backfill(%s, %s, %s, %s)", *given)[0][0])
+
+    def settle_backfill(self, name: str, outcomes: Sequence[Outcome]) -> None:
+        """Record what has become of steps; of those that are not open nothing is heard (runner)."""
+        shares = [
+            {
+                "product": product,
+                "state": state,
+                "steps": [
+                    {
+                        "part": encode_partition(o.partition),
+                        "key": o.partition.key,
+                        "because": o.because,
+                        "run": o.run,
+                    }
+                    for o in share
+                ],
+            }
+            for (product, state), share in itertools.groupby(
+                sorted(outcomes, key=_share), key=_share
+            )
+        ]
+        if shares:
+            self._rows("select ledger.settle_backfill(%s, %s)", name, Jsonb(shares))
+
+    def turn_backfill(self, name: str, state: str, because: str) -> bool:
+        """
+        Let a backfill run again, with what failed or was left, pause or cancel it; whether that is
+        news. Raises LawBroken where it is not known, or was cancelled (runner).
+        """
+        rows = self._rows("select ledger.turn_backfill(%s, %s, %s)", name, state, because)
+        return bool(rows[0][0])
+
+    def backfills(self, name: str | None = None) -> tuple[Begun, ...]:
+        """The backfills that were begun, oldest first, or the one of this name."""
+        rows = self._rows(
+            "select id, state, because, forced, by, at, pos, steps, document from ledger.backfills"
+            " where %s::text is null or id = %s order by pos",
+            *(name, name),
+        )
+        return tuple(_begun(*row) for row in rows)
+
+    def backfill_steps(
+        self, name: str, product: str | None = None, state: str | None = None
+    ) -> tuple[Outcome, ...]:
+        """What has become of the steps of a backfill: of one product, in one state, or of all."""
+        rows = self._rows(
+            "select product, part, state, because, run from ledger.backfill_steps"
+            " where backfill = %s and (%s::text is null or product = %s)"
+            " and (%s::text is null or state = %s) order by product, start, part",
+            *(name, product, product, state, state),
+        )
+        return tuple(Outcome(row[0], decode_partition(row[1]), *row[2:]) for row in rows)
+
     def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         raise NotImplementedError
+
+
+def _share(outcome: Outcome) -> tuple[str, str]:
+    return outcome.product, outcome.state
+
+
+def _begun(
+    name: str, state: str, because: str, forced: bool, by: str, at: datetime, *rest: Any
+) -> Begun:
+    position, steps, document = rest
+    return Begun(
+        *(name, state, because, forced, by, at.replace(tzinfo=UTC), position, steps, document)
+    )

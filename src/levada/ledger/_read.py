@@ -79,6 +79,9 @@ _WAIVER = """
 _PROBE = """
     select 'u', table_name, '', 0, 0, since, because, '', '', '', '', '', 0, '', '', '', ''
     from ledger.probes"""
+_RESTATING = """
+    select 'r', product, part, 0, 0, null, backfill, '', '', '', '', '', 0, '', '', '', ''
+    from ledger.restating"""
 _WITHIN = (
     "and (start is null or %(from)s::timestamptz is null or start >= %(from)s and start < %(to)s)"
 )
@@ -100,6 +103,7 @@ FACTS = f"""
     union all {_WAIVER} where table_name = any (%(tables)s)
         or table_name in (select name from ({_ROOTS}) root (name, part))
     union all {_PROBE} where verdict = 'UNKNOWN' and table_name = any (%(tables)s)
+    union all {_RESTATING} where product = any (%(products)s) {_WITHIN}
     union all select 'z', '', '', 0, position, null, '', '', '', '', '', '', 0, '', '', '', ''
     from ledger.positions"""
 HISTORY = f"""
@@ -122,6 +126,7 @@ def facts_of(rows: Iterable[Row]) -> Facts:
     pardons: dict[tuple[str, Partition], int] = {}
     waivers: list[Waiver] = []
     probes: dict[TableRef, ProbeFailure] = {}
+    restating: dict[tuple[str, Partition], str] = {}
     position = 0
     for row in rows:
         kind = row[0]
@@ -142,12 +147,17 @@ def facts_of(rows: Iterable[Row]) -> Facts:
             pardons[row[1], decode_partition(row[2])] = row[4]
         elif kind == "w":
             waivers.append(waiver_of(row))
+        elif kind == "r":
+            restating[row[1], decode_partition(row[2])] = row[6]
         elif kind == "u":
             failure = _failure_of(row)
             probes[failure.table] = failure
         else:
             position = row[4]
-    return Facts(lines, attempts, claims, position, tampered, pardons, tuple(waivers), probes)
+    return Facts(
+        *(lines, attempts, claims, position, tampered, pardons, tuple(waivers), probes),
+        restating,
+    )
 
 
 def line_of(row: Row) -> Publication | Landing:

@@ -46,6 +46,7 @@ def asked_for(
     reason: str = "",
     exclude: Sequence[str] = (),
     only_domains: Sequence[str] = (),
+    by: str = "",
 ) -> Asked:
     """
     What is asked for, with every fault of it as one ValueError.
@@ -66,8 +67,9 @@ def asked_for(
         wrong.append("no table is asked for")
     if wrong:
         raise ValueError("; ".join(wrong))
-    asked_names = tuple(dict.fromkeys(names))
-    return Asked(asked_names, span, reason, tuple(dict.fromkeys(exclude)), tuple(only_domains))
+    once = (tuple(dict.fromkeys(each)) for each in (names, exclude, only_domains))
+    named, excluded, domains_only = once
+    return Asked(named, span, reason, excluded, domains_only, by)
 
 
 def backfill(mesh: Mesh, asked: Asked, at: datetime) -> Backfill:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from levada.intervals import end, inside, readers, within
-from levada.readiness import Judge, fingerprint
+from levada.readiness import Judge, bare, fingerprint
 from levada.terms import (
     Attempt,
     Facts,
@@ -142,7 +142,7 @@ def stale_code(
         for partition in _partitions(mesh, product, span)
         if any(
             isinstance(line, Publication)
-            and line.made_by != fingerprint(product, partition, line.inputs)
+            and bare(line.made_by) != fingerprint(product, partition, line.inputs)
             for line in (facts.line(m.table, partition) for m in product.marts)
         )
     )
@@ -272,11 +272,11 @@ def _resting(
     if attempt is None:
         return None
     waived = judge.waived(attempt) is not None
-    if attempt.verdict is Verdict.FAIL and mark == attempt.fingerprint and not waived:
+    if attempt.verdict is Verdict.FAIL and mark == bare(attempt.fingerprint) and not waived:
         said = f"parked until something changes: {attempt.because}"
         return Readiness(State.FAILED, said, next=inputs.next)
     waiting = attempt.not_before is not None and attempt.not_before > judge.now
-    if attempt.verdict is not Verdict.FAIL and waiting and mark in ("", attempt.fingerprint):
+    if attempt.verdict is not Verdict.FAIL and waiting and mark in ("", bare(attempt.fingerprint)):
         said = f"tried again later, {attempt.tries} so far: {attempt.because}"
         wakes = min(i for i in (attempt.not_before, inputs.next) if i)
         return Readiness(State.WAITING, said, next=wakes)

@@ -88,6 +88,7 @@ def _merged(old: Facts, read: Facts, part: _Part, position: int) -> Facts:
             *(w for w in read.waivers if w.table in tables),
         ),
         probes=_named(old.probes, read.probes, tables),
+        restating=_sliced(old.restating, read.restating, products),
     )
 
 

@@ -168,6 +168,7 @@ def _moved(old: Facts, new: Facts) -> Iterator[tuple[TableRef | str, Partition |
         (old.attempts, new.attempts),
         (old.claims, new.claims),
         (old.pardons, new.pardons),
+        (old.restating, new.restating),
     )
     for before, after in by_slice:
         yield from _differing(before, after)

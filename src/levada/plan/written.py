@@ -30,6 +30,7 @@ def encode(mesh: Mesh, planned: Backfill) -> dict[str, Any]:
             "reason": asked.reason,
             "exclude": list(asked.exclude),
             "only_domains": list(asked.only_domains),
+            "by": asked.by,
         },
         "at": planned.at.isoformat(),
         "steps": [_group(mesh, group) for group in planned.groups],
@@ -52,7 +53,7 @@ def decode(document: Mapping[str, Any]) -> Backfill:
             mesh=core["mesh"]["name"],
             asked=Asked(
                 *(tuple(asked["names"]), span, asked["reason"]),
-                *(tuple(asked["exclude"]), tuple(asked["only_domains"])),
+                *(tuple(asked["exclude"]), tuple(asked["only_domains"]), asked["by"]),
             ),
             at=datetime.fromisoformat(core["at"]),
             groups=tuple(_group_of(each) for each in core["steps"]),

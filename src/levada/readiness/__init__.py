@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from levada.readiness.causes import Change
-from levada.readiness.fingerprints import fingerprint
+from levada.readiness.fingerprints import bare, fingerprint, forced
 from levada.readiness.judge import Judge
 from levada.readiness.trace import Hop, ancestors, inherited, suspects, trace
 from levada.readiness.waived import Cover, admission, covering, standing
@@ -23,8 +23,10 @@ __all__ = [
     "Judge",
     "admission",
     "ancestors",
+    "bare",
     "covering",
     "fingerprint",
+    "forced",
     "inherited",
     "judge_inputs",
     "judge_table",

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from levada.terms import Input, Partition, Product
 
-__all__ = ["fingerprint"]
+__all__ = ["bare", "fingerprint", "forced"]
 
 
 def fingerprint(
@@ -43,6 +43,21 @@ def fingerprint(
     }
     text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def forced(mark: str, by: str) -> str:
+    """The fingerprint of a build that is made though its like is published, and who asked."""
+    return f"{mark}+{by}" if by else mark
+
+
+def bare(mark: str) -> str:
+    """
+    A fingerprint without who forced it: what says whether two builds are the same.
+
+    >>> bare(forced("abc", "bf-1")), bare("abc")
+    ('abc', 'abc')
+    """
+    return mark.partition("+")[0]
 
 
 def _words(partition: Partition) -> tuple[str, str, str]:

@@ -21,7 +21,7 @@ from levada.readiness.edges import (
     waiting,
     without,
 )
-from levada.readiness.fingerprints import fingerprint
+from levada.readiness.fingerprints import bare, fingerprint
 from levada.readiness.waived import repairable, tolerated
 from levada.terms import (
     WHOLE,
@@ -227,7 +227,7 @@ class Judge:
         """Whether all that is published is current and made by today's code and contracts."""
         return all(
             line is not None
-            and line.made_by == fingerprint(product, partition, line.inputs)
+            and bare(line.made_by) == fingerprint(product, partition, line.inputs)
             and not self.changes(product, partition, line)
             for line in self.lines(product, partition)
         )
@@ -239,7 +239,8 @@ class Judge:
 
     def published_as(self, product: Product, partition: Partition, mark: str) -> bool:
         """Whether what is published of a product's partition has this fingerprint."""
-        return all(n is not None and n.made_by == mark for n in self.lines(product, partition))
+        made = [n.made_by if n else "" for n in self.lines(product, partition)]
+        return all(mark in (each, bare(each)) for each in made)
 
     def changes(
         self, product: Product, partition: Partition, line: Publication
@@ -387,9 +388,28 @@ class Judge:
                 return Readiness(State.HELD, f"held: {'; '.join(lapsed)}", missing, wakes), edges
             because = "waits for " + "; ".join(said(unmet))
             return Readiness(State.WAITING, because, missing, wakes), edges
+        if restated := self._restated(product, partition):
+            table, at, name = restated
+            said_so = f"waits for {named(table, at)}: it is made again by backfill {name}"
+            return Readiness(State.WAITING, said_so, ((table, at),), wakes), edges
         because = ", ".join(e.said for e in edges) or "reads nothing"
         degraded = bool(missing) or any(e.degraded or e.marks for e in edges)
         return Readiness(State.READY, because, missing, wakes, degraded), edges
+
+    def _restated(
+        self, product: Product, partition: Partition
+    ) -> tuple[TableRef, Partition, str] | None:
+        """An input that a running backfill has not made again yet, if there is one."""
+        if not self.facts.restating:
+            return None
+        for edge in self._dependencies(product):
+            if edge.upstream.is_source or edge.on_restatement.action != "rerun":
+                continue
+            maker = self.mesh.product(edge.upstream).id
+            for read in self._read(edge, partition):
+                if name := self.facts.restating.get((maker, read)):
+                    return edge.upstream, read, name
+        return None
 
     def _lapsed(self, product: Product, at: Partition, unmet: Sequence[Edge]) -> tuple[str, ...]:
         """Which inputs were let through by waivers that let this product through no more."""

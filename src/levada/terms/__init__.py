@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from levada.terms.backfills import Asked, Backfill, Group, Past, Stretch
+from levada.terms.backfills import (
+    Asked,
+    Backfill,
+    Begun,
+    Group,
+    Outcome,
+    Past,
+    Stretch,
+)
 from levada.terms.consistency import (
     Batch,
     Break,
@@ -82,6 +90,7 @@ __all__ = [
     "AuditReport",
     "Backfill",
     "Batch",
+    "Begun",
     "Break",
     "BreakState",
     "Check",
@@ -109,6 +118,7 @@ __all__ = [
     "Mesh",
     "Offence",
     "OnRestatement",
+    "Outcome",
     "Owner",
     "Partition",
     "PartitionMapping",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from levada.terms.slices import Partition, Span
 
-__all__ = ["Asked", "Backfill", "Group", "Past", "Stretch"]
+__all__ = ["Asked", "Backfill", "Begun", "Group", "Outcome", "Past", "Stretch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Asked:
     """Products that stay as they are, and with them whatever only they would reach."""
     only_domains: tuple[str, ...] = ()
     """None named: every domain."""
+    by: str = ""
+    """Who planned it, and so does not approve it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +96,38 @@ class Past:
     def rows_each(self) -> float:
         """Rows a slice, of all tables of the product."""
         return self.rows / self.slices
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What has become of one slice in a backfill."""
+
+    product: str
+    partition: Partition
+    state: str
+    """open, made, unchanged (a build would make what is there), failed, left, cancelled."""
+    because: str = ""
+    run: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A backfill in the ledger: a plan that was begun, and how far it has come."""
+
+    id: str
+    state: str
+    """running, paused, cancelled; finished: nothing of it is open."""
+    because: str
+    forced: bool
+    by: str
+    at: datetime
+    position: int
+    """Of its beginning in the ledger."""
+    steps: Mapping[str, int]
+    """How many there are, by what has become of them."""
+    document: Mapping[str, Any]
+
+    @property
+    def left(self) -> int:
+        """How many steps were not done though the backfill is over."""
+        return self.steps.get("failed", 0) + self.steps.get("left", 0)

@@ -194,6 +194,8 @@ class Facts:
     """What governance granted, expired or not."""
     probes: Mapping[TableRef, ProbeFailure] = field(default_factory=dict)
     """Sources that do not answer."""
+    restating: Mapping[tuple[str, Partition], str] = field(default_factory=dict)
+    """Slices of products that a running backfill is to make again, and which one."""
 
     def line(self, table: TableRef, partition: Partition) -> Publication | Landing | None:
         """The newest publication of a table's partition, or the newest landing of a source's."""

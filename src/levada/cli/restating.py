@@ -1,0 +1,230 @@
+"""`levada backfill run`, `status`, `pause`, `resume`, `cancel` and `approve`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from levada import compiled
+from levada.adapters.approvers import read_policy
+from levada.adapters.dbt.workers import DbtWorkers
+from levada.approve import Subject, objections
+from levada.cli import output
+from levada.cli.running import Bar
+from levada.errors import DeclarationError, Fault
+from levada.flow import backfilling, declaring, restating
+from levada.flow import platform as opening
+from levada.flow.restating import Foreseen
+from levada.ledger import PostgresLedger
+from levada.plan import decode
+from levada.settings import find_root, read_settings
+from levada.terms import Approval, Backfill, Begun, Outcome
+
+__all__ = ["approve", "run", "status", "turn"]
+
+_UNDONE = ("failed", "left")
+
+
+def run(
+    project: Path | None, named: str, *, local: bool, dry_run: bool, force: bool, as_json: bool
+) -> int:
+    """Begin a plan, or go on with it; 1 if something failed or was left."""
+    settings = read_settings(find_root(project))
+    if not local and not dry_run:
+        wrong = "a backfill runs only in this process yet"
+        raise DeclarationError((Fault("backfill run", 0, wrong, "say --local"),))
+    since = time.monotonic()
+    with DbtWorkers() as workers:
+        # Who asks does not wait for a quiet time.
+        mesh = replace(declaring.compiled_mesh(settings, workers), quiet=timedelta(0))
+        with (
+            opening.services(settings) as credentials,
+            opening.ledger(credentials, "levada_runner") as record,
+            opening.open_platform(settings, mesh, credentials, workers) as platform,
+        ):
+            document, found = _plan_of(record, named)
+            name = str(document["id"])
+            needs = backfilling.approvals_of(settings, mesh, found)
+            restating.refuse(mesh, record, name, found, needs)
+            known = next(iter(record.backfills(name)), None)
+            if force and known is not None and not known.forced:
+                fault = Fault(name, 0, "was begun without --force", "plan again, and force that")
+                raise DeclarationError((fault,))
+            if dry_run:
+                told = restating.foresee(platform, record, name, found, known, forced=force)
+                return _print_foreseen(name, told, as_json=as_json)
+            if known is None:
+                contracts = [m.contract for p in mesh.products for m in p.marts]
+                opening.record(settings, credentials, contracts)
+                restating.begin(record, mesh, name, document, found, forced=force)
+            bar = Bar(quiet=as_json)
+            with bar.progress:
+                made = restating.work(
+                    platform, record, name, found, bar.tell, settings.backfill_batch
+                )
+            (now,) = record.backfills(name)
+            left = [step for step in record.backfill_steps(name) if step.state in _UNDONE]
+    lines = sum(len(each.lines) for each in made)
+    _print_done(now, left, lines, time.monotonic() - since, as_json=as_json)
+    return 1 if left else 0
+
+
+def _plan_of(record: PostgresLedger, named: str) -> tuple[Mapping[str, Any], Backfill]:
+    """The plan of a file, or of a backfill that was begun."""
+    if Path(named).exists() or not named.startswith("bf-"):
+        return backfilling.read(Path(named))
+    (begun,) = _known(record, named)
+    return begun.document, decode(begun.document)
+
+
+def _known(record: PostgresLedger, name: str) -> tuple[Begun, ...]:
+    found = record.backfills(name)
+    if not found:
+        known = ", ".join(b.id for b in record.backfills()[-5:]) or "none"
+        fault = Fault(name, 0, "no such backfill was begun", f"the newest: {known}")
+        raise DeclarationError((fault,))
+    return found
+
+
+def turn(project: Path | None, name: str, state: str, reason: str) -> int:
+    """Pause, cancel, or let run again; 1 where that is nothing new."""
+    settings = read_settings(find_root(project))
+    with (
+        opening.services(settings) as credentials,
+        opening.ledger(credentials, "levada_runner") as record,
+    ):
+        _known(record, name)
+        news = record.turn_backfill(name, state, reason)
+        (now,) = record.backfills(name)
+    output.console.print(Text(f"{name} is {now.state}{'' if news else ' already'}; {_counts(now)}"))
+    return 0 if news else 1
+
+
+def status(project: Path | None, name: str | None, *, as_json: bool) -> int:
+    """The backfills that were begun; of one, what failed and was left."""
+    settings = read_settings(find_root(project))
+    with (
+        opening.services(settings) as credentials,
+        opening.ledger(credentials, "levada_runner") as record,
+    ):
+        found = _known(record, name) if name else record.backfills()
+        steps = record.backfill_steps(name) if name else ()
+    left = [step for step in steps if step.state in _UNDONE]
+    if as_json:
+        output.print_json([_json(each, left) for each in found])
+        return 0
+    for each in found:
+        forced = " (forced)" if each.forced else ""
+        why = f"; {each.because}" if each.because else ""
+        head = f"{each.id} {each.state}{forced}, begun {each.at:%Y-%m-%d %H:%M}Z"
+        output.console.print(Text(f"{head}: {_counts(each)}{why}"))
+    _print_left(left)
+    return 0
+
+
+def approve(project: Path | None, file: Path, reviewer: str, reason: str) -> int:
+    """Let a plan run that goes beyond what policies let pass, as governance."""
+    settings = read_settings(find_root(project))
+    if not reason.strip():
+        raise DeclarationError((Fault("--reason", 0, "says nothing", "say why it may run"),))
+    mesh = compiled.load(settings, fresh=True)
+    document, found = backfilling.read(file)
+    needs = backfilling.approvals_of(settings, mesh, found)
+    if not needs:
+        output.console.print(f"{document['id']} needs no approval")
+        return 0
+    policy = read_policy(settings.root, settings.domains)
+    authors = (found.asked.by,) if found.asked.by else ()
+    faults = dict.fromkeys(
+        Fault(str(file), 0, each)
+        for who in dict.fromkeys(need.who for need in needs)
+        for each in objections(Subject("backfill", who, str(file), ()), reviewer, authors, policy)
+    )
+    if faults:
+        raise DeclarationError(tuple(faults))
+    with (
+        opening.services(settings) as credentials,
+        opening.ledger(credentials, "levada_governance") as ledger,
+    ):
+        given = Approval(reviewer, authors, via="command line")
+        new = ledger.record_approval("backfill", str(document["id"]), reason, given)
+    how = f"approved by {reviewer}" if new else "approved already"
+    output.console.print(Text(f"{document['id']} is {how}"))
+    return 0
+
+
+def _counts(begun: Begun) -> str:
+    return ", ".join(f"{count} {state}" for state, count in sorted(begun.steps.items()))
+
+
+def _json(begun: Begun, left: Sequence[Outcome]) -> dict[str, object]:
+    return {
+        "id": begun.id,
+        "state": begun.state,
+        "because": begun.because,
+        "forced": begun.forced,
+        "at": begun.at,
+        "steps": dict(begun.steps),
+        "left": [
+            {
+                "product": step.product,
+                "partition": step.partition.key,
+                "state": step.state,
+                "because": step.because,
+            }
+            for step in left
+        ],
+    }
+
+
+def _print_foreseen(name: str, told: Sequence[Foreseen], *, as_json: bool) -> int:
+    if as_json:
+        output.print_json(
+            [
+                {
+                    "product": each.product,
+                    "ready": [p.key for p in each.ready],
+                    "unchanged": [p.key for p in each.unchanged],
+                    "waits": {p.key: why for p, why in each.waits.items()},
+                }
+                for each in told
+            ]
+        )
+        return 0
+    for each in told:
+        first = next(iter(each.waits.values()), "")
+        output.console.print(
+            f"{each.product:<28} {len(each.ready)} would be built now, {len(each.unchanged)} are "
+            f"as a build would make them, {len(each.waits)} wait{f': {first}' if first else ''}"
+        )
+    output.console.print(f"{name}: nothing was changed", style="dim")
+    return 0
+
+
+def _print_done(
+    begun: Begun, left: Sequence[Outcome], lines: int, seconds: float, *, as_json: bool
+) -> None:
+    if as_json:
+        output.print_json({**_json(begun, left), "lines": lines, "seconds": round(seconds, 2)})
+        return
+    _print_left(left)
+    told = f"{begun.id} is {begun.state}: {_counts(begun)}; {lines} lines, {seconds:.1f} s"
+    output.console.print(Text(told))
+    if left:
+        said = f"`levada backfill resume {begun.id} --local` tries what is left again"
+        output.console.print(said, style="dim")
+
+
+def _print_left(left: Sequence[Outcome]) -> None:
+    for step in left[:20]:
+        style = "red" if step.state == "failed" else "yellow"
+        said = f" {step.product} {step.partition.key}: {step.because}"
+        output.console.print(Text.assemble((step.state, style), said))
+    if len(left) > 20:
+        output.console.print(f"and {len(left) - 20} more")
