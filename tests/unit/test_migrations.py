@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 VERSIONS = Path(__file__).parents[2] / "src" / "levada" / "ledger" / "migrations" / "versions"
-NOT_OF_THE_LOG = {"entry", "feed", "lease", "heartbeat", "inspected"}
+NOT_OF_THE_LOG = {"entry", "feed", "lease", "heartbeat", "inspected", "turn"}
 AT_ONCE = {"landings", "publications", "claims"}
 """Projectors of a whole statement: another one of a single line calls them."""
 

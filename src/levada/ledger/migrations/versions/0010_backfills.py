@@ -8,7 +8,7 @@ from typing import Any
 from alembic import op
 
 revision = "0010"
-down_revision = "0009"
+down_revision = "0012"
 
 
 def upgrade() -> None:
