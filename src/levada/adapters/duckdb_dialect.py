@@ -10,6 +10,7 @@ memory, so that whoever queries through this dialect asks for few rows.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import duckdb_engine
@@ -18,7 +19,7 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg2 import PGExecutionContext_psycopg2
 from sqlalchemy.engine.cursor import FullyBufferedCursorFetchStrategy
 from sqlalchemy.engine.interfaces import ReflectedColumn
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import NullPool
 from sqlalchemy.sql import text
 
 __all__ = ["URL", "Dialect", "arguments", "register"]
@@ -82,7 +83,13 @@ def register() -> None:
     registry.register("duckdb.buffered", __name__, "Dialect")
 
 
-def arguments(connection: Any) -> dict[str, Any]:
-    """Further arguments of `create_engine(URL, ...)` that make it use this DuckDB connection."""
-    wrapped = duckdb_engine.ConnectionWrapper(connection)
-    return {"creator": lambda: wrapped, "poolclass": StaticPool}
+class _Lent(duckdb_engine.ConnectionWrapper):
+    """A connection that is closed by whom it belongs to."""
+
+    def close(self) -> None:
+        """Leave it open."""
+
+
+def arguments(connection: Callable[[], Any]) -> dict[str, Any]:
+    """Further arguments of `create_engine(URL, ...)`: which DuckDB connection it is to use now."""
+    return {"creator": lambda: _Lent(connection()), "poolclass": NullPool}

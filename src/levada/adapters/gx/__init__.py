@@ -10,15 +10,13 @@ is UNKNOWN.
 
 from __future__ import annotations
 
-import functools
-import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from levada.adapters.gx import measures
+from levada.adapters.gx.judging import preload, validate
 from levada.adapters.gx.native import expectation
 from levada.adapters.gx.watch import Watch, raised, told_of
 from levada.audit import METRICS, decomposes, unknown
@@ -40,24 +38,6 @@ _SMALL = 200_000
 
 _ERRORS_TO_PLACE = 64
 """How often a failing query is narrowed, to say in which partitions it fails."""
-
-
-@functools.cache
-def preload() -> Any:
-    """
-    Import Great Expectations, quiet and without telemetry, and return it; later calls are free.
-
-    The import takes some seconds. A parent that forks its workers calls this first; it opens no
-    connection.
-    """
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    import great_expectations
-
-    from levada.adapters import duckdb_dialect
-
-    duckdb_dialect.register()
-    logging.getLogger("great_expectations").propagate = False  # errors come back as results
-    return great_expectations
 
 
 class GreatExpectations:
@@ -149,20 +129,8 @@ class _Audit:
     watch: Watch
     found: dict[tuple[str, int], CheckResult] = field(default_factory=dict)
     views: dict[str, str] = field(default_factory=dict)
-    batches: dict[str, Any] = field(default_factory=dict)
     rowless: str = ""
     """Why the partitions' rows cannot be read, if so."""
-
-    def __post_init__(self) -> None:
-        from levada.adapters import duckdb_dialect
-
-        context = preload().get_context(mode="ephemeral")
-        context.variables.progress_bars = {"globally": False}
-        self.source = context.data_sources.add_sql(
-            "stage",
-            connection_string=duckdb_dialect.URL,
-            kwargs=duckdb_dialect.arguments(self.connection),
-        )
 
     def results(self) -> dict[Partition, tuple[CheckResult, ...]]:
         everything = list(range(len(self.partitions)))
@@ -232,11 +200,8 @@ class _Audit:
             )
         except Exception:  # the measures meet the same error, and tell it
             return {}
-        told = self._validate(
-            "levada_union",
-            {key: built for key, (built, _) in suite.items()},
-            "BOOLEAN_ONLY",
-        )
+        expected = {key: built for key, (built, _) in suite.items()}
+        told = validate(self.connection, "levada_union", expected, "BOOLEAN_ONLY")
         return {
             check: not result.success
             for key, result in told.items()
@@ -249,6 +214,8 @@ class _Audit:
         if not checks:
             return
         self._narrow(numbers)
+        if self._together(checks, numbers):
+            return
         viewed = []
         for position, check in enumerate(checks):
             name = f"levada_measure_{position}"
@@ -264,25 +231,29 @@ class _Audit:
             else:
                 self.views[check.id] = name
                 viewed.append(check)
-        if not self._together(viewed, numbers):
-            self._judge(viewed, numbers, [_ERRORS_TO_PLACE])
+        self._judge(viewed, numbers, [_ERRORS_TO_PLACE])
 
     def _together(self, checks: Sequence[Check], numbers: Sequence[int]) -> bool:
         """
         Judge measures as one expectation, that none of them finds anything; whether all was told.
 
-        An expectation costs more than the rows of a day do. When one measure raises, none is told
-        here; when rows come back, each says which check and which partition it is of.
+        Each expectation is prepared, and its query run twice; that costs more than the rows of a
+        day. So what all of them find is kept, and expected to be nothing; when rows are there, each
+        says which check and which partition it is of. When one measure raises, none is told here.
         """
         if len(checks) < _FEW:
             return False
-        query = " union all ".join(
-            f"select {number} as nth, part, cast(value as double) as value,"
-            f" cast(n as bigint) as n, samples from ({self._offending(check)}) q{number}"
-            for number, check in enumerate(checks)
+        try:
+            found = measures.together(
+                checks, self.contract, self.relation, self.partitions, self._related
+            )
+            self.connection.execute(f"create or replace table levada_found as {found}")
+        except Exception:  # each is asked alone, and the one that raises says why
+            return False
+        expected = preload().expectations.UnexpectedRowsExpectation(
+            unexpected_rows_query="select f.* from {batch} p join levada_found f on f.part = p.part"
         )
-        expected = preload().expectations.UnexpectedRowsExpectation(unexpected_rows_query=query)
-        result = self._validate("levada_parts", {"all": expected}, "COMPLETE").get("all")
+        result = validate(self.connection, "levada_parts", {"all": expected}, "COMPLETE").get("all")
         if result is None or raised(result) or not _named(result):
             return False
         for check in checks:
@@ -291,25 +262,17 @@ class _Audit:
             self._fail(checks[int(row["nth"])], row)
         return True
 
-    def _offending(self, check: Check) -> str:
-        """The partitions in which a measure does not hold, and those where it found no number."""
-        return (
-            "select p.part, m.value, m.n, m.samples from {batch} p"
-            f" left join {self.views[check.id]} m on m.part = p.part"
-            f" where m.value is null or not ({measures.holds(check, 'm.value')})"
-        )
-
     def _judge(self, checks: Sequence[Check], numbers: Sequence[int], budget: list[int]) -> None:
         """Judge measures; where one raises, or cannot name all that fail, ask for fewer at once."""
         if not checks:
             return
         suite = {
             check.id: preload().expectations.UnexpectedRowsExpectation(
-                unexpected_rows_query=self._offending(check)
+                unexpected_rows_query=measures.offending(check, self.views[check.id], "{batch}")
             )
             for check in checks
         }
-        told = self._validate("levada_parts", suite, "COMPLETE")
+        told = validate(self.connection, "levada_parts", suite, "COMPLETE")
         raising, cut = [], []
         for check in checks:
             result = told.get(check.id)
@@ -369,22 +332,6 @@ class _Audit:
             for number, shown in self.connection.execute(sql).fetchall():
                 result = failing[number]
                 self.found[check.id, number] = replace(result, rows=tuple(shown or ()))
-
-    def _validate(self, view: str, suite: Mapping[str, Any], result_format: str) -> dict[str, Any]:
-        """Run expectations over a view; the results by the keys of the suite."""
-        gx = preload()
-        if view not in self.batches:  # each asset costs a connection test and a dump of the context
-            asset = self.source.add_table_asset(view, table_name=view)
-            self.batches[view] = asset.add_batch_definition_whole_table("all")
-        batch = self.batches[view].get_batch()
-        keys = list(suite)
-        for number, key in enumerate(keys):
-            suite[key].meta = {"levada": number}
-        told = batch.validate(
-            gx.ExpectationSuite(name=view, expectations=list(suite.values())),
-            result_format=result_format,
-        )
-        return {keys[r.expectation_config.meta["levada"]]: r for r in told.results}
 
     def _narrow(self, numbers: Sequence[int]) -> None:
         """Let the measures see only these partitions."""

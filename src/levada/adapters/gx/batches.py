@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from levada.adapters.gx import preload
+from levada.adapters.gx.judging import preload, validate
 from levada.adapters.gx.watch import Watch, raised, told_of
 from levada.consistency import Statement
 from levada.terms import ConsistencyRule, Offence, RuleResult, Verdict
@@ -57,16 +57,7 @@ class RuleSession:
     """One interval after another over one connection; `timeout` is in seconds, for one rule."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, timeout: float) -> None:
-        from levada.adapters import duckdb_dialect
-
         self._connection, self._timeout = connection, timeout
-        context = preload().get_context(mode="ephemeral")
-        context.variables.progress_bars = {"globally": False}
-        self._source = context.data_sources.add_sql(
-            "rules",
-            connection_string=duckdb_dialect.URL,
-            kwargs=duckdb_dialect.arguments(connection),
-        )
         connection.execute("CREATE TABLE memory.main.levada_interval AS SELECT 1 AS one")
 
     def judge(
@@ -110,24 +101,18 @@ class RuleSession:
 
     def _validate(self, numbers: Sequence[int]) -> dict[int, Any]:
         """Expect no row in the tables of these rules; the answers by their numbers."""
-        gx = preload()
-        suite = [
-            gx.expectations.UnexpectedRowsExpectation(
-                unexpected_rows_query=f"SELECT r.key FROM {{batch}} i JOIN {_table(n)} r ON true",
-                meta={"levada": n},
+        expects = preload().expectations.UnexpectedRowsExpectation
+        suite = {
+            str(n): expects(
+                unexpected_rows_query=f"SELECT r.key FROM {{batch}} i JOIN {_table(n)} r ON true"
             )
             for n in numbers
-        ]
-        name = f"interval_{len(self._source.assets)}"
-        asset = self._source.add_table_asset(name, table_name="levada_interval")
-        batch = asset.add_batch_definition_whole_table("all").get_batch()
+        }
         try:
-            told = batch.validate(
-                gx.ExpectationSuite(name=name, expectations=suite), result_format="COMPLETE"
-            )
+            told = validate(self._connection, "levada_interval", suite, "COMPLETE")
         except Exception:  # no answer is UNKNOWN
             return {}
-        return {r.expectation_config.meta["levada"]: r for r in told.results}
+        return {int(n): result for n, result in told.items()}
 
     @staticmethod
     def _settled(found: Judged, told: Any) -> Judged:

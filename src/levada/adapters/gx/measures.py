@@ -9,7 +9,7 @@ sign that its templates would take for their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from levada.adapters import sqlrule
@@ -18,9 +18,23 @@ from levada.intervals import bounds, day_from, windows
 from levada.ports import Relation
 from levada.terms import Check, Contract, Grain, Partition, TableRef
 
-__all__ = ["PART", "holds", "inside", "measure", "parts", "rows", "samples", "sentence", "too_many"]
+__all__ = [
+    "PART",
+    "holds",
+    "inside",
+    "measure",
+    "offending",
+    "parts",
+    "rows",
+    "samples",
+    "sentence",
+    "together",
+    "too_many",
+]
 
 PART = "levada_part"
+_BY_ROW = ("invalidValues", "missingValues", "nullValues", "rowCount")
+"""Metrics that look at each row alone, so that one scan serves any number of them."""
 _SAMPLES = 5
 _SHOWN = 6
 _SHOWN_OF_A_RULE = 8
@@ -156,6 +170,66 @@ def measure(  # noqa: PLR0911 - one word, one measure
         check,
         f"select r.{PART}, case when {bad} then {_shown(check, contract)} end as shown"
         " from levada_rows r",
+    )
+
+
+def offending(check: Check, measured: str, parts: str = "levada_parts") -> str:
+    """The partitions in which a measure does not hold, and those where it found no number."""
+    return (
+        f"select p.part, m.value, m.n, m.samples from {parts} p"
+        f" left join {measured} m on m.part = p.part"
+        f" where m.value is null or not ({holds(check, 'm.value')})"
+    )
+
+
+def together(
+    checks: Sequence[Check],
+    contract: Contract,
+    relation: Relation,
+    partitions: Sequence[Partition],
+    related: Callable[[TableRef], str],
+) -> str:
+    """
+    What offends of all these checks, with the number of the check as `nth`.
+
+    It raises when one of them does, in its making or when it runs: then they are asked alone.
+    """
+    by_row = {n: check for n, check in enumerate(checks) if check.metric in _BY_ROW}
+    asked = [
+        f"select {n} as nth, part, cast(value as double) as value, cast(n as bigint) as n, samples"
+        f" from ({offending(check, f'({found})')}) q"
+        for n, check in enumerate(checks)
+        if n not in by_row
+        for found in [measure(check, contract, relation, partitions, related)]
+    ]
+    return " union all ".join(
+        [*asked, *([_row_by_row(by_row, contract, related)] if by_row else [])]
+    )
+
+
+def _row_by_row(
+    checks: Mapping[int, Check], contract: Contract, related: Callable[[TableRef], str]
+) -> str:
+    counted, told = [], []
+    for nth, check in checks.items():
+        n, samples, value = f"coalesce(w.n{nth}, 0)", f"w.s{nth}", "coalesce(w.total, 0)"
+        if check.metric == "rowCount":
+            n, samples = "0", "NULL::varchar[]"
+        else:
+            bad = _bad(check, contract, related)
+            shown = f"min({_shown(check, contract)}, {_SAMPLES})"
+            counted.append(f"count(*) filter ({bad}) as n{nth}, {shown} filter ({bad}) as s{nth}")
+            value = _share(check, n, value)
+        told.append(
+            f"{{nth: {nth}, value: cast({value} as double), n: cast({n} as bigint),"
+            f" samples: {samples}, held: ({holds(check, f'({value})')})}}"
+        )
+    scan = ", ".join([f"r.{PART} as part", "count(*) as total", *counted])
+    return (
+        "select f.nth, f.part, f.value, f.n, f.samples from (select p.part, unnest(["
+        f"{', '.join(told)}], recursive := true) from levada_parts p left join"
+        f" (select {scan} from levada_rows r group by r.{PART}) w on w.part = p.part) f"
+        " where f.value is null or not f.held"
     )
 
 
