@@ -8,6 +8,7 @@ strong logic: what could not be told is UNKNOWN, and UNKNOWN never becomes PASS.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -18,9 +19,12 @@ from levada.terms import (
     AuditReport,
     Check,
     CheckResult,
+    ConsistencyRule,
     Contract,
     Partition,
     Product,
+    RuleResult,
+    Statement,
     TableRef,
     Verdict,
     Waiver,
@@ -32,6 +36,7 @@ __all__ = [
     "METRICS",
     "OPERATORS",
     "Auditor",
+    "Comparison",
     "argument",
     "both",
     "conjunction",
@@ -107,6 +112,19 @@ class Auditor(Protocol):
         self, stage: Stage, contract: Contract, partitions: Sequence[Partition]
     ) -> Mapping[Partition, tuple[CheckResult, ...]]:
         """One result for every check and partition. What cannot be told is UNKNOWN."""
+
+    def compare(self, stage: Stage, asked: Sequence[Comparison]) -> Sequence[RuleResult]:
+        """One result for every comparison, in order. What cannot be told is UNKNOWN."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A rule between tables for one interval: its SQL, over views of a stage."""
+
+    rule: ConsistencyRule
+    views: Mapping[str, str]
+    """Name and query of each relation that the SQL reads."""
+    statement: Statement
 
 
 def argument(check: Check, name: str) -> object:

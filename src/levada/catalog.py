@@ -206,6 +206,8 @@ def _upstreams(mesh: Mesh, line: Publication, mart: Mart | None) -> Iterator[Tab
         return
     siblings = {sibling.table for sibling in mesh.product(mart.table).marts}
     for edge in mart.dependencies:
+        if edge.gate:
+            continue  # compared with, not made of
         if edge.upstream in read or edge.upstream in siblings:
             yield edge.upstream
 

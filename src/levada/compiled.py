@@ -24,7 +24,7 @@ from levada.terms import Mesh, Product, Source
 
 __all__ = ["CompiledDomain", "fingerprint", "load", "load_domain", "refuse", "save", "uncollected"]
 
-_FORMAT = 3
+_FORMAT = 4
 _COMMAND = "run `levada compile`"
 
 
@@ -41,6 +41,7 @@ def files_of(root: Path, domain: str) -> Iterable[Path]:
     """Every file whose change makes the domain's compiled declarations stale."""
     yield root / "levada.yaml"
     yield root / "contracts" / "governance" / "policies.yaml"
+    yield from sorted((root / "contracts" / "governance" / "consistency").glob("*"))
     yield from sorted((root / "contracts" / domain).glob("*.yaml"))
     project = root / "models" / domain
     made = {project / "target", project / "logs", project / "dbt_packages"}

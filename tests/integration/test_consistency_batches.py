@@ -165,3 +165,79 @@ def test_a_faulty_rule_stops_its_batches_with_path_and_line(shop: Workspace) -> 
     rules.write_text(RULES)
     assert shop.levada("check").returncode == 0
     assert shop.levada("ledger", "verify").returncode == 0
+
+
+# The same rule as a gate
+
+
+def gate(shop: Workspace) -> None:
+    rules = shop.root / "contracts" / "governance" / "consistency" / "daily.yaml"
+    owner = "    owner: shop-data\n"
+    rules.write_text(
+        RULES.replace(owner, f"{owner}    severity: blocking\n    guards: shop.numbers\n")
+    )
+
+
+def test_a_gate_withholds_what_differs_and_why_names_rule_key_and_figures(shop: Workspace) -> None:
+    gate(shop)
+    landed(shop, "store", DAYS[2], [1, 2, 200])
+    landed(shop, "shop", DAYS[0], [1, 5, 200])
+    lines = "select count(*) from ledger.publications where table_name = 'shop.numbers@1'"
+    before = shop.rows(lines)
+
+    said = shop.json("run", code=1)
+
+    assert [(w["product"], w["partition"], w["verdict"]) for w in said["withheld"]] == [
+        ("shop.numbers", DAYS[0], "FAIL")
+    ]
+    assert said["withheld"][0]["because"].endswith("FAIL: daily.adds_up of shop.numbers@1")
+    told = shop.json("why", "shop.numbers", DAYS[0])
+    (check,) = told["causes"][0]["checks"]
+    assert (check["id"], check["count"]) == ("daily.adds_up", 1)
+    assert '"amount store.numbers":"2","amount shop.numbers":"5"' in check["rows"][0]
+    assert shop.rows(lines) == before
+
+
+def test_data_that_is_mended_passes_its_gate(shop: Workspace) -> None:
+    landed(shop, "shop", DAYS[0], [2, 2, 200])
+    landed(shop, "store", DAYS[0], [2, 2, 200])
+
+    shop.levada("run")
+
+    assert shop.json("why", "shop.numbers", DAYS[0])["state"] == "READY"
+    assert ("adds_up", "PASS") in [
+        (r["rule"], r["verdict"])
+        for report in shop.json("consistency", "run", code=1)
+        for r in report["rules"]
+    ]
+
+
+def test_what_a_gate_compares_is_waited_for_and_plan_and_why_name_the_rule(shop: Workspace) -> None:
+    settings = shop.root / "levada.yaml"
+    settings.write_text(settings.read_text().replace("2013-03-10", "2013-03-11"))
+    landed(shop, "shop", "2013-03-11", [1, 2, 3])
+
+    plan = shop.json("run", "--dry-run")
+
+    (step,) = [s for s in plan if s["product"] == "shop.numbers"]
+    assert "store.numbers@1 2013-03-11" in step["because"]
+    assert "(for the rule daily.adds_up)" in step["because"]
+    shop.levada("run")
+    (cause,) = shop.json("why", "shop.numbers", "2013-03-11")["causes"]
+    assert (cause["table"], cause["rules"]) == ("store.landing.numbers", ["daily.adds_up"])
+    why = shop.levada("why", "shop.numbers", "2013-03-11").stdout
+    assert "store.landing.numbers" in why
+    assert "for the rule daily.adds_up" in why
+
+
+def test_a_file_of_gates_with_a_fault_stops_what_it_may_guard_and_nobody_else(
+    shop: Workspace,
+) -> None:
+    rules = shop.root / "contracts" / "governance" / "consistency" / "daily.yaml"
+    rules.write_text(rules.read_text().replace("values: [amount]", "values: [amont]"))
+
+    done = shop.levada("run", code=2)
+
+    assert "daily.yaml:12: no column 'amont'; did you mean 'amount'?" in done.stderr
+    shop.levada("run", "store")
+    assert shop.levada("run", "shop", code=2).returncode == 2

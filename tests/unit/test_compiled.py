@@ -66,7 +66,7 @@ def test_what_reads_a_domain_that_was_never_compiled_is_left_out(settings: Setti
 
 def test_compiled_by_another_version_is_refused(settings: Settings) -> None:
     path = settings.home / "fleet.json"
-    path.write_text(path.read_text().replace('"format": 3', '"format": 0'))
+    path.write_text(path.read_text().replace('"format": 4', '"format": 0'))
     with pytest.raises(DeclarationError, match="another version"):
         compiled.load_domain(settings, "fleet")
 

@@ -10,8 +10,24 @@ import pytest
 from tests.unit.strategies import little_mesh
 
 from levada.adapters.consistency import FOLDER, read_batches
+from levada.adapters.odcs import read_contracts
+from levada.consistency import gated, gates_of
 from levada.errors import Fault
-from levada.terms import Batch, Column, Mesh, Read, RuleKind, TableRef
+from levada.terms import (
+    Batch,
+    Column,
+    Layer,
+    Mart,
+    Mesh,
+    Product,
+    Read,
+    RuleKind,
+    Severity,
+    Span,
+    TableRef,
+)
+
+ROOT = Path(__file__).parents[2]
 
 FLIGHTS = TableRef("operations", "flights")
 COLUMNS = (
@@ -164,6 +180,24 @@ CASES = {
         ),
         *(6, "names no instant"),
     ),
+    "a gate that guards nothing": (SOUND + "    severity: blocking\n", 6, "'guards' is missing"),
+    "an advisory rule that guards": (
+        SOUND + "    guards: company.daily\n",
+        *(11, "an advisory rule guards nothing"),
+    ),
+    "a gate of a table that is not compared": (
+        SOUND + "    severity: blocking\n    guards: company.weekly\n",
+        *(12, "the rule compares no company.weekly"),
+    ),
+    "a gate of the weeks before": (
+        (
+            "  - id: w\n    kind: weekday\n    description: d\n    weeks: 1\n"
+            "    severity: blocking\n    guards: operations.flights\n"
+            "    tolerance: {relative: 1%}\n"
+            "    of: {table: operations.flights, values: [late]}\n"
+        ),
+        *(11, "of kind weekday guards nothing"),
+    ),
     "bounds the wrong way": (
         (
             "  - id: r\n    kind: ratio\n    description: d\n    between: [2, 1]\n"
@@ -211,18 +245,34 @@ def test_a_batch_named_twice_is_told_where_it_stands_first(tmp_path: Path) -> No
     assert (fault.path, fault.line) == (f"{FOLDER}/other.yaml", 1)
 
 
-def test_the_batches_of_the_reference_mesh_are_written_by_the_shipped_schema() -> None:
-    from importlib.resources import files
+@pytest.fixture(scope="module")
+def reference() -> Mesh:
+    """The tables of the reference mesh, each a product that reads nothing."""
+    contracts, faults = read_contracts(ROOT)
+    assert faults == ()
+    products = tuple(
+        Product(
+            c.table.domain,
+            c.product,
+            (Mart(c.table, Layer.BASE, str(c.table), c, (), "", "1"),),
+            *(c.grain, c.zone),
+        )
+        for c in contracts
+    )
+    span = Span.days("2013-01-01", "2013-03-10", "America/New_York")
+    return Mesh("reference", span, "America/New_York", span.start, products)
 
-    import yaml
-    from jsonschema import Draft202012Validator
 
-    schema = json.loads((files("levada.adapters.consistency") / "schema.json").read_text())
-    Draft202012Validator.check_schema(schema)
-    paths = sorted((Path(__file__).parents[2] / FOLDER).glob("*.yaml"))
-    rules = 0
-    for path in paths:
-        said = yaml.load(path.read_text(), Loader=yaml.BaseLoader)  # noqa: S506 - texts are enough
-        rules += len(said["rules"])
-    assert len(paths) >= 4
-    assert rules >= 8
+def test_the_batches_of_the_reference_mesh_are_sound_and_two_rules_block(reference: Mesh) -> None:
+    batches, faults = read_batches(ROOT, reference)
+
+    assert faults == ()
+    rules = [rule for batch in batches for rule in batch.rules]
+    assert [batch.grain.value for batch in batches] == ["day", "month", "whole", "week"]
+    assert {rule.kind for rule in rules} == set(RuleKind)
+    assert [r.id for r in rules if r.severity is Severity.BLOCKING] == [
+        *("delays_have_every_flight", "board_adds_up"),
+    ]
+    mesh, unfit = gated(reference, batches)
+    assert unfit == ()
+    assert len(gates_of(mesh.product("company.route_board"))) == 1

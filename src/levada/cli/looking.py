@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
@@ -24,6 +25,7 @@ from levada.intervals import parse, within
 from levada.readiness import Hop, Judge, ancestors, inherited, judge_table, suspects, trace
 from levada.settings import Settings, find_root, nearest, read_settings
 from levada.terms import (
+    ConsistencyRule,
     Facts,
     FileProbe,
     Mesh,
@@ -95,7 +97,7 @@ def why(project: Path | None, table: str, partition: str, *, as_json: bool) -> i
     doubted = suspects(mesh, ref, slice_, facts, now)
     marks = inherited(ref, slice_, facts)
     if as_json:
-        output.print_json(_why_json(ref, slice_, found, hops, doubted, marks))
+        output.print_json(_why_json(mesh, ref, slice_, found, hops, doubted, marks))
         return 0
     head = Text.assemble((f"{ref} {slice_.key} ", "bold"), output.state_text(found.state))
     output.console.print(head, Text(found.because))
@@ -222,6 +224,8 @@ def _print_hops(settings: Settings, mesh: Mesh, alike: Sequence[Hop]) -> None:
     console.print(Text.assemble("\n", (f"{hop.table} {slices} ", "bold"), (way, "dim")))
     state, because = hop.readiness.state, hop.readiness.because
     console.print(Text.assemble("  ", output.state_text(state), " ", because))
+    for rule, table in _compared(mesh, hop):
+        console.print(Text(f"  {table} is compared for the rule {rule.name}: {rule.description}"))
     if awaited := _awaited(settings, mesh, hop):
         console.print(Text(f"  {awaited}"))
     for result in hop.results:
@@ -231,6 +235,19 @@ def _print_hops(settings: Settings, mesh: Mesh, alike: Sequence[Hop]) -> None:
             console.print(Text(f"      {row}", style="dim"))
     since = f", since {hop.since:%Y-%m-%d %H:%M:%S} UTC" if hop.since else ""
     console.print(Text(f"  owner {hop.owner}{since}"))
+
+
+def _compared(mesh: Mesh, hop: Hop) -> list[tuple[ConsistencyRule, TableRef]]:
+    """The gates for which a table on the way of a cause is an input of the one before."""
+    tables = [table for table, _ in hop.path]
+    return [
+        (rule, upstream)
+        for downstream, upstream in itertools.pairwise(tables)
+        if not downstream.is_source
+        for mart in mesh.product(downstream).marts
+        for rule in mart.gates
+        if upstream in rule.tables
+    ]
 
 
 def _awaited(settings: Settings, mesh: Mesh, hop: Hop) -> str:
@@ -249,6 +266,7 @@ def _awaited(settings: Settings, mesh: Mesh, hop: Hop) -> str:
 
 
 def _why_json(
+    mesh: Mesh,
     ref: TableRef,
     partition: Partition,
     found: Readiness,
@@ -277,6 +295,7 @@ def _why_json(
                 "owner": str(hop.owner),
                 "since": hop.since.isoformat() if hop.since else None,
                 "path": [f"{table} {partition.key}" for table, partition in hop.path],
+                "rules": [rule.name for rule, _ in _compared(mesh, hop)],
                 "checks": [
                     {
                         "id": result.check.id,

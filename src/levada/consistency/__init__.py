@@ -17,15 +17,17 @@ from levada.consistency.deciding import (
     tables_of,
     undecided,
 )
-from levada.consistency.kinds import KINDS, Statement, quoted, statement
+from levada.consistency.gates import gated, gates_of
+from levada.consistency.kinds import KINDS, quoted, statement
 
 __all__ = [
     "KINDS",
     "Assessed",
     "Due",
-    "Statement",
     "due",
     "earlier",
+    "gated",
+    "gates_of",
     "mapping_of",
     "quoted",
     "slices",

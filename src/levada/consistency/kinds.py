@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from levada.terms import ConsistencyRule, RuleKind, Side, TableRef
+from levada.terms import ConsistencyRule, RuleKind, Side, Statement, TableRef
 
-__all__ = ["KINDS", "Relation", "Statement", "quoted", "statement"]
+__all__ = ["KINDS", "Relation", "quoted", "statement"]
 
 Relation = Callable[[TableRef, int], str]
 """What SQL calls a table's rows of the interval, or of so many weeks before it."""
@@ -34,15 +33,6 @@ KINDS: Mapping[RuleKind, str] = {
 
 _TABLE = re.compile(r"\{([a-z][a-z0-9_]*\.[a-z][a-z0-9_]*@\d+)\}")
 _Columns = Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """What a rule asks of the data."""
-
-    offending: str
-    compared: str
-    """A query for one number: groups or rows that were looked at."""
 
 
 def quoted(name: str) -> str:

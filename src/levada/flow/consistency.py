@@ -72,9 +72,11 @@ def between(
     The faults of the files of batches, and how many are sound. Where the mesh itself has faults, a
     table may be unknown because of those: they are told first.
     """
-    batches, faults = read_batches(settings.root, replace(found.mesh, products=found.seen))
-    told = tuple(f for f in faults if not (others and f.wrong.startswith(NO_TABLE)))
-    return told, len(batches)
+    mesh = replace(found.mesh, products=found.seen)
+    batches, faults = read_batches(settings.root, mesh)
+    _, wrong = consistency.gated(mesh, batches)
+    told = (f for f in (*faults, *wrong) if not (others and f.wrong.startswith(NO_TABLE)))
+    return tuple(told), len(batches)
 
 
 def chosen(batches: Sequence[Batch], names: Collection[str]) -> tuple[Batch, ...]:

@@ -19,6 +19,7 @@ from levada.adapters.warehouses import named
 from levada.build import columns_of, manifest_path, room_of
 from levada.declare import Declared, ParsedProject, declare
 from levada.errors import DeclarationError, Fault, NotPublishable
+from levada.flow.gating import gated_mesh
 from levada.flow.governing import Governed, governed
 from levada.flow.remembering import file_hash, memory_of, parsed, promised
 from levada.flow.telling import Told
@@ -67,18 +68,22 @@ def declared(
         faults = {*project_faults, *found.faults, *_listed(contracts, projects)}
         faults |= {*_unreached(settings, projects), *_unheld(settings, contracts)}
         stage.found(faults, f"{anew} of {len(projects)} projects, the others as before")
+    with told.stage("gates") as stage:
+        gates = gated_mesh(settings, found)
+        stage.found(gates.faults, f"{gates.count} rules that block")
     with told.stage("policies") as stage:
         whole = not faults and not contract_faults
         law = governed(settings, found.seen, found.mesh.sources, datetime.now(UTC), whole=whole)
         stage.found(law.faults, f"{len(law.policies.policies)} policies")
-    faults |= {*contract_faults, *law.faults}
+    faults |= {*contract_faults, *law.faults, *gates.faults}
     broken = {*found.broken, *(d for d in settings.domains if _touches(d, faults))}
+    broken |= gates.stops  # what a file of gates guards is not published past it
     sound = [domain for domain in settings.domains if domain not in broken]
-    kept = tuple(p for p in found.mesh.products if p.domain in sound)
+    kept = tuple(p for p in gates.mesh.products if p.domain in sound)
     mesh = replace(found.mesh, products=kept)
     compiled.save(settings, mesh, sound)
     for domain in broken:
-        own = [fault for fault in sorted(faults) if _touches(domain, {fault})]
+        own = [f for f in sorted(faults) if _touches(domain, {f}) or f in gates.faults]
         compiled.refuse(settings, domain, own or sorted(faults))
     return Declared(mesh, tuple(sorted(faults)), tuple(sorted(broken)), found.seen, law.warnings)
 

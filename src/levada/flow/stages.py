@@ -24,7 +24,7 @@ from levada.adapters.probes.files import location
 from levada.audit import Auditor, reports, waive
 from levada.build import Builder, build_request, manifest_path, room_of
 from levada.errors import ClaimLost, LandingMoved, LevadaError, ToolError
-from levada.flow import gate
+from levada.flow import gate, gating
 from levada.intervals import bounds, windows
 from levada.plan import backoff
 from levada.ports import (
@@ -179,11 +179,8 @@ def audit(platform: Platform, run: Run) -> Run:
         contents[mart.table] = platform.warehouse.contents(stage, contract, partitions)
     judged = reports(run.product, partitions, results, contents)
     rejected = platform.warehouse.rejects(stage)
-    return replace(
-        run,
-        stage=stage,
-        reports=_with_rejects(platform.settings.root, run.product, judged, rejected),
-    )
+    judged = _with_rejects(platform.settings.root, run.product, judged, rejected)
+    return replace(run, stage=stage, reports=gating.with_gates(platform, run, stage, judged))
 
 
 def publish(platform: Platform, run: Run) -> Run:

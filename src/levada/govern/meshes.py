@@ -14,7 +14,8 @@ __all__ = ["mesh_changes"]
 
 def mesh_changes(old: Mesh, new: Mesh, readers: Readers) -> tuple[Change, ...]:
     """Changes that no single contract tells; `readers` are those of the old mesh."""
-    return (*_tables(old, new, readers), *_products(old, new), *_edges(old, new))
+    found = (*_tables(old, new, readers), *_products(old, new), *_edges(old, new))
+    return (*found, *_gates(old, new))
 
 
 def _tables(old: Mesh, new: Mesh, readers: Readers) -> Iterator[Change]:
@@ -51,12 +52,32 @@ def _edges(old: Mesh, new: Mesh) -> Iterator[Change]:
                 yield _change(f"edge.{kind}", mart, new, str(upstream), what)
 
 
+def _gates(old: Mesh, new: Mesh) -> Iterator[Change]:
+    """Blocking rules between tables, of tables that were there before."""
+    for table in sorted(set(old.tables()) & set(new.tables())):
+        was = {rule.name: rule for rule in old.mart(table).gates}
+        now = {rule.name: rule for rule in new.mart(table).gates}
+        for name in sorted(was.keys() | now.keys()):
+            one, other = was.get(name), now.get(name)
+            rule = other or one
+            if rule is None or (one and other and one.hash == other.hash):
+                continue
+            kind = "changed" if one and other else "added" if other else "removed"
+            what = {
+                "added": f"a new gate: {name} ({rule.kind.value}) withholds it unless it passes",
+                "changed": f"the gate {name} is another rule",
+                "removed": f"the gate {name} is gone",
+            }[kind]
+            yield replace(_change(f"gate.{kind}", new.mart(table), new, name, what), path=rule.path)
+
+
 def _edge(old: Dependency | None, new: Dependency | None, gate: bool) -> Iterator[tuple[str, str]]:
     if old is None or new is None:
         edge = new or old
         upstream = edge.upstream if edge else ""
         kind = "added" if new else "removed"
         words = "waits for the sign" if gate else "reads"
+        words = "compares itself by a gate with" if edge and edge.gate else words
         no_longer = "" if new else "no longer "
         yield (f"gate_{kind}" if gate else kind), f"it {no_longer}{words} {upstream}"
         return

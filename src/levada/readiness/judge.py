@@ -376,7 +376,10 @@ class Judge:
     ) -> tuple[Readiness, tuple[Edge, ...]]:
         if wrong := self._misplaced(partition, product.grain, product.zone):
             return Readiness(State.IMPOSSIBLE, wrong), ()
-        edges = grouped(self._edge(product, d, partition) for d in self._dependencies(product))
+        edges = grouped(
+            self._ruled(product, self._edge(product, d, partition))
+            for d in self._dependencies(product)
+        )
         unmet = [e for e in edges if e.blocks]
         required = [e for e in edges if e.dependency.required and not e.dependency.any_of]
         missing = tuple(dict.fromkeys((t, p) for e in unmet or required for t, p, _ in e.waits))
@@ -421,6 +424,14 @@ class Judge:
             for table, p in waits
             if self._sound(table, p).state is State.READY
         )
+
+    def _ruled(self, product: Product, edge: Edge) -> Edge:
+        """An edge that a gate requires says for which rule."""
+        table = edge.dependency.upstream
+        rules = [r.name for m in product.marts for r in m.gates if table in r.tables]
+        if not rules:
+            return edge
+        return replace(edge, said=f"{edge.said} (for the rule {', '.join(rules)})")
 
     def _edge(self, product: Product, edge: Dependency, partition: Partition) -> Edge:
         """Judge one dependency of one partition."""

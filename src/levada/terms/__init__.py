@@ -22,6 +22,7 @@ from levada.terms.consistency import (
     RuleKind,
     RuleResult,
     Side,
+    Statement,
     Tolerance,
 )
 from levada.terms.declared import (
@@ -141,6 +142,7 @@ __all__ = [
     "Source",
     "Span",
     "State",
+    "Statement",
     "Step",
     "Stretch",
     "TableProbe",

@@ -22,6 +22,7 @@ __all__ = [
     "RuleKind",
     "RuleResult",
     "Side",
+    "Statement",
     "Tolerance",
 ]
 
@@ -118,6 +119,8 @@ class ConsistencyRule:
     """The columns of `query` that name an offending row."""
     reads: tuple[Read, ...] = ()
     never_mute: bool = False
+    guards: TableRef | None = None
+    """Of a blocking rule: the table whose product is withheld unless it passes."""
 
     @property
     def name(self) -> str:
@@ -128,6 +131,15 @@ class ConsistencyRule:
     def tables(self) -> tuple[TableRef, ...]:
         """Every table that it compares, each once."""
         return tuple(dict.fromkeys(read.table for read in self.reads))
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a rule asks of the data, in SQL: every offending key with its figures."""
+
+    offending: str
+    compared: str
+    """A query for one number: groups or rows that were looked at."""
 
 
 @dataclass(frozen=True, slots=True)

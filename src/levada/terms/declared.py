@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
+from levada.terms.consistency import ConsistencyRule
 from levada.terms.edges import Dependency
 from levada.terms.promises import Contract, Owner
 from levada.terms.slices import Grain, Span, TableRef
@@ -107,7 +108,9 @@ class Mart:
     dependencies: tuple[Dependency, ...]
     model_path: str
     code: str
-    """Checksum of the model, its private models and the macros they reach."""
+    """Checksum of the model, its private models and the macros they reach; and of its gates."""
+    gates: tuple[ConsistencyRule, ...] = ()
+    """The blocking rules between tables that it must pass before it is published."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,6 +188,8 @@ class Dependency:
     on_restatement: OnRestatement = OnRestatement()
     pinned: bool = False
     any_of: str = ""
+    gate: bool = False
+    """Whether only a blocking rule between tables reads it, and no model does."""
     relies_on: Reliance | None = None
     """None: the reader states nothing, and relies on what its SQL reads."""
 

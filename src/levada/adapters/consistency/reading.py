@@ -57,7 +57,7 @@ _OF_A_KIND: Mapping[RuleKind, tuple[str, ...]] = {
     RuleKind.WEEKDAY: ("of", "weeks", "tolerance"),
     RuleKind.SQL: ("query", "key"),
 }
-_OF_A_RULE = ("id", "kind", "description", "severity", "owner", "never_mute")
+_OF_A_RULE = ("id", "kind", "description", "severity", "owner", "never_mute", "guards")
 _OF_A_SIDE: Mapping[RuleKind, tuple[str, ...]] = {
     RuleKind.TOTALS: ("by", "values"),
     RuleKind.RATIO: ("by",),
@@ -199,6 +199,7 @@ class _Reading:
             return None
         self.alike(sides, place)
         self.special(kind, sides, body, place, batch)
+        guards = self.guards(body, tables, place)
         weeks = int(body.get("weeks", 0))
         reads = [Read(table, week) for table in dict.fromkeys(tables) for week in range(weeks + 1)]
         for table in dict.fromkeys(tables):
@@ -225,6 +226,7 @@ class _Reading:
             key=tuple(body.get("key", ())),
             reads=tuple(reads),
             never_mute=bool(body.get("never_mute", False)),
+            guards=guards,
         )
         if len(self.faults) > before:
             return None
@@ -366,6 +368,24 @@ class _Reading:
             if each.side.table.is_source:
                 self.fault((*each.place, "table"), "is landed, and not published")
 
+    def guards(
+        self, body: Mapping[str, Any], tables: Sequence[TableRef], place: Place
+    ) -> TableRef | None:
+        """The table whose product a blocking rule withholds."""
+        if "guards" not in body:
+            return None
+        at = (*place, "guards")
+        if body.get("severity") != "blocking":
+            self.fault(at, "an advisory rule guards nothing", "severity: blocking, or leave it out")
+        if body["kind"] == RuleKind.WEEKDAY.value:
+            right = "make it advisory: a gate judges what is built, and not what was before"
+            self.fault(at, "a rule of kind weekday guards nothing", right)
+        table = self.table(str(body["guards"]), at)
+        if table is not None and table not in tables:
+            known = [str(each).removesuffix("@1") for each in tables]
+            self.fault(at, f"the rule compares no {table}", nearest(str(table), known))
+        return table
+
     def mapped(self, table: TableRef, batch: Batch, place: Place) -> None:
         grain, zone = self.mesh.slicing(table)
         try:
@@ -465,4 +485,5 @@ _WANTED = {
     "tolerance": "tolerance: {relative: 20%}",
     "between": "between: [0.95, 1.05]",
     "within": "within: 2h",
+    "guards": "guards: the table that is withheld unless the rule passes",
 }

@@ -19,9 +19,17 @@ from levada.adapters.gx import measures
 from levada.adapters.gx.judging import preload, validate
 from levada.adapters.gx.native import expectation
 from levada.adapters.gx.watch import Watch, raised, told_of
-from levada.audit import METRICS, decomposes, unknown
+from levada.audit import METRICS, Comparison, decomposes, unknown
 from levada.ports import Relation, Stage
-from levada.terms import Check, CheckResult, Contract, Partition, TableRef, Verdict
+from levada.terms import (
+    Check,
+    CheckResult,
+    Contract,
+    Partition,
+    RuleResult,
+    TableRef,
+    Verdict,
+)
 
 __all__ = ["GreatExpectations", "preload"]
 
@@ -77,6 +85,21 @@ class GreatExpectations:
         except Exception as error:  # whatever it is, nothing was told
             because = str(error) if isinstance(error, TimeoutError) else told_of(error)
             return {partition: unknown(contract, because) for partition in partitions}
+
+    def compare(self, stage: Stage, asked: Sequence[Comparison]) -> tuple[RuleResult, ...]:
+        """One result for every comparison, in order. What cannot be told is UNKNOWN."""
+        from levada.adapters.gx.batches import RuleSession
+
+        try:
+            with self._connection(stage, next(iter(stage.outputs.values()))) as (connection, _):
+                session = RuleSession(connection, self._timeout)
+                judged = (
+                    session.judge(each.views, [(each.rule, each.statement)]) for each in asked
+                )
+                return tuple(one.result for (one,) in judged)
+        except Exception as error:  # whatever it is, nothing was told
+            why = told_of(error)
+            return tuple(RuleResult(each.rule, Verdict.UNKNOWN, why) for each in asked)
 
     @contextmanager
     def _connection(self, stage: Stage, relation: Relation) -> Iterator[tuple[Any, Watch]]:

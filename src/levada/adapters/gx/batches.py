@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from levada.adapters.gx.judging import preload, validate
 from levada.adapters.gx.watch import Watch, raised, told_of
-from levada.consistency import Statement
-from levada.terms import ConsistencyRule, Offence, RuleResult, Verdict
+from levada.terms import ConsistencyRule, Offence, RuleResult, Statement, Verdict
 
 if TYPE_CHECKING:
     import duckdb
