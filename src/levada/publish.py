@@ -147,7 +147,11 @@ def restore(
     ledger.intend(run, lines)
     with ledger.locked(tables):
         intent = ledger.confirm(run)
-        new = warehouse.restore(_changes(intent, recorded), version, {"run": run})
+        try:
+            new = warehouse.restore(_changes(intent, recorded), version, {"run": run})
+        except LevadaError as error:
+            _give_up(ledger, warehouse, intent, str(error))
+            raise
         return ledger.publish(run, new)
 
 

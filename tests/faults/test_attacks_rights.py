@@ -39,7 +39,9 @@ MAY_CALL: dict[str, frozenset[str]] = {
         ("beat", "claim", "close_steps", "land", "open_steps", "ping", "probed"),
         frozenset({RUNNER}),
     ),
-    **dict.fromkeys(("begin_backfill", "settle_backfill", "turn_backfill"), frozenset({RUNNER})),
+    **dict.fromkeys(
+        ("begin_backfill", "settle_backfill", "turn_backfill", "undo_backfill"), frozenset({RUNNER})
+    ),
     **dict.fromkeys(("inspect", "release", "renew", "unknown_runs", "withhold"), BOTH),
     **dict.fromkeys(
         ("confirm", "intend", "lock_tables", "publish", "report", "withdraw"),

@@ -127,6 +127,53 @@ def test_while_a_backfill_is_open_nobody_reads_what_it_will_make_again(mesh: Wor
     assert len(mesh.publications()) == before + 1
 
 
+def test_rolled_back_what_was_there_before_is_published_again(mesh: Workspace) -> None:
+    def contents() -> dict[tuple[str, str], list[str]]:
+        found: dict[tuple[str, str], list[str]] = {}
+        for table, part, content in mesh.rows(
+            "select table_name, part, content from ledger.publications order by generation"
+        ):
+            found.setdefault((table, part), []).append(content)
+        return found
+
+    before = contents()
+    model = next((mesh.root / "models" / "operations").rglob("delays.sql"))
+    text = model.read_text()
+    model.write_text(f"{text.rstrip()}\nwhere not cancelled\n")
+    mesh.levada("compile")
+    plan = str(planned(mesh, "worse", "operations.delays"))
+    told = ran(mesh, plan)
+    assert told["steps"] == {"made": 2}
+    assert {k for k, v in contents().items() if v[-1] != before[k][-1]} == {
+        key for key in before if key[0] == "operations.delays@1"
+    }
+    words = ("backfill", "rollback", told["id"], "--reason", "half of it was lost")
+    mesh.levada(*words, "--dry-run")
+    mesh.killed_at("after lines", *words)
+    done = mesh.json(*words)
+    assert (done["state"], done["steps"], done["made_again"]) == (
+        "rolled back",
+        {"restored": 2},
+        {},
+    )
+    after = contents()
+    assert {key: found[-1] for key, found in after.items()} == {k: v[-1] for k, v in before.items()}
+    assert sum(map(len, after.values())) == sum(map(len, before.values())) + 4, "new lines"
+    count = entries(mesh)
+    mesh.json(*words)
+    assert entries(mesh) == count, "it is rolled back already"
+    mesh.levada("backfill", "resume", told["id"], code=2)
+    with mesh.lake() as lake:
+        (now,) = lake.read("select count(*) as n from operations.main.delays_v1", [])
+    assert f"{now['n']}" == str(
+        sum(int(v[-1].split(":")[0]) for k, v in before.items() if k[0] == "operations.delays@1")
+    )
+    model.write_text(text)
+    mesh.levada("compile")
+    assert mesh.json("run", "--dry-run") == []
+    assert "what the log says" in mesh.levada("ledger", "verify").stdout
+
+
 def test_a_plan_whose_mesh_has_changed_is_refused_with_the_difference(mesh: Workspace) -> None:
     plan = str(planned(mesh, "changed", "operations.flights"))
     model = next((mesh.root / "models" / "operations").rglob("delays.sql"))

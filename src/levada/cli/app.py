@@ -236,6 +236,23 @@ def backfill_cancel(name: BackfillId, reason: Why = "", project: Project = None)
     raise typer.Exit(restating.turn(project, name, "cancelled", reason))
 
 
+@backfill_app.command("rollback")
+def backfill_rollback(
+    name: BackfillId,
+    reason: Why = "",
+    project: Project = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how much would be put back; change nothing.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Publish again what was there before a backfill. Exit 1 if something had to be kept."""
+    from levada.cli import restating
+
+    code = restating.rollback(project, name, reason, dry_run=dry_run, as_json=json)
+    raise typer.Exit(code)
+
+
 @backfill_app.command("approve")
 def backfill_approve(
     plan: Annotated[Path, typer.Argument(help="The plan's file.", dir_okay=False)],

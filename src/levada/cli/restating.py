@@ -18,7 +18,7 @@ from levada.approve import Subject, objections
 from levada.cli import output
 from levada.cli.running import Bar
 from levada.errors import DeclarationError, Fault
-from levada.flow import backfilling, declaring, restating
+from levada.flow import backfilling, declaring, restating, restoring
 from levada.flow import platform as opening
 from levada.flow.restating import Foreseen
 from levada.ledger import PostgresLedger
@@ -26,7 +26,7 @@ from levada.plan import decode
 from levada.settings import find_root, read_settings
 from levada.terms import Approval, Backfill, Begun, Outcome
 
-__all__ = ["approve", "run", "status", "turn"]
+__all__ = ["approve", "rollback", "run", "status", "turn"]
 
 _UNDONE = ("failed", "left")
 
@@ -104,6 +104,41 @@ def turn(project: Path | None, name: str, state: str, reason: str) -> int:
         (now,) = record.backfills(name)
     output.console.print(Text(f"{name} is {now.state}{'' if news else ' already'}; {_counts(now)}"))
     return 0 if news else 1
+
+
+def rollback(project: Path | None, name: str, reason: str, *, dry_run: bool, as_json: bool) -> int:
+    """Publish again what was there before a backfill; 1 if something of it had to be kept."""
+    settings = read_settings(find_root(project))
+    if not reason.strip():
+        raise DeclarationError((Fault("--reason", 0, "says nothing", "say why"),))
+    with DbtWorkers() as workers:
+        mesh = compiled.load(settings)
+        with (
+            opening.services(settings) as credentials,
+            opening.ledger(credentials, "levada_runner") as record,
+            opening.open_platform(settings, mesh, credentials, workers) as platform,
+        ):
+            (begun,) = _known(record, name)
+            if dry_run:
+                count = begun.steps.get("made", 0) + begun.steps.get("restoring", 0)
+                said = f"{count} intervals that {name} made would be put back; nothing was changed"
+                output.console.print(said, style="dim")
+                return 0
+            record.undo_backfill(name, reason)
+            restoring.restore(platform, record, name, decode(begun.document))
+            (now,) = record.backfills(name)
+            kept = [s for s in record.backfill_steps(name) if s.state in ("kept", "restoring")]
+            again = restoring.stale(platform, record, name)
+    if as_json:
+        stale = {f"{product} {p.key}": why for (product, p), why in again.items()}
+        output.print_json({**_json(now, kept), "made_again": stale})
+        return 1 if kept else 0
+    _print_left(kept)
+    output.console.print(Text(f"{name} is {now.state}: {_counts(now)}"))
+    for (product, partition), why in list(again.items())[:5]:
+        said = f"the next run makes it again: {product} {partition.key}: {why}"
+        output.console.print(Text(said, style="yellow"))
+    return 1 if kept else 0
 
 
 def status(project: Path | None, name: str | None, *, as_json: bool) -> int:

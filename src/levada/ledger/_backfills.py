@@ -90,6 +90,13 @@ class Backfills:
         rows = self._rows("select ledger.turn_backfill(%s, %s, %s)", name, state, because)
         return bool(rows[0][0])
 
+    def undo_backfill(self, name: str, because: str) -> bool:
+        """
+        Begin to take a backfill back; whether that is news. Raises LawBroken where it is not known,
+        or has open steps (runner).
+        """
+        return bool(self._rows("select ledger.undo_backfill(%s, %s)", name, because)[0][0])
+
     def backfills(self, name: str | None = None) -> tuple[Begun, ...]:
         """The backfills that were begun, oldest first, or the one of this name."""
         rows = self._rows(
