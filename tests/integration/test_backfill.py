@@ -157,7 +157,7 @@ def test_rolled_back_what_was_there_before_is_published_again(mesh: Workspace) -
         {},
     )
     after = contents()
-    assert {key: found[-1] for key, found in after.items()} == {k: v[-1] for k, v in before.items()}
+    assert {k: found[-1] for k, found in after.items()} == {k: v[-1] for k, v in before.items()}
     assert sum(map(len, after.values())) == sum(map(len, before.values())) + 4, "new lines"
     count = entries(mesh)
     mesh.json(*words)

@@ -126,6 +126,8 @@ class _Working:
     made: list[Run] = field(default_factory=list)
     tried: set[tuple[str, Partition, str]] = field(default_factory=set)
     moved: bool = False
+    refused: bool = False
+    """Whether something that is ready could not be claimed: another run holds it, or just did."""
 
     @property
     def again(self) -> sensing.Again:
@@ -216,7 +218,12 @@ class _Working:
         if run.split:
             return run
         self.made.append(run)
-        self.tried |= {(c.product, c.partition, c.fingerprint) for c in run.claims}
+        claimed = {claim.partition for claim in run.claims}
+        self.refused |= any(p not in claimed and p not in run.waiting for p in run.partitions)
+        given_back = bool(run.claims) and not run.lines and not run.attempts
+        keys = {(c.product, c.partition, c.fingerprint) for c in run.claims}
+        self.refused |= given_back and not keys <= self.tried  # its input moved: once more
+        self.tried |= keys
         published = dict.fromkeys(line.partition for line in run.lines)
         failed = [a for a in run.attempts if a.verdict is Verdict.FAIL]
         made = [Outcome(run.product.id, p, "made", "", run.id) for p in published]
@@ -276,7 +283,7 @@ def work(
     sweep(platform)
     inspect(platform)
     while working.running() and working.open():
-        working.moved = False
+        working.moved = working.refused = False
         publishing.recover(platform.publisher, platform.warehouse)
         probe(platform, _span(platform, found))
         for group in found.groups:
@@ -284,9 +291,9 @@ def work(
         if working.moved:
             continue
         until = working.held()
-        if until is None:
+        if until is None and not working.refused:
             break
-        wait = (until - platform.clock()).total_seconds()
+        wait = (until - platform.clock()).total_seconds() if until else 0.1
         time.sleep(min(max(wait, 0.1), 1.0))
     if working.running():
         working.leave()
