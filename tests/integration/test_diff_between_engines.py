@@ -180,9 +180,26 @@ def test_the_command_compares_versions_files_and_intervals(tmp_path: Path) -> No
         where = mesh.levada(
             "diff", "operations.flights", "--at", before, "--where", "source_line <> 2"
         )
+        lines = len(mesh.publications())
+        write = "update operations.flights set dep_delay = 0, distance = distance where flight = 1"
+        told = mesh.json("verify-write", write)
+        again = mesh.json("verify-write", "delete from operations.flights where false")
+        unsure = mesh.levada(
+            "verify-write",
+            "update operations.flights f set dep_delay = g.dep_delay"
+            " from operations.flights g where g.carrier = f.carrier",
+            code=2,
+        )
+        assert len(mesh.publications()) == lines
     finally:
         mesh.stop()
 
+    assert told["changed"] > 0
+    assert [c["column"] for c in told["columns"]] == ["dep_delay"]
+    assert (told["added"], told["removed"]) == (0, 0)
+    assert again["identical"]
+    assert again["checksum"] == told["checksum"], "nothing was written"
+    assert "matched more than once" in unsure.stderr
     assert same["identical"]
     assert (moved["changed"], moved["only_a"], moved["only_b"]) == (1, 0, 0)
     assert {c["column"]: c["rows"] for c in moved["columns"]}["dep_delay"] == 1

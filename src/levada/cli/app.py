@@ -311,6 +311,31 @@ def diff(
     raise typer.Exit(code)
 
 
+@app.command("verify-write")
+def verify_write(
+    statement: Annotated[
+        str,
+        typer.Argument(
+            metavar="STATEMENT",
+            help="INSERT, UPDATE, DELETE, MERGE ... of published tables; a .sql file; - for stdin.",
+        ),
+    ],
+    key: Annotated[
+        list[str] | None, typer.Option("--key", help="Column to pair rows by; the contract's key.")
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", help="Rows shown of each kind.", min=0)] = 5,
+    project: Project = None,
+    json: Json = False,
+) -> None:
+    """What a statement would change in a published table; it is never run."""
+    from levada.cli import differing
+
+    found = differing.verify_write(
+        project, statement, key=tuple(key or ()), samples=samples, as_json=json
+    )
+    raise typer.Exit(found)
+
+
 @app.command()
 def status(
     selection: Selection = None,

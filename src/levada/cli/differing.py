@@ -1,7 +1,8 @@
-"""`levada diff`."""
+"""`levada diff` and `levada verify-write`."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from decimal import Decimal, InvalidOperation
@@ -14,11 +15,11 @@ from levada import compiled
 from levada.cli import output
 from levada.diff import Difference, Question, Tolerance
 from levada.errors import DeclarationError, Fault
-from levada.flow import differing
+from levada.flow import differing, foretelling
 from levada.flow import platform as opening
 from levada.settings import find_root, read_settings
 
-__all__ = ["diff", "tolerances"]
+__all__ = ["diff", "tolerances", "verify_write"]
 
 
 def diff(
@@ -54,6 +55,52 @@ def diff(
     else:
         _print(found, f"{a} at {at}" if at else a, b or a)
     return 0 if found.identical else 1
+
+
+def verify_write(
+    project: Path | None,
+    statement: str,
+    *,
+    key: Sequence[str],
+    samples: int,
+    as_json: bool,
+) -> int:
+    """Tell what a statement would change."""
+    settings = read_settings(find_root(project))
+    mesh = compiled.load(settings)
+    sql, path = _statement(statement)
+    with opening.services(settings) as credentials, output.errors.status("reading"):
+        found = foretelling.foretell(
+            settings, mesh, credentials, sql, path, key=tuple(key), samples=samples
+        )
+    if as_json:
+        said = found.difference
+        output.print_json(
+            {
+                "table": found.table,
+                "identical": said.identical,
+                "added": said.only_b,
+                "removed": said.only_a,
+                "checksum": found.checksum,
+                **asdict(said),
+            }
+        )
+    else:
+        now = f"{found.table} as it is, {found.checksum} before and after this was told"
+        _print(found.difference, now, "as it would be")
+    return 0
+
+
+def _statement(said: str) -> tuple[str, str]:
+    """The text of a statement, and where it stands."""
+    if said == "-":
+        return sys.stdin.read(), "stdin"
+    if not said.endswith(".sql"):
+        return said, "statement"
+    try:
+        return Path(said).read_text("utf-8"), said
+    except (OSError, UnicodeDecodeError) as error:
+        raise DeclarationError((Fault(said, 0, f"cannot be read: {error}"),)) from error
 
 
 def tolerances(said: Sequence[str]) -> dict[str, Tolerance]:
