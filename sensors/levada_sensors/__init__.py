@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from levada_sensors.approvals import approvals_dag
+    from levada_sensors.batches import batch_dags
     from levada_sensors.products import product_dags
     from levada_sensors.reconcile import reconcile_dag
     from levada_sensors.sensors import TableSensor
 
-__all__ = ["TableSensor", "approvals_dag", "product_dags", "reconcile_dag"]
+__all__ = ["TableSensor", "approvals_dag", "batch_dags", "product_dags", "reconcile_dag"]
 
 _HOMES = {
     "TableSensor": "levada_sensors.sensors",
     "approvals_dag": "levada_sensors.approvals",
+    "batch_dags": "levada_sensors.batches",
     "product_dags": "levada_sensors.products",
     "reconcile_dag": "levada_sensors.reconcile",
 }

@@ -9,13 +9,13 @@ from __future__ import annotations
 import enum
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from levada.errors import LawBroken
-from levada.intervals import containing, mapped, parse
+from levada.intervals import containing, default_mapping, mapped, parse
 from levada.ledger.tail import Batch
 from levada.ports import Ledger, Want
 from levada.readiness import Judge
@@ -24,6 +24,7 @@ from levada.terms import (
     WHOLE,
     Claim,
     Facts,
+    FanOut,
     Grain,
     Latest,
     Mesh,
@@ -48,6 +49,7 @@ __all__ = [
     "judge_tables",
     "partition_of",
     "product_touches",
+    "slices_inside",
     "table_touches",
 ]
 
@@ -272,14 +274,14 @@ def product_touches(mesh: Mesh, product: Product, partition: Partition) -> Touch
 def judge_tables(
     facts: Facts,
     mesh: Mesh,
-    wanted: Mapping[TableRef, Partition],
+    wanted: Collection[tuple[TableRef, Partition]],
     generations: Mapping[TableRef, int],
 ) -> Answer:
     """Whether all of these may be read, each at least of its generation."""
     judge = Judge(mesh, facts, datetime.now(UTC))
     waits: list[str] = []
     wakes: list[datetime] = []
-    for table, partition in wanted.items():
+    for table, partition in wanted:
         readiness = judge.table(table, partition)
         name = f"{table} {partition}"
         if readiness.state is State.IMPOSSIBLE:
@@ -295,12 +297,32 @@ def judge_tables(
     if waits:
         said = "waits for " + "; ".join(waits)
         return Answer(Outcome.WAITING, said, facts.position, min(wakes, default=None))
-    return Answer(Outcome.READY, ", ".join(f"{t} {p}" for t, p in wanted.items()), facts.position)
+    return Answer(Outcome.READY, ", ".join(f"{t} {p}" for t, p in wanted), facts.position)
 
 
-def table_touches(mesh: Mesh, wanted: Mapping[TableRef, Partition]) -> Touches:
+def slices_inside(mesh: Mesh, interval: str, text: str, table: TableRef) -> tuple[Partition, ...]:
+    """A table's slices inside the interval (`grain calendar`) that a template named."""
+    grain, _, zone = interval.partition(" ")
+    at = partition_of(text, Grain(grain), zone)
+    own = mesh.slicing(table)
+    try:
+        mapping = default_mapping(*own, at.grain, at.zone)
+        if isinstance(mapping, Latest):
+            return (WHOLE,)
+        if isinstance(mapping, FanOut):
+            raise ValueError(f"a {own[0].value} is longer")
+        found = mapped(mapping, at, *own, mesh.span)
+    except ValueError as error:
+        raise Misnamed(f"{table} has no slices of {interval}: {error}") from None
+    if found.impossible or not found.partitions:
+        never = [why for _, why in found.impossible] or ["it holds none"]
+        raise Misnamed(f"{table} {at}: {never[0]}")
+    return found.partitions
+
+
+def table_touches(mesh: Mesh, wanted: Collection[tuple[TableRef, Partition]]) -> Touches:
     """The tables, what builds them, and what that reads. A line without a key is of all slices."""
-    near = [_table_touches(mesh, table, partition) for table, partition in wanted.items()]
+    near = [_table_touches(mesh, table, partition) for table, partition in wanted]
     return Touches(
         frozenset().union(*(n.keys for n in near)), frozenset().union(*(n.names for n in near))
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from levada.intervals import is_live, within
-from levada.terms import Grain, Mesh
+from levada.terms import Batch, Grain, Mesh
 
 __all__ = ["ACTIVE", "waiting_at_most"]
 
@@ -19,11 +21,15 @@ ACTIVE = {
 """Runs of a product that may wait at once, so that one late input stops nothing after it."""
 
 
-def waiting_at_most(mesh: Mesh, dispatch: str) -> int:
+def waiting_at_most(mesh: Mesh, dispatch: str, batches: Iterable[Batch] = ()) -> int:
     """The runs that wait when nothing lands. Whole tables, and what is dispatched, never wait."""
-    if dispatch == "ready":
-        return 0
     found = 0
+    for batch in batches:
+        slices = within(batch.grain, batch.zone, mesh.span)
+        live = sum(is_live(partition, mesh.live_from) for partition in slices)
+        found += min(ACTIVE[batch.grain], live)
+    if dispatch == "ready":
+        return found
     for product in mesh.products:
         if product.grain is not Grain.WHOLE:
             slices = within(product.grain, product.zone, mesh.span)

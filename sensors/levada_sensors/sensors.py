@@ -33,6 +33,8 @@ class TableSensor(BaseSensorOperator):
     :param product: a product to sense instead: all its inputs as one set; ready, it is claimed
     :param partition: the partition's key, or an instant inside it (default: the start of the run's
         data interval); each table has its own partition there, a day or an hour of its own zone
+    :param interval: the grain and calendar of an interval, like `day America/New_York`: of each
+        table all slices inside it are waited for, of an undivided one itself
     :param generations: lowest generation that counts, by table: a re-run that must not pass on what
         was published before
     :param conn_id: the Airflow connection to the ledger
@@ -49,6 +51,7 @@ class TableSensor(BaseSensorOperator):
         tables: Sequence[str] = (),
         product: str | None = None,
         partition: str = "{{ dag_run.data_interval_start or dag_run.logical_date or '' }}",
+        interval: str = "",
         generations: Mapping[str, int] | None = None,
         conn_id: str = RUNNER,
         root: str | None = None,
@@ -63,6 +66,7 @@ class TableSensor(BaseSensorOperator):
         self.tables = named
         self.product = product or ""
         self.partition = partition
+        self.interval = interval
         self.generations = dict(generations or {})
         self.conn_id = conn_id
         self.root = root or str(project_root())
@@ -102,5 +106,6 @@ class TableSensor(BaseSensorOperator):
             "tables": self.tables,
             "product": self.product,
             "generations": self.generations,
+            "interval": self.interval,
             "soft_fail": self.soft_fail or self.never_fail,
         }

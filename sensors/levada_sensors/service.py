@@ -145,7 +145,9 @@ def start(settings: Settings, credentials: Credentials) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     with (home / "run" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        waiting = waiting_at_most(compiled.load(settings), settings.dispatch)
+        waiting = waiting_at_most(
+            compiled.load(settings), settings.dispatch, compiled.load_batches(settings)
+        )
         for _ in range(_STARTS):
             if _process(settings, _SUPERVISOR) is None:
                 stop(settings)  # components whose supervisor was killed

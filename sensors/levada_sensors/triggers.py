@@ -44,6 +44,7 @@ from levada_sensors.judging import (
     judge_tables,
     partition_of,
     product_touches,
+    slices_inside,
     table_touches,
 )
 from levada_sensors.listening import Listener, Switchboard
@@ -154,6 +155,7 @@ class TableTrigger(LedgerTrigger):
     :param tables: the tables to wait for
     :param product: the product to sense and claim
     :param generations: lowest generation of a table that counts
+    :param interval: grain and calendar of the interval of which each table's slices are waited for
     :param soft_fail: skip instead of failing
     :param claimant: `[dag_id, run_id, attempt]`, where the trigger cannot know its task
     """
@@ -167,6 +169,7 @@ class TableTrigger(LedgerTrigger):
         tables: Sequence[str] = (),
         product: str = "",
         generations: Mapping[str, int] | None = None,
+        interval: str = "",
         soft_fail: bool = False,
         claimant: Sequence[str] = (),
     ) -> None:
@@ -177,6 +180,7 @@ class TableTrigger(LedgerTrigger):
         self.tables = list(tables)
         self.product = product
         self.generations = dict(generations or {})
+        self.interval = interval
         self.soft_fail = soft_fail
         self.claimant = list(claimant)
 
@@ -191,6 +195,7 @@ class TableTrigger(LedgerTrigger):
                 "tables": self.tables,
                 "product": self.product,
                 "generations": self.generations,
+                "interval": self.interval,
                 "soft_fail": self.soft_fail,
                 "claimant": self.claimant,
             },
@@ -229,7 +234,7 @@ class TableTrigger(LedgerTrigger):
         if self.product:
             return ask_of(mesh, [self._sought(mesh)])
         wanted = self._wanted(mesh)
-        return ask_of(mesh, [(t if t.is_source else mesh.product(t), p) for t, p in wanted.items()])
+        return ask_of(mesh, [(t if t.is_source else mesh.product(t), p) for t, p in wanted])
 
     def glance(self, mesh: Mesh, facts: Facts) -> Glance:
         """The answer as these facts have it, and what may change it; none where it may claim."""
@@ -268,16 +273,20 @@ class TableTrigger(LedgerTrigger):
             raise Misnamed(f"the mesh has no product {self.product}") from None
         return product, partition_of(self.partition, product.grain, product.zone)
 
-    def _wanted(self, mesh: Mesh) -> dict[TableRef, Partition]:
-        """Each table's own partition that holds the named one."""
-        wanted: dict[TableRef, Partition] = {}
+    def _wanted(self, mesh: Mesh) -> list[tuple[TableRef, Partition]]:
+        """Each table's own partition that holds the named one; of an interval, all inside it."""
+        wanted: list[tuple[TableRef, Partition]] = []
         for name in self.tables:
             table = _table(name)
             try:
                 grain, zone = mesh.slicing(table)
             except KeyError:
                 raise Misnamed(f"the mesh has no table {table}") from None
-            wanted[table] = partition_of(self.partition, grain, zone)
+            if self.interval:
+                inside = slices_inside(mesh, self.interval, self.partition, table)
+                wanted += [(table, each) for each in inside]
+            else:
+                wanted.append((table, partition_of(self.partition, grain, zone)))
         return wanted
 
     def _claimant(self) -> tuple[str, str, str]:

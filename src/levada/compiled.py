@@ -20,9 +20,19 @@ from typing import Any
 
 from levada.errors import DeclarationError, Fault
 from levada.settings import Settings
-from levada.terms import Mesh, Product, Source
+from levada.terms import Batch, Mesh, Product, Source
 
-__all__ = ["CompiledDomain", "fingerprint", "load", "load_domain", "refuse", "save", "uncollected"]
+__all__ = [
+    "CompiledDomain",
+    "fingerprint",
+    "load",
+    "load_batches",
+    "load_domain",
+    "refuse",
+    "save",
+    "save_batches",
+    "uncollected",
+]
 
 _FORMAT = 4
 _COMMAND = "run `levada compile`"
@@ -41,7 +51,7 @@ def files_of(root: Path, domain: str) -> Iterable[Path]:
     """Every file whose change makes the domain's compiled declarations stale."""
     yield root / "levada.yaml"
     yield root / "contracts" / "governance" / "policies.yaml"
-    yield from sorted((root / "contracts" / "governance" / "consistency").glob("*"))
+    yield from _batch_files(root)
     yield from sorted((root / "contracts" / domain).glob("*.yaml"))
     project = root / "models" / domain
     made = {project / "target", project / "logs", project / "dbt_packages"}
@@ -207,6 +217,64 @@ def uncollected() -> Iterator[None]:
     finally:
         if collected:
             gc.enable()
+
+
+def save_batches(settings: Settings, batches: Sequence[Batch]) -> Path:
+    """Write the sound consistency batches, by rename."""
+    path = _batches(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    body = {
+        "format": _FORMAT,
+        "fingerprint": _of_batches(settings.root),
+        "batches": _batch_adapter().dump_python(tuple(batches), mode="json"),
+    }
+    text = json.dumps(body, sort_keys=True, indent=1) + "\n"
+    if not path.is_file() or path.read_text() != text:
+        _replace(path, text)
+    return path
+
+
+def load_batches(settings: Settings) -> tuple[Batch, ...]:
+    """
+    The compiled consistency batches. Raises DeclarationError, naming the command, where their files
+    changed since; none where the mesh has none.
+    """
+    path = _batches(settings)
+    place = str(path.relative_to(settings.root))
+    if not any(_batch_files(settings.root)):
+        return ()
+    try:
+        body = json.loads(path.read_text())
+    except OSError as error:
+        fault = Fault(place, 0, "the consistency batches are not compiled", _COMMAND)
+        raise DeclarationError((fault,)) from error
+    if (body.get("format"), body["fingerprint"]) != (_FORMAT, _of_batches(settings.root)):
+        wrong = "the consistency batches changed since they were compiled"
+        raise DeclarationError((Fault(place, 0, wrong, _COMMAND),))
+    batches: tuple[Batch, ...] = _batch_adapter().validate_python(body["batches"])
+    return batches
+
+
+def _batches(settings: Settings) -> Path:
+    return settings.home / "consistency" / "batches.json"
+
+
+def _batch_files(root: Path) -> Iterable[Path]:
+    return sorted((root / "contracts" / "governance" / "consistency").glob("*"))
+
+
+def _of_batches(root: Path) -> str:
+    seen = hashlib.sha256()
+    for path in (root / "levada.yaml", *_batch_files(root)):
+        seen.update(path.name.encode() + b"\0" + path.read_bytes())
+    return seen.hexdigest()
+
+
+@functools.cache
+def _batch_adapter() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(tuple[Batch, ...])
 
 
 @functools.cache

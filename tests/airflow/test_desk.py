@@ -140,7 +140,7 @@ def test_a_narrow_reading_answers_a_table_as_the_whole_ledger_does(seed: int) ->
     for table, partition, what in wanted:
         ask = ask_of(declared, [(what, partition)])
         some, whole = (
-            judge_tables(seen, declared, {table: partition}, {})
+            judge_tables(seen, declared, [(table, partition)], {})
             for seen in (read(facts, ask), facts)
         )
         assert told(some) == told(whole), f"{table} {partition}"

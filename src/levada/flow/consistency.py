@@ -14,19 +14,31 @@ from dataclasses import dataclass, replace
 
 from levada import consistency
 from levada.adapters.consistency import NO_TABLE, read_batches
-from levada.adapters.gx.batches import Judged, RuleSession, rule_session
-from levada.adapters.postgres import Credentials
+from levada.adapters.gx.batches import RuleSession, rule_session
 from levada.adapters.warehouses._sql import name, within_partitions
 from levada.consistency import Assessed, Due
 from levada.declare import Declared
 from levada.errors import DeclarationError, Fault
 from levada.flow import platform
+from levada.flow.platform import SignsIn
 from levada.intervals import end
+from levada.ledger.codec import encode_partition
 from levada.ledger.findings import Findings
 from levada.ports import Clock, Ledger, Warehouse
 from levada.readiness import Judge
 from levada.settings import Settings, nearest
-from levada.terms import Batch, Facts, Mesh, Partition, Publication, Read, Report, Span, TableRef
+from levada.terms import (
+    Batch,
+    Facts,
+    Mesh,
+    Partition,
+    Publication,
+    Read,
+    Report,
+    RuleResult,
+    Span,
+    TableRef,
+)
 
 __all__ = [
     "Bench",
@@ -93,7 +105,7 @@ def chosen(batches: Sequence[Batch], names: Collection[str]) -> tuple[Batch, ...
 
 
 @contextmanager
-def bench(settings: Settings, mesh: Mesh, credentials: Credentials) -> Iterator[Bench]:
+def bench(settings: Settings, mesh: Mesh, credentials: SignsIn) -> Iterator[Bench]:
     """Ledger and warehouse, opened for running batches."""
     with (
         platform.ledger(credentials, "levada_runner") as runner,
@@ -104,7 +116,7 @@ def bench(settings: Settings, mesh: Mesh, credentials: Credentials) -> Iterator[
 
 
 @contextmanager
-def findings(credentials: Credentials, role: str) -> Iterator[Findings]:
+def findings(credentials: SignsIn, role: str) -> Iterator[Findings]:
     """Reports and breaks, as one role sees them."""
     with closing(Findings(credentials.url(role, "levada"))) as opened:
         yield opened
@@ -126,11 +138,23 @@ def pending(
 
 
 def run(
-    bench: Bench, batches: Sequence[Batch], span: Span, tell: Told = lambda *_: None
+    bench: Bench,
+    batches: Sequence[Batch],
+    span: Span,
+    tell: Told = lambda *_: None,
+    *,
+    surely: Partition | None = None,
 ) -> tuple[Report, ...]:
-    """Report every interval of these batches that is not reported as it stands; the new reports."""
+    """
+    Report every interval of these batches that is not reported as it stands; the new reports.
+
+    Where one interval is asked for (`surely`), of the others only those that were restated since
+    they were reported, and of which every rule may be compared again.
+    """
     dues, facts = pending(bench, batches, span)
     wanted = [due for due, new in dues if new]
+    if surely is not None:
+        wanted = [d for d in wanted if d.partition == surely or _restated(bench, d)]
     if not wanted:
         return ()
     versions = _versions(facts)
@@ -138,13 +162,15 @@ def run(
     made = []
     with rule_session(bench.warehouse.attaching(domains), bench.timeout) as session:
         for due in wanted:
+            if (due.partition, due.digest) in bench.findings.settled(due.batch.id):
+                continue  # another process was quicker
             begun = time.monotonic()
             judged = _judge(bench, session, due, versions)
             report = Report(
                 due.batch.id,
                 due.partition,
                 due.digest,
-                tuple(each.result for each in judged),
+                judged,
                 due.inputs,
                 time.monotonic() - begun,
                 bench.clock(),
@@ -155,9 +181,16 @@ def run(
     return tuple(made)
 
 
+def _restated(bench: Bench, due: Due) -> bool:
+    """Whether an interval was reported from other generations, and may be compared again."""
+    before = bench.findings.compared(due.batch.id).get(due.partition)
+    now = frozenset((str(t), encode_partition(p), g) for t, p, g in due.inputs)
+    return before not in (None, now) and not any(each.because for each in due.rules)
+
+
 def _judge(
     bench: Bench, session: RuleSession, due: Due, versions: Mapping[TableRef, str]
-) -> tuple[Judged, ...]:
+) -> tuple[RuleResult, ...]:
     """One interval's rules, those that may not be compared as UNKNOWN."""
     told = [each for each in due.rules if not each.because]
     views = {
@@ -177,8 +210,8 @@ def _judge(
     return tuple(_of(each, found) for each in due.rules)
 
 
-def _of(each: Assessed, found: Iterator[Judged]) -> Judged:
-    return Judged(consistency.undecided(each)) if each.because else next(found)
+def _of(each: Assessed, found: Iterator[RuleResult]) -> RuleResult:
+    return consistency.undecided(each) if each.because else next(found)
 
 
 def _view(read: Read) -> str:

@@ -82,6 +82,7 @@ def declared(
     kept = tuple(p for p in gates.mesh.products if p.domain in sound)
     mesh = replace(found.mesh, products=kept)
     compiled.save(settings, mesh, sound)
+    compiled.save_batches(settings, gates.batches)
     for domain in broken:
         own = [f for f in sorted(faults) if _touches(domain, {f}) or f in gates.faults]
         compiled.refuse(settings, domain, own or sorted(faults))
@@ -119,6 +120,7 @@ def up_to_date(settings: Settings) -> Mesh:
                 f".levada/manifests/{domain}.msgpack", 0, "is missing", "run `levada compile`"
             )
             raise DeclarationError((fault,))
+    compiled.load_batches(settings)
     return compiled.load(settings, fresh=True)
 
 

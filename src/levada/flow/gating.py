@@ -64,6 +64,8 @@ class Gated:
     """The mesh with its gates, how many there are, and what is wrong with files of gates."""
 
     mesh: Mesh
+    batches: tuple[Batch, ...]
+    """Every sound batch, of advisory rules too."""
     count: int
     faults: tuple[Fault, ...]
     stops: frozenset[str]
@@ -90,7 +92,7 @@ def gated_mesh(settings: Settings, found: Declared) -> Gated:
     products = tuple(p for p in made.products if p.id in sound)
     count = sum(len(consistency.gates_of(p)) for p in products)
     whole = replace(found.mesh, products=products)
-    return Gated(whole, count, (*wrong, *unfit), frozenset(stops))
+    return Gated(whole, batches, count, (*wrong, *unfit), frozenset(stops))
 
 
 def with_gates(

@@ -19,11 +19,23 @@ from levada.ports import Warehouse
 from levada.settings import Settings
 from levada.terms import Contract, Mesh
 
-__all__ = ["embedded", "ledger", "open_platform", "provision", "record", "services", "warehouse"]
+__all__ = [
+    "SignsIn",
+    "embedded",
+    "ledger",
+    "open_platform",
+    "provision",
+    "record",
+    "services",
+    "warehouse",
+]
 
 
 class SignsIn(Protocol):
     """Whoever knows how a role signs in to a database."""
+
+    def url(self, role: str, database: str = "levada") -> str:
+        """The role's address."""
 
     def conninfo(self, role: str, database: str) -> str:
         """The role's address as libpq keywords."""
@@ -56,7 +68,7 @@ def services(settings: Settings, *, keep: bool = False) -> Iterator[postgres.Cre
 
 
 @contextmanager
-def ledger(credentials: postgres.Credentials, role: str) -> Iterator[PostgresLedger]:
+def ledger(credentials: SignsIn, role: str) -> Iterator[PostgresLedger]:
     """The ledger, as one role sees it; its time is the database's own."""
     with closing(PostgresLedger(credentials.url(role, "levada"))) as opened:
         yield opened

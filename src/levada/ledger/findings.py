@@ -77,6 +77,16 @@ class Findings:
         )
         return frozenset((decode_partition(part), digest) for part, digest in rows)
 
+    def compared(self, batch: str) -> Mapping[Partition, frozenset[tuple[str, str, int]]]:
+        """The generations from which each interval of a batch was last reported."""
+        rows = self._rows(
+            "select part, inputs from ledger.reports where batch = %s and newest", batch
+        )
+        return {
+            decode_partition(part): frozenset((t, p, g) for t, p, g in inputs)
+            for part, inputs in rows
+        }
+
     def report(self, report: Report, *, settled: bool) -> bool:
         """Write a report with its breaks, in one line (publisher); whether it is new."""
         failed = {r.rule.severity.value for r in report.results if r.verdict is Verdict.FAIL}

@@ -185,6 +185,8 @@ class RuleResult:
     """The offending ones, or the first of them (`complete` says which)."""
     told: Mapping[str, object] = field(default_factory=dict)
     """What Great Expectations answered."""
+    broke: bool = False
+    """Whether a tool broke or time ran out: the same inputs may be judged again."""
 
     @property
     def complete(self) -> bool:

@@ -445,7 +445,7 @@ def _tolerance(said: Mapping[str, Any]) -> Tolerance | None:
 
 def _hash(body: Mapping[str, Any], batch: Batch) -> str:
     """Of what decides the result: whom it belongs to and how it is told do not count."""
-    told = ("description", "owner", "severity", "never_mute")
+    told = ("description", "owner", "severity", "guards", "never_mute")
     said = {key: value for key, value in body.items() if key not in told}
     plain = json.dumps([said, batch.grain.value, batch.zone], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(plain.encode()).hexdigest()[:16]

@@ -96,7 +96,7 @@ class GreatExpectations:
                 judged = (
                     session.judge(each.views, [(each.rule, each.statement)]) for each in asked
                 )
-                return tuple(one.result for (one,) in judged)
+                return tuple(one for (one,) in judged)
         except Exception as error:  # whatever it is, nothing was told
             why = told_of(error)
             return tuple(RuleResult(each.rule, Verdict.UNKNOWN, why) for each in asked)

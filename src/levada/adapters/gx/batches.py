@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from levada.adapters.gx.judging import preload, validate
@@ -20,19 +20,11 @@ from levada.terms import ConsistencyRule, Offence, RuleResult, Statement, Verdic
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["Judged", "RuleSession", "rule_session"]
+__all__ = ["RuleSession", "rule_session"]
 
 _OFFENCES_KEPT = 1000
 """How many offending keys of one rule and interval are named; more are counted."""
 _MEMORY = "2GB"
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A result, and whether a tool broke, so that the same inputs may be judged again."""
-
-    result: RuleResult
-    broke: bool = False
 
 
 @contextmanager
@@ -61,7 +53,7 @@ class RuleSession:
 
     def judge(
         self, views: Mapping[str, str], asked: Sequence[tuple[ConsistencyRule, Statement]]
-    ) -> tuple[Judged, ...]:
+    ) -> tuple[RuleResult, ...]:
         """The rules' results over these views (name and query), in their order."""
         broken: dict[str, str] = {}
         for name, sql in views.items():
@@ -78,7 +70,7 @@ class RuleSession:
             for n, each in enumerate(found)
         )
 
-    def _measured(self, number: int, rule: ConsistencyRule, asked: Statement) -> Judged:
+    def _measured(self, number: int, rule: ConsistencyRule, asked: Statement) -> RuleResult:
         """What the rule returns, kept; not a verdict yet."""
         kept = _table(number)
         with Watch(self._connection, self._timeout) as watch:
@@ -91,12 +83,11 @@ class RuleSession:
                 ).fetchall()
             except Exception as error:  # whatever it is, nothing was told
                 because = watch.sentence if watch.expired else told_of(error)
-                return Judged(RuleResult(rule, Verdict.UNKNOWN, because), broke=True)
+                return RuleResult(rule, Verdict.UNKNOWN, because, broke=True)
         offences = tuple(Offence(str(key), str(figures)) for key, figures in rows)
-        counted = RuleResult(
+        return RuleResult(
             rule, Verdict.UNKNOWN, cases=int(cases), compared=int(compared), offences=offences
         )
-        return Judged(counted)
 
     def _validate(self, numbers: Sequence[int]) -> dict[int, Any]:
         """Expect no row in the tables of these rules; the answers by their numbers."""
@@ -114,32 +105,31 @@ class RuleSession:
         return {int(n): result for n, result in told.items()}
 
     @staticmethod
-    def _settled(found: Judged, told: Any) -> Judged:
+    def _settled(found: RuleResult, told: Any) -> RuleResult:
         """The verdict that Great Expectations returned, if it counted what is there."""
         error = "no result came back" if told is None else raised(told)
         seen = None if told is None else told.result.get("observed_value")
-        if not error and (seen != found.result.cases or told.success != (seen == 0)):
-            error = f"Great Expectations counted {seen} rows of {found.result.cases}"
+        if not error and (seen != found.cases or told.success != (seen == 0)):
+            error = f"Great Expectations counted {seen} rows of {found.cases}"
         if error:
-            rule = found.result.rule
-            return Judged(RuleResult(rule, Verdict.UNKNOWN, error), broke=True)
+            return RuleResult(found.rule, Verdict.UNKNOWN, error, broke=True)
         answer = {
             "expectation": told.expectation_config.type,
             "success": bool(told.success),
             "observed_value": seen,
         }
         verdict = Verdict.PASS if told.success else Verdict.FAIL
-        because = "" if told.success else f"{seen} offend: {found.result.rule.description}"
-        return Judged(replace(found.result, verdict=verdict, because=because, told=answer))
+        because = "" if told.success else f"{seen} offend: {found.rule.description}"
+        return replace(found, verdict=verdict, because=because, told=answer)
 
 
 def _table(number: int) -> str:
     return f"memory.main.levada_rule_{number}"
 
 
-def _named(found: Judged, broken: Mapping[str, str]) -> Judged:
+def _named(found: RuleResult, broken: Mapping[str, str]) -> RuleResult:
     """An error that says why a table could not be read, where that was its cause."""
     for name, why in broken.items():
-        if name.strip('"') in found.result.because:
-            return replace(found, result=replace(found.result, because=why))
+        if name.strip('"') in found.because:
+            return replace(found, because=why)
     return found
