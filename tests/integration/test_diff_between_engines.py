@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -157,9 +158,28 @@ def test_what_engines_write_differently_is_never_identical(
     assert "not compared" in str(found)
 
 
-def test_the_command_compares_versions_files_and_intervals(tmp_path: Path) -> None:
-    day = "2013-03-08"
-    mesh = Workspace.make(tmp_path, domains=["operations"], first=day, last=day)
+QUERIES = {
+    "counted": "select carrier, count(*) as n from operations.flights group by carrier",
+    "late": "with late as (select * from operations.flights where dep_delay > 400)"
+    " select flight, l.dep_delay from late l order by 2",
+    "odd": "select nothing_like_it from operations.flights",
+    "elsewhere": "select 1 as one",
+}
+
+
+@dataclass(frozen=True)
+class Restated:
+    """A day of flights that was published, kept as a file, and published again with one change."""
+
+    mesh: Workspace
+    before: str
+    file: Path
+
+
+@pytest.fixture(scope="module")
+def restated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restated]:
+    day, folder = "2013-03-08", tmp_path_factory.mktemp("restated")
+    mesh = Workspace.make(folder, domains=["operations"], first=day, last=day)
     land_span(date(2013, 3, 8), date(2013, 3, 8), mesh.landing)
     mesh.start()
     try:
@@ -168,42 +188,67 @@ def test_the_command_compares_versions_files_and_intervals(tmp_path: Path) -> No
         with mesh.lake() as lake, closing(duckdb.connect()) as db:
             for statement in lake.attaching(["operations"]):
                 db.execute(statement)
-            db.execute(f"COPY operations.main.flights_v1 TO '{tmp_path}/flights.parquet'")
+            db.execute(f"COPY operations.main.flights_v1 TO '{folder}/flights.parquet'")
         break_row(mesh.landed("flights", day), "dep_delay", "500")
         mesh.levada("run")
-
-        same = mesh.json("diff", "operations.flights", "--interval", day)
-        moved = mesh.json("diff", "operations.flights", "--at", before, code=1)
-        file = mesh.json("diff", f"{tmp_path}/flights.parquet", "operations.flights", code=1)
-        wrong = mesh.levada("diff", "operations.flihgts", code=2)
-        gone = mesh.levada("diff", "operations.flights", "--at", "99999", code=2)
-        where = mesh.levada(
-            "diff", "operations.flights", "--at", before, "--where", "source_line <> 2"
-        )
-        lines = len(mesh.publications())
-        write = "update operations.flights set dep_delay = 0, distance = distance where flight = 1"
-        told = mesh.json("verify-write", write)
-        again = mesh.json("verify-write", "delete from operations.flights where false")
-        unsure = mesh.levada(
-            "verify-write",
-            "update operations.flights f set dep_delay = g.dep_delay"
-            " from operations.flights g where g.carrier = f.carrier",
-            code=2,
-        )
-        assert len(mesh.publications()) == lines
+        yield Restated(mesh, before, folder / "flights.parquet")
     finally:
         mesh.stop()
 
+
+def test_the_command_compares_versions_files_and_intervals(restated: Restated) -> None:
+    mesh, before = restated.mesh, restated.before
+    assert mesh.json("diff", "operations.flights", "--interval", "2013-03-08")["identical"]
+
+    moved = mesh.json("diff", "operations.flights", "--at", before, code=1)
+    assert (moved["changed"], moved["only_a"], moved["only_b"]) == (1, 0, 0)
+    assert {c["column"]: c["rows"] for c in moved["columns"]}["dep_delay"] == 1
+
+    assert mesh.json("diff", str(restated.file), "operations.flights", code=1)["changed"] == 1
+
+    wrong = mesh.levada("diff", "operations.flihgts", code=2)
+    assert "did you mean 'operations.flights'" in wrong.stderr
+    gone = mesh.levada("diff", "operations.flights", "--at", "99999", code=2)
+    assert "no data version '99999'" in gone.stderr
+    where = ("--where", "source_line <> 2")
+    assert "identical" in mesh.levada("diff", "operations.flights", "--at", before, *where).stdout
+
+
+def test_what_a_statement_would_change_is_told_and_not_done(restated: Restated) -> None:
+    mesh = restated.mesh
+    lines = len(mesh.publications())
+    write = "update operations.flights set dep_delay = 0, distance = distance where flight = 1"
+    told = mesh.json("verify-write", write)
     assert told["changed"] > 0
     assert [c["column"] for c in told["columns"]] == ["dep_delay"]
     assert (told["added"], told["removed"]) == (0, 0)
+
+    again = mesh.json("verify-write", "delete from operations.flights where false")
     assert again["identical"]
     assert again["checksum"] == told["checksum"], "nothing was written"
-    assert "matched more than once" in unsure.stderr
-    assert same["identical"]
-    assert (moved["changed"], moved["only_a"], moved["only_b"]) == (1, 0, 0)
-    assert {c["column"]: c["rows"] for c in moved["columns"]}["dep_delay"] == 1
-    assert file["changed"] == 1
-    assert "did you mean 'operations.flights'" in wrong.stderr
-    assert "no data version '99999'" in gone.stderr
-    assert "identical" in where.stdout
+    assert len(mesh.publications()) == lines
+
+    twice = (
+        "update operations.flights f set dep_delay = g.dep_delay"
+        " from operations.flights g where g.carrier = f.carrier"
+    )
+    assert "matched more than once" in mesh.levada("verify-write", twice, code=2).stderr
+
+
+def test_saved_queries_are_asked_of_both_versions(restated: Restated, tmp_path: Path) -> None:
+    mesh = restated.mesh
+    for name, query in QUERIES.items():
+        (tmp_path / f"{name}.sql").write_text(query)
+    flights = ("--old", "operations.flights", "--new", "operations.flights")
+
+    replayed = mesh.json("replay", str(tmp_path), *flights, "--at", restated.before, code=1)
+    said = {Path(each["name"]).stem: each["answer"] for each in replayed}
+    assert said == {"counted": "same", "late": "differs", "odd": "fails"}
+    now = mesh.json("replay", str(tmp_path), *flights)
+    assert {each["answer"] for each in now} == {"same", "fails"}
+
+    (tmp_path / "writes.sql").write_text("delete from operations.flights")
+    (tmp_path / "nobody.sql").write_text("select * from operations.flihgts")
+    refused = mesh.levada("replay", str(tmp_path), *flights, code=2).stderr
+    for name, why in (("writes.sql", "is no query"), ("nobody.sql", "no published table")):
+        assert any(name in line and why in line for line in refused.splitlines())

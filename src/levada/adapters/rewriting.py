@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from levada.adapters.placing import named, parsed, placed, reading
 from levada.errors import DeclarationError, Fault
 
 if TYPE_CHECKING:
@@ -77,15 +78,7 @@ WHERE NOT COALESCE((id = 1), FALSE)'
 
 
 def _parsed(sql: str, path: str) -> Any:
-    import sqlglot
-    from sqlglot.errors import SqlglotError
-
-    try:
-        found = [each for each in sqlglot.parse(sql, read="duckdb") if each is not None]
-    except SqlglotError as error:
-        told: Any = (getattr(error, "errors", None) or [{}])[0]
-        wrong = f"no SQL: {told.get('description') or str(error).splitlines()[0]}"
-        raise DeclarationError((Fault(path, int(told.get("line") or 1), wrong),)) from error
+    found = parsed(sql, path)
     if len(found) != 1:
         raise DeclarationError((Fault(path, 1, f"{len(found)} statements: give one"),))
     kind = type(found[0]).__name__
@@ -105,10 +98,9 @@ class _Statement:
     def __init__(self, statement: exp.Expression, tables: Tables) -> None:
         self._tables = tables
         self._statement = statement
-        self._named: dict[str, str] = {}
-        self.target = _name(_target(statement))
+        self.target = named(_target(statement))
         self.columns = tables.columns(self.target)
-        self._place()
+        self._named = placed(statement, tables.relation)
         self.alias = _target(statement).alias_or_name
 
     def rewritten(self) -> Rewritten:
@@ -309,37 +301,9 @@ class _Statement:
     def _source(self) -> str:
         return f"{self._named[self.target]} AS {_quoted(self.alias)}"
 
-    def _place(self) -> None:
-        """Name each table's query, and let the statement read those."""
-        from sqlglot import exp
-
-        local = {cte.alias for cte in self._statement.find_all(exp.CTE)}
-        for table in list(self._statement.find_all(exp.Table)):
-            if table.name in local and not table.db:
-                continue
-            if not isinstance(table.this, exp.Identifier):
-                raise ValueError(f"{_sql(table)} is no table of the mesh")
-            name, alias = _name(table), table.alias_or_name
-            placed = self._named.setdefault(name, f"levada_{len(self._named)}")
-            self._tables.relation(name)  # raises for a table that nobody knows
-            table.set("this", exp.to_identifier(placed))
-            table.set("db", None)
-            table.set("catalog", None)
-            table.set("alias", exp.TableAlias(this=exp.to_identifier(alias, quoted=True)))
-        for column in self._statement.find_all(exp.Column):
-            column.set("db", None)
-            column.set("catalog", None)
-
     def _whole(self, query: str) -> str:
-        ctes = [
-            f"{placed} AS (SELECT * FROM {self._tables.relation(name)})"
-            for name, placed in self._named.items()
-        ]
-        given = self._statement.args.get("with_")
-        if given is not None:
-            ctes += [_sql(cte) for cte in given.expressions]
-        recursive = "RECURSIVE " if given is not None and given.args.get("recursive") else ""
-        return f"WITH {recursive}{', '.join(ctes)} {query}"
+        relations = {name: self._tables.relation(name) for name in self._named}
+        return reading(query, self._named, relations, self._statement.args.get("with_"))
 
 
 def _target(statement: exp.Expression) -> exp.Table:
@@ -350,10 +314,6 @@ def _target(statement: exp.Expression) -> exp.Table:
     if not isinstance(table, exp.Table):
         raise ValueError(f"{_sql(place)} is no table of the mesh")
     return table
-
-
-def _name(table: exp.Table) -> str:
-    return f"{table.db}.{table.name}" if table.db else table.name
 
 
 def _without_defaults(values: exp.Expression) -> exp.Expression:

@@ -337,6 +337,34 @@ def verify_write(
 
 
 @app.command()
+def replay(
+    queries: Annotated[
+        list[Path], typer.Argument(metavar="QUERIES...", help="Files of SQL, or folders of them.")
+    ],
+    old: Annotated[str, typer.Option("--old", help="The table that they read: domain.table@1.")],
+    new: Annotated[str, typer.Option("--new", help="What they are to read: domain.table@2.")],
+    at: Annotated[str, typer.Option("--at", help="The old one as of this data version.")] = "",
+    jobs: Annotated[int, typer.Option("--jobs", help="At once; 0: one a core.", min=0)] = 0,
+    seconds: Annotated[float, typer.Option("--timeout", help="For one side of a query.")] = 60.0,
+    samples: Annotated[int, typer.Option("--samples", help="Rows shown of each kind.", min=0)] = 5,
+    project: Project = None,
+    json: Json = False,
+) -> None:
+    """Ask saved queries of a table's old and new version. Exit 1 if an answer differs."""
+    from levada.cli import replaying
+
+    code = replaying.replay(
+        *(project, queries, old, new),
+        at=at,
+        jobs=jobs,
+        seconds=seconds,
+        samples=samples,
+        as_json=json,
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
 def status(
     selection: Selection = None,
     first: From = None,
