@@ -28,10 +28,12 @@ __all__ = [
     "load",
     "load_batches",
     "load_domain",
+    "packed",
     "refuse",
     "save",
     "save_batches",
     "uncollected",
+    "unpacked",
 ]
 
 _FORMAT = 4
@@ -92,6 +94,22 @@ def save(settings: Settings, mesh: Mesh, domains: Sequence[str]) -> tuple[Path, 
         _refusal(settings, domain).unlink(missing_ok=True)
         written.append(path)
     return tuple(written)
+
+
+def packed(settings: Settings, domain: str) -> bytes:
+    """What is compiled of a domain, without the files that it was made from."""
+    share = load_domain(settings, domain, fresh=False)
+    body = {"format": _FORMAT, "share": _adapter().dump_python(share, mode="json")}
+    return json.dumps(body, sort_keys=True).encode()
+
+
+def unpacked(body: bytes) -> CompiledDomain | None:
+    """The share of a domain that was `packed`; None where another version of Levada did it."""
+    said = json.loads(body)
+    if said.get("format") != _FORMAT:
+        return None
+    share: CompiledDomain = _adapter().validate_python(said["share"])
+    return share
 
 
 def refuse(settings: Settings, domain: str, faults: Sequence[Fault]) -> None:

@@ -174,6 +174,39 @@ def test_rolled_back_what_was_there_before_is_published_again(mesh: Workspace) -
     assert "what the log says" in mesh.levada("ledger", "verify").stdout
 
 
+def test_a_published_interval_is_made_again_from_what_its_run_recorded(mesh: Workspace) -> None:
+    table, lines = "operations.delays", len(mesh.publications())
+    first = ("reproduce", table, LAST, "--generation", "1")
+    assert mesh.json(*first)["verdict"] == "identical"
+    model = next((mesh.root / "models" / "operations").rglob("delays.sql"))
+    text = model.read_text()
+    model.write_text(f"{text.rstrip()}\nwhere random() < 0.5\n")
+    mesh.levada("compile")
+    told = ran(mesh, str(planned(mesh, "dice", table)))
+    assert told["steps"] == {"made": 2}
+    model.write_text(text)
+    mesh.levada("compile")
+    found = mesh.json("reproduce", table, LAST, code=1)
+    (difference,) = found["differences"].values()
+    assert found["verdict"] == "differs"
+    assert difference["only_a"] > 0, "rows that the dice of another day left out"
+    assert difference["changed"] == 0
+    assert mesh.json(*first)["verdict"] == "identical", "by the code of then"
+    run = mesh.json("explain-run", table, LAST)
+    assert run["run"] == found["run"]
+    assert {line["code"] for line in run["lines"]} == {"kept, changed since"}
+    assert run["lines"][0]["inputs"][0]["table"] == "operations.flights@1"
+    landed = mesh.landed("flights", LAST)
+    whole = landed.read_text()
+    landed.write_text(whole.replace(",", ",", 1) + "\n")
+    gone = mesh.json("reproduce", "operations.flights", LAST, code=2)
+    assert gone["verdict"] == "expired"
+    assert landed.name in gone["because"]
+    landed.write_text(whole)
+    assert len(mesh.publications()) == lines + 2, "what is reproduced is not published"
+    mesh.levada("backfill", "rollback", told["id"], "--reason", "dice")
+
+
 def test_a_plan_whose_mesh_has_changed_is_refused_with_the_difference(mesh: Workspace) -> None:
     plan = str(planned(mesh, "changed", "operations.flights"))
     model = next((mesh.root / "models" / "operations").rglob("delays.sql"))

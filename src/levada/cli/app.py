@@ -44,6 +44,10 @@ Selection = Annotated[
 From = Annotated[str | None, typer.Option("--from", help="First local day, like 2013-01-01.")]
 To = Annotated[str | None, typer.Option("--to", help="Last local day, included.")]
 
+Generation = Annotated[
+    int | None, typer.Option("--generation", help="An older line; the newest by default.")
+]
+
 
 def _version(value: bool) -> None:
     if value:
@@ -389,6 +393,36 @@ def why(
     from levada.cli import looking
 
     raise typer.Exit(looking.why(project, table, partition, as_json=json))
+
+
+@app.command()
+def reproduce(
+    table: Annotated[str, typer.Argument(help="domain.table, or domain.table@major.")],
+    partition: Annotated[str, typer.Argument(help="2013-03-10, 2013-03-10T05Z, or whole.")],
+    generation: Generation = None,
+    project: Project = None,
+    json: Json = False,
+) -> None:
+    """Make a published interval again from what its run recorded, and compare; publish nothing."""
+    from levada.cli import reproducing
+
+    code = reproducing.reproduce(project, table, partition, generation, as_json=json)
+    raise typer.Exit(code)
+
+
+@app.command("explain-run")
+def explain_run(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run; or a table, and a partition.")],
+    partition: Annotated[str | None, typer.Argument(help="The table's partition.")] = None,
+    generation: Generation = None,
+    project: Project = None,
+    json: Json = False,
+) -> None:
+    """What a run was made of: code, contracts, inputs with their generations and versions."""
+    from levada.cli import reproducing
+
+    code = reproducing.explain(project, run, partition, generation, as_json=json)
+    raise typer.Exit(code)
 
 
 @app.command()

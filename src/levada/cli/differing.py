@@ -19,7 +19,7 @@ from levada.flow import differing, foretelling
 from levada.flow import platform as opening
 from levada.settings import find_root, read_settings
 
-__all__ = ["diff", "tolerances", "verify_write"]
+__all__ = ["diff", "print_difference", "tolerances", "verify_write"]
 
 
 def diff(
@@ -53,7 +53,7 @@ def diff(
     if as_json:
         output.print_json({"identical": found.identical, "a": a, "b": b or a, **asdict(found)})
     else:
-        _print(found, f"{a} at {at}" if at else a, b or a)
+        print_difference(found, f"{a} at {at}" if at else a, b or a)
     return 0 if found.identical else 1
 
 
@@ -87,7 +87,7 @@ def verify_write(
         )
     else:
         now = f"{found.table} as it is, {found.checksum} before and after this was told"
-        _print(found.difference, now, "as it would be")
+        print_difference(found.difference, now, "as it would be")
     return 0
 
 
@@ -126,7 +126,8 @@ def tolerances(said: Sequence[str]) -> dict[str, Tolerance]:
     return found
 
 
-def _print(found: Difference, a: str, b: str) -> None:
+def print_difference(found: Difference, a: str, b: str) -> None:
+    """What differs, with samples, for people."""
     colour = "green" if found.identical else "red"
     output.console.print(Text(f"A  {a}\nB  {b}", style="dim"))
     output.console.print(Text(str(found), style=colour))

@@ -21,6 +21,7 @@ from levada.declare import Declared, ParsedProject, declare
 from levada.errors import DeclarationError, Fault, NotPublishable
 from levada.flow.gating import gated_mesh
 from levada.flow.governing import Governed, governed
+from levada.flow.keeping import keep
 from levada.flow.remembering import file_hash, memory_of, parsed, promised
 from levada.flow.telling import Told
 from levada.settings import Settings
@@ -83,6 +84,8 @@ def declared(
     mesh = replace(found.mesh, products=kept)
     compiled.save(settings, mesh, sound)
     compiled.save_batches(settings, gates.batches)
+    for domain in sound:
+        keep(settings, domain)
     for domain in broken:
         own = [f for f in sorted(faults) if _touches(domain, {f}) or f in gates.faults]
         compiled.refuse(settings, domain, own or sorted(faults))
@@ -104,7 +107,10 @@ def law(settings: Settings, workers: DbtWorkers) -> Governed:
 def compiled_mesh(settings: Settings, workers: DbtWorkers) -> Mesh:
     """The mesh from its compiled declarations; compiled first where they are stale."""
     try:
-        return up_to_date(settings)
+        mesh = up_to_date(settings)
+        for domain in settings.domains:
+            keep(settings, domain)
+        return mesh
     except DeclarationError:
         found = declared(settings, workers)
         if found.faults:

@@ -71,9 +71,11 @@ __all__ = [
     "execute",
     "failed_attempt",
     "heartbeat",
+    "inputs_of",
     "new_run_id",
     "publish",
     "sense",
+    "span_of",
 ]
 
 
@@ -141,7 +143,7 @@ def build(platform: Platform, run: Run) -> Run:
     claims = run.claims or platform.runner.claims(run.id)
     gate.admit(platform.runner, run.product, platform.clock())
     platform.runner.renew(run.id, platform.settings.lease)
-    tables, sources = _inputs(platform, run.product, claims)
+    tables, sources = inputs_of(platform, run.product, claims)
     stage = platform.warehouse.stage(run.id, run.product, tables, sources)
     run = replace(run, claims=claims, stage=stage)
     settings, domain = platform.settings, run.product.domain
@@ -150,7 +152,7 @@ def build(platform: Platform, run: Run) -> Run:
             platform.mesh,
             run.product,
             stage,
-            span=_span(claims),
+            span=span_of(claims),
             profile=platform.warehouse.profile(stage, domain),
             root=settings.root,
             project_dir=settings.root / "models" / domain,
@@ -281,7 +283,7 @@ def _slice_of(reject: Reject) -> str:
     return reject.partition
 
 
-def _inputs(
+def inputs_of(
     platform: Platform, product: Product, claims: Sequence[Claim]
 ) -> tuple[list[StagedTable], list[StagedSource]]:
     """What the pins of the claims look like in a stage."""
@@ -307,7 +309,7 @@ def _inputs(
     return tables, sources
 
 
-def _span(claims: Sequence[Claim]) -> Span | None:
+def span_of(claims: Sequence[Claim]) -> Span | None:
     """The stretch of time that the claims cover; None for WHOLE."""
     slices = [claim.partition for claim in claims if claim.partition.start is not None]
     return Span(bounds(min(slices))[0], bounds(max(slices))[1]) if slices else None

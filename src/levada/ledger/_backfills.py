@@ -9,8 +9,9 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from levada.ledger._read import OF_RUN, line_of
 from levada.ledger.codec import decode_partition, encode_partition
-from levada.terms import Begun, Outcome, Partition, Past
+from levada.terms import Begun, Outcome, Partition, Past, Publication
 
 __all__ = ["Backfills"]
 
@@ -35,6 +36,11 @@ _PAST = """
     from builds group by product"""
 
 
+_CLAIMED = """
+    select min(at) from ledger.entries where kind = 'claim' and body ->> 'run' = %s
+        and pos > (select position from ledger.positions) - %s"""
+
+
 class Backfills:
     """The part of the ledger that backfills ask."""
 
@@ -42,6 +48,16 @@ class Backfills:
         """What the newest builds of these products took, from claim to publication."""
         rows = self._rows(_PAST, _NEWEST, list(products))
         return {row[0]: Past(*row) for row in rows}
+
+    def lines_of(self, run: str) -> tuple[Publication, ...]:
+        """What a run has published, in the order of the ledger."""
+        found = (line_of(row) for row in self._rows(OF_RUN, run))
+        return tuple(line for line in found if isinstance(line, Publication))
+
+    def begun_at(self, run: str) -> datetime | None:
+        """When a run claimed what it built, if the newest lines of the log still say so."""
+        rows = self._rows(_CLAIMED, run, _NEWEST)
+        return rows[0][0].replace(tzinfo=UTC) if rows and rows[0][0] else None
 
     def begin_backfill(
         self,

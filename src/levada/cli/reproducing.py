@@ -1,0 +1,166 @@
+"""`levada reproduce` and `levada explain-run`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.text import Text
+
+from levada import compiled
+from levada.adapters.dbt.workers import DbtWorkers
+from levada.cli import output
+from levada.cli.differing import print_difference
+from levada.cli.looking import named
+from levada.errors import DeclarationError, Fault
+from levada.flow import platform as opening
+from levada.flow import reproducing
+from levada.flow.keeping import made_with
+from levada.ledger import PostgresLedger
+from levada.readiness import bare
+from levada.settings import Settings, find_root, read_settings
+from levada.terms import Mesh, Publication
+
+__all__ = ["explain", "reproduce"]
+
+_CODES = {"identical": 0, "differs": 1}
+
+
+def reproduce(
+    project: Path | None, table: str, partition: str, generation: int | None, *, as_json: bool
+) -> int:
+    """Make a published interval again and compare; 1 if it differs, 2 if it cannot be told."""
+    settings = read_settings(find_root(project))
+    mesh = compiled.load(settings)
+    with (
+        DbtWorkers() as workers,
+        opening.services(settings) as credentials,
+        opening.ledger(credentials, "levada_runner") as ledger,
+        opening.open_platform(settings, mesh, credentials, workers) as platform,
+    ):
+        line = _line(mesh, ledger, table, partition, generation)
+        found = reproducing.reproduce(platform, line)
+    if as_json:
+        output.print_json(
+            {
+                "table": str(line.table),
+                "partition": line.partition.key,
+                "generation": line.generation,
+                "run": line.run,
+                "verdict": found.verdict,
+                "because": found.because,
+                "differences": {str(t): asdict(d) for t, d in found.differences.items()},
+            }
+        )
+    else:
+        style = {"identical": "green", "differs": "red"}.get(found.verdict, "yellow")
+        head = f"{line.table} {line.partition.key}, generation {line.generation}, {line.run}: "
+        said = found.because.removeprefix(f"{found.verdict}: ")
+        output.console.print(Text.assemble(head, (found.verdict, style), f": {said}"))
+        for of, difference in found.differences.items():
+            print_difference(difference, f"{of} as it was published", f"{of} as it is made now")
+    return _CODES.get(found.verdict, 2)
+
+
+def explain(
+    project: Path | None, run: str, partition: str | None, generation: int | None, *, as_json: bool
+) -> int:
+    """What a run was made of, as the ledger recorded it."""
+    settings = read_settings(find_root(project))
+    mesh = compiled.load(settings)
+    with (
+        opening.services(settings) as credentials,
+        opening.ledger(credentials, "levada_runner") as ledger,
+    ):
+        name = run if partition is None else _line(mesh, ledger, run, partition, generation).run
+        lines = ledger.lines_of(name)
+        if not lines:
+            right = "name a run, or a table and a partition"
+            raise DeclarationError((Fault(name, 0, "this run has published nothing", right),))
+        begun = ledger.begun_at(name)
+    if as_json:
+        output.print_json(
+            {
+                "run": name,
+                "begun": begun,
+                "published": lines[0].at,
+                "lines": [_json(settings, mesh, line) for line in lines],
+            }
+        )
+        return 0
+    took = f", {(lines[0].at - begun).total_seconds():.1f} s after it was claimed" if begun else ""
+    output.console.print(Text(f"{name} published {len(lines)} lines at {lines[0].at}{took}"))
+    for line in lines[:20]:
+        _print(settings, mesh, line)
+    if len(lines) > 20:
+        output.console.print(f"and {len(lines) - 20} more; --json shows all")
+    return 0
+
+
+def _line(
+    mesh: Mesh, ledger: PostgresLedger, table: str, partition: str, generation: int | None
+) -> Publication:
+    ref, slice_ = named(mesh, table, partition)
+    lines = [x for x in ledger.history(ref, slice_) if isinstance(x, Publication)]
+    if generation is not None:
+        lines = [line for line in lines if line.generation == generation]
+    if not lines:
+        what = f"generation {generation}" if generation is not None else "nothing"
+        wrong = f"{what} of {ref} {slice_.key} was published"
+        raise DeclarationError((Fault(table, 0, wrong, "see `levada why`"),))
+    return lines[-1]
+
+
+def _code(settings: Settings, mesh: Mesh, line: Publication) -> str:
+    """Whether the code of a line is at hand."""
+    kept = made_with(settings, line, mesh.product(line.table).id)
+    if kept is None:
+        return "not kept here"
+    return "as now" if kept.product.code == mesh.product(line.table).code else "kept, changed since"
+
+
+def _json(settings: Settings, mesh: Mesh, line: Publication) -> dict[str, object]:
+    return {
+        "table": str(line.table),
+        "partition": line.partition.key,
+        "generation": line.generation,
+        "verdict": line.verdict.value,
+        "contract": line.contract,
+        "fingerprint": bare(line.made_by),
+        "forced_by": line.made_by.partition("+")[2],
+        "code": _code(settings, mesh, line),
+        "content": line.content,
+        "data_version": line.data_version,
+        "taint": list(line.taint),
+        "warnings": list(line.warnings),
+        "inputs": [
+            {
+                "table": str(read.table),
+                "partition": read.partition.key,
+                "generation": read.generation,
+                "content": read.content,
+                "data_version": read.data_version,
+            }
+            for read in line.inputs
+        ],
+    }
+
+
+def _print(settings: Settings, mesh: Mesh, line: Publication) -> None:
+    forced = line.made_by.partition("+")[2]
+    head = f"{line.table} {line.partition.key}, generation {line.generation}"
+    output.console.print(Text(head, style="bold"))
+    rows = line.content.split(":")[0]
+    for name, said in (
+        ("verdict", ", ".join((line.verdict.value, *line.warnings, *line.taint))),
+        ("contract", line.contract),
+        ("code", _code(settings, mesh, line) + (f"; forced by {forced}" if forced else "")),
+        ("fingerprint", bare(line.made_by)),
+        ("data", f"{rows} rows in version {line.data_version}"),
+    ):
+        output.console.print(Text(f"  {name:<12}{said}"))
+    for read in line.inputs[:12]:
+        state = f"generation {read.generation}" if read.content is not None else "absent"
+        output.console.print(Text(f"  read        {read.table} {read.partition.key}, {state}"))
+    if len(line.inputs) > 12:
+        output.console.print(Text(f"  read        and {len(line.inputs) - 12} more"))

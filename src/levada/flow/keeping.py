@@ -1,0 +1,85 @@
+"""
+Keeping code: what was compiled stays, so that an old publication can be made again.
+
+A fingerprint names the code, the contracts and the inputs of a run, and cannot be read backwards:
+what is kept is tried, until one gives the same name.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from levada import compiled
+from levada.build import manifest_path
+from levada.readiness import bare, fingerprint
+from levada.settings import Settings
+from levada.terms import Product, Publication
+
+__all__ = ["Kept", "keep", "made_with"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A product as it was declared once, and the manifest of its domain at that time."""
+
+    product: Product
+    sources: compiled.CompiledDomain
+    packed_manifest: Path
+
+    @contextmanager
+    def manifest(self, settings: Settings, run: str) -> Iterator[Path]:
+        """The manifest, unpacked where code of the domain may read it."""
+        folder = manifest_path(settings, self.product.domain).parent
+        path = folder / f"{self.product.domain}.{run}.msgpack"
+        path.write_bytes(gzip.decompress(self.packed_manifest.read_bytes()))
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def keep(settings: Settings, domain: str) -> bool:
+    """Keep what is compiled of a domain, if it is not kept yet; whether it was new."""
+    manifest = manifest_path(settings, domain)
+    if not manifest.is_file():
+        return False
+    said = compiled.packed(settings, domain)
+    folder = settings.home / "kept" / domain
+    name = hashlib.sha256(said).hexdigest()[:16]
+    share = folder / f"{name}.json.gz"
+    if share.is_file():
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
+    # The share is last: whoever finds it finds the manifest, too.
+    for path, body in ((folder / f"{name}.msgpack.gz", manifest.read_bytes()), (share, said)):
+        beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        beside.write_bytes(gzip.compress(body, 6, mtime=0))
+        beside.replace(path)
+    return True
+
+
+def made_with(settings: Settings, line: Publication, product: str) -> Kept | None:
+    """The kept declarations by which a line was made; None where they are not kept."""
+    domain = line.table.domain
+    newest_first = sorted(
+        (settings.home / "kept" / domain).glob("*.json.gz"),
+        key=lambda path: path.stat().st_mtime,
+        reverse=True,
+    )
+    for path in newest_first:
+        share = compiled.unpacked(gzip.decompress(path.read_bytes()))
+        if share is None:
+            continue
+        for each in share.products:
+            if each.id == product and fingerprint(each, line.partition, line.inputs) == bare(
+                line.made_by
+            ):
+                manifest = path.with_name(path.name.replace(".json.gz", ".msgpack.gz"))
+                return Kept(each, share, manifest)
+    return None

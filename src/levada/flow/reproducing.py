@@ -1,0 +1,143 @@
+"""Making a published interval again, in a stage of its own, to see whether it is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from levada.adapters.diffing import DuckSide, compare
+from levada.adapters.warehouses._session import scratch
+from levada.adapters.warehouses._sql import within_partitions
+from levada.build import build_request, room_of
+from levada.diff import Difference, Question
+from levada.errors import LandingMoved, ToolError, VersionGone
+from levada.flow.keeping import Kept, made_with
+from levada.flow.stages import Platform, inputs_of, new_run_id, span_of
+from levada.terms import Claim, Mesh, Publication, TableRef
+
+if TYPE_CHECKING:
+    from levada.ports import Stage
+
+__all__ = ["Reproduced", "reproduce"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduced:
+    """
+    What came of making a line again: `identical`, `differs`, `expired` (something that it was made
+    of is gone), `unknown` (its code is not kept), `failed` (the tool did).
+    """
+
+    line: Publication
+    verdict: str
+    because: str
+    differences: Mapping[TableRef, Difference] = field(default_factory=dict)
+
+
+def reproduce(platform: Platform, line: Publication) -> Reproduced:
+    """
+    Build a line again from its recorded code, contract and pinned inputs, beside everything that is
+    published, and compare what comes out, row by row. Nothing is published or recorded.
+    """
+    mesh, settings = platform.mesh, platform.settings
+    product_id = mesh.product(line.table).id
+    kept = made_with(settings, line, product_id)
+    if kept is None:
+        because = "the code that made it is not kept here: it was compiled elsewhere, or before"
+        return Reproduced(line, "unknown", because)
+    if gone := _expired(platform, line):
+        return Reproduced(line, "expired", gone)
+    try:
+        return _rebuilt(platform, line, kept)
+    except (LandingMoved, VersionGone) as error:
+        return Reproduced(line, "expired", str(error))
+    except ToolError as error:
+        return Reproduced(line, "failed", str(error))
+
+
+def _expired(platform: Platform, line: Publication) -> str:
+    """What of its inputs, or of itself, the warehouse no longer has."""
+    asked: dict[str, set[str]] = {line.table.domain: {line.data_version}}
+    for read in line.inputs:
+        if not read.table.is_source and read.content is not None:
+            asked.setdefault(read.table.domain, set()).add(read.data_version)
+    gone = [
+        f"version {version} of {domain}"
+        for domain, versions in asked.items()
+        for version in sorted(platform.warehouse.missing(domain, versions))
+    ]
+    return f"expired: {', '.join(gone)} is no longer kept" if gone else ""
+
+
+def _rebuilt(platform: Platform, line: Publication, kept: Kept) -> Reproduced:
+    settings, product = platform.settings, kept.product
+    then = replace(platform, mesh=_as_it_was(platform.mesh, kept))
+    run = new_run_id()
+    claim = Claim(product.id, line.partition, run, 0, line.made_by, line.inputs, platform.clock())
+    tables, sources = inputs_of(then, product, [claim])
+    stage = platform.warehouse.stage(run, product, tables, sources)
+    try:
+        with kept.manifest(settings, run) as manifest:
+            result = platform.builder(
+                build_request(
+                    then.mesh,
+                    product,
+                    stage,
+                    span=span_of([claim]),
+                    profile=platform.warehouse.profile(stage, product.domain),
+                    root=settings.root,
+                    project_dir=settings.root / "models" / product.domain,
+                    manifest=manifest,
+                    room=room_of(settings, product.domain),
+                    spelled=platform.warehouse.spelled,
+                )
+            )
+        if not result.ok:
+            return Reproduced(line, "failed", result.message)
+        stage = platform.warehouse.seal(stage)
+        return _compared(then, line, kept, stage)
+    finally:
+        platform.warehouse.discard(stage)
+
+
+def _compared(platform: Platform, line: Publication, kept: Kept, stage: Stage) -> Reproduced:
+    """Every table of the product, against the line of the same run."""
+    found: dict[TableRef, Difference] = {}
+    for mart in kept.product.marts:
+        history = platform.runner.history(mart.table, line.partition)
+        published = [x for x in history if isinstance(x, Publication) and x.run == line.run]
+        contents = platform.warehouse.contents(stage, mart.contract, [line.partition])
+        if published and contents[line.partition] != published[0].content:
+            found[mart.table] = _difference(platform, stage, kept, mart.table, published[0])
+    if not found:
+        return Reproduced(line, "identical", f"the same {line.content.split(':')[0]} rows")
+    tables = ", ".join(map(str, found))
+    return Reproduced(line, "differs", f"{tables} came out otherwise", found)
+
+
+def _difference(
+    platform: Platform, stage: Stage, kept: Kept, table: TableRef, line: Publication
+) -> Difference:
+    contract = next(m.contract for m in kept.product.marts if m.table == table)
+    warehouse = platform.warehouse
+    where = within_partitions(contract, [line.partition])
+    connection = scratch([*warehouse.reading(stage), *warehouse.attaching([table.domain])])
+    try:
+        sides = (warehouse.relation(table, line.data_version), str(stage.outputs[table]))
+        one, other = (
+            DuckSide(connection, f"(SELECT * FROM {relation} WHERE {where})") for relation in sides
+        )
+        return compare(connection, one, other, Question(contract.key))
+    finally:
+        connection.close()
+
+
+def _as_it_was(mesh: Mesh, kept: Kept) -> Mesh:
+    """The mesh of today with the product, and the sources of its domain, as they were."""
+    then = {source.table: source for source in kept.sources.sources}
+    return replace(
+        mesh,
+        products=tuple(kept.product if p.id == kept.product.id else p for p in mesh.products),
+        sources=(*(s for s in mesh.sources if s.table not in then), *then.values()),
+    )
