@@ -14,10 +14,11 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-__all__ = ["Named", "unfit"]
+__all__ = ["QUERIES", "SOURCES", "Named", "parsed", "unfit", "walk"]
 
-_QUERIES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "CTE_NODE", "RECURSIVE_CTE_NODE"})
-_SOURCES = frozenset({"BASE_TABLE", "EMPTY", "EXPRESSION_LIST", "JOIN", "SUBQUERY"})
+QUERIES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "CTE_NODE", "RECURSIVE_CTE_NODE"})
+SOURCES = frozenset({"BASE_TABLE", "EMPTY", "EXPRESSION_LIST", "JOIN", "SUBQUERY"})
+"""What a query reads from, by DuckDB's names."""
 _ROWS_FROM_VALUES = frozenset({"generate_series", "range", "unnest"})
 """The table functions that make rows of what they are given, and read nothing."""
 _CLOCK = frozenset(
@@ -67,14 +68,14 @@ def unfit(query: str, known: frozenset[tuple[str, str]]) -> str:
     >>> unfit("select nextval('s')", frozenset())
     'the query calls nextval, which is no function of data alone'
     """
-    parsed = _parsed(query)
-    if isinstance(parsed, str):
-        return parsed
-    nodes = list(_walk(parsed))
+    read = parsed(query)
+    if isinstance(read, str):
+        return read
+    nodes = list(walk(read))
     local = {str(key).lower() for node in nodes for key in _ctes(node)}
     for node in nodes:
         kind = node.get("type", "")
-        if (isinstance(kind, str) and kind.endswith("_NODE") and kind not in _QUERIES) or node.get(
+        if (isinstance(kind, str) and kind.endswith("_NODE") and kind not in QUERIES) or node.get(
             "at_clause"
         ):
             return "the query does more than read"
@@ -102,31 +103,34 @@ def _source(said: dict[str, Any]) -> str:
         if name in _ROWS_FROM_VALUES:
             return ""
         return f"the query reads {name}(...): a rule reads {{object}} and inputs"
-    return "" if kind in _SOURCES else f"the query reads by {str(kind).lower()}, not from a table"
+    return "" if kind in SOURCES else f"the query reads by {str(kind).lower()}, not from a table"
 
 
-def _parsed(query: str) -> dict[str, Any] | str:
+def parsed(query: str) -> dict[str, Any] | str:
+    """What DuckDB's parser makes of one SELECT, or why it is none."""
     connection, lock = _engine(os.getpid())
+    said = query.replace("'", "''")  # a literal: a parameter would import pandas, 0.4 s
     with lock:
-        ((text,),) = connection.execute("select json_serialize_sql(?::varchar)", [query]).fetchall()
-    said = json.loads(text)
-    if said["error"]:
-        if said.get("error_type") == "not implemented":
+        ((text,),) = connection.execute(f"select json_serialize_sql('{said}')").fetchall()
+    found = json.loads(text)
+    if found["error"]:
+        if found.get("error_type") == "not implemented":
             return "the query is not a single SELECT"
-        return f"the query is no SQL of DuckDB: {str(said['error_message']).splitlines()[0]}"
-    if len(said["statements"]) != 1:
+        return f"the query is no SQL of DuckDB: {str(found['error_message']).splitlines()[0]}"
+    if len(found["statements"]) != 1:
         return "the query is not a single SELECT"
-    return dict(said["statements"][0])
+    return dict(found["statements"][0])
 
 
-def _walk(value: Any) -> Iterator[dict[str, Any]]:
+def walk(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object inside of what was parsed."""
     if isinstance(value, dict):
         yield value
         for inner in value.values():
-            yield from _walk(inner)
+            yield from walk(inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _walk(inner)
+            yield from walk(inner)
 
 
 def _ctes(node: dict[str, Any]) -> Iterator[str]:

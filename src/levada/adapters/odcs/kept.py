@@ -9,6 +9,7 @@ from typing import Any
 
 from levada.adapters.remembered import Memory, digest
 from levada.audit import reads
+from levada.compiled import uncollected
 from levada.terms import Contract, TableRef
 
 __all__ = ["Kept"]
@@ -31,11 +32,12 @@ class Kept:
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         said = memory.get(_NAME, "")
-        entries = _adapter().validate_python(said) if said else {}
-        self._before: Mapping[str, _Entry] = {
-            path: replace(entry, contract=_tupled(entry.contract))
-            for path, entry in entries.items()
-        }
+        with uncollected():
+            entries = _adapter().validate_python(said) if said else {}
+            self._before: Mapping[str, _Entry] = {
+                path: replace(entry, contract=_tupled(entry.contract))
+                for path, entry in entries.items()
+            }
 
     def contract(self, path: str, data: bytes) -> Contract | None:
         """The contract of a file that has not changed since it was found sound."""
@@ -73,11 +75,13 @@ def _shapes(contract: Contract, known: Mapping[TableRef, Contract]) -> str:
 
 def _tupled(contract: Contract) -> Contract:
     """JSON has lists only; the arguments of a check are values of any kind."""
-    checks = (
+    checks = tuple(
         replace(check, arguments=tuple((name, _frozen(value)) for name, value in check.arguments))
+        if any(isinstance(value, list) for _, value in check.arguments)
+        else check
         for check in contract.checks
     )
-    return replace(contract, checks=tuple(checks))
+    return replace(contract, checks=checks)
 
 
 def _frozen(value: Any) -> Any:

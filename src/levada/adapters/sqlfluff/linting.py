@@ -151,6 +151,7 @@ def lint(root: Path, paths: Sequence[Path]) -> tuple[Fault, ...]:
 
     clear_config_caches()
     _config.cache_clear()
+    _rules.cache_clear()
     facts.forget()
     faults = [fault for path in paths for fault in _faults(root, path)]
     return tuple(sorted(set(faults)))
@@ -166,6 +167,9 @@ def _faults(root: Path, path: Path) -> Iterator[Fault]:
         SQLTemplaterError,
     )
 
+    from levada.adapters.sqlfluff import quick
+    from levada.adapters.sqlfluff.facts import here
+
     shown = path.relative_to(root).as_posix()
     try:
         text = path.read_text(encoding="utf-8")
@@ -177,8 +181,11 @@ def _faults(root: Path, path: Path) -> Iterator[Fault]:
     except (SQLFluffUserError, KeyError, ValueError) as error:
         yield Fault(shown, 0, f"cannot be linted: {error}", "mend the .sqlfluff above it")
         return
+    rules, landing = _rules(root, path.parent)
+    model = here(path) if landing is not None else None
+    if model and landing is not None and quick.sound(model, text, landing):
+        return
     linter = Linter(config=config)
-    rules = {*linter.get_rulepack().codes()}
     try:
         linted = linter.lint_string(text, fname=str(path), config=config)
     except Exception:  # what an author's jinja raises; dbt's parse tells it
@@ -226,12 +233,38 @@ def _config(root: Path, folder: Path) -> FluffConfig:
     return config  # type: ignore[no-any-return]
 
 
+@functools.cache
+def _rules(root: Path, folder: Path) -> tuple[frozenset[str], tuple[str, ...] | None]:
+    """
+    The rules that run in a folder, and the layers that may read sources; no layers where the
+    project's settings leave the answer to SQLFluff alone.
+    """
+    from sqlfluff.core import FluffConfig, Linter
+
+    config = _config(root, folder)
+    pack = Linter(config=config).get_rulepack()
+    codes = frozenset(pack.codes())
+    landing = next(
+        (getattr(rule, "source_layers", "") for rule in pack.rules if rule.code == "LV03"), ""
+    )
+    jinja = {**config.get_section(("templater", "jinja"))}
+    usual = {**FluffConfig(require_dialect=False).get_section(("templater", "jinja"))}
+    own = str(root / "models" / folder.relative_to(root).parts[1] / "macros")
+    for known, value in (("apply_dbt_builtins", True), ("load_macros_from_path", own)):
+        if jinja.get(known) == value:
+            jinja.pop(known)
+            usual.pop(known, None)
+    plain = codes <= {*_LAW} and config.get("dialect") == _DIALECT and jinja == usual
+    layers = tuple(each.strip() for each in str(landing or "").split(",") if each.strip())
+    return codes, layers if plain else None
+
+
 def _chosen(config: Any, code: str, name: str) -> bool:
     selected = [each for each in config.get("rule_allowlist") or () if each != "all"]
     return any(fnmatchcase(known, each) for each in selected for known in (code, name, _GROUP))
 
 
-def _without_tree(path: Path, text: str, shown: str, rules: set[str]) -> Iterator[Fault]:
+def _without_tree(path: Path, text: str, shown: str, rules: frozenset[str]) -> Iterator[Fault]:
     """What the text alone tells, where its jinja could not be rendered."""
     from levada.adapters.sqlfluff import decisions
     from levada.adapters.sqlfluff.facts import LAYERS, here
