@@ -180,6 +180,31 @@ CASES = {
         ),
         *(6, "names no instant"),
     ),
+    "a roll-up of a distinct count": (
+        (
+            "  - id: r\n    kind: rollup\n    description: d\n"
+            "    parent:\n      table: operations.flights\n"
+            "      values: {n: count(distinct tailnum)}\n"
+            "    of: {table: company.daily, values: {n: sum(late)}}\n"
+        ),
+        *(11, "does not add up: what is in two parts counts once in the whole"),
+    ),
+    "a roll-up of a mean": (
+        (
+            "  - id: r\n    kind: rollup\n    description: d\n"
+            "    parent: {table: operations.flights, values: {n: avg(late)}}\n"
+            "    of: {table: company.daily, values: {n: sum(late)}}\n"
+        ),
+        *(9, "does not add up: roll its sum and its count up"),
+    ),
+    "a roll-up of a ratio": (
+        (
+            "  - id: r\n    kind: rollup\n    description: d\n"
+            "    parent: {table: operations.flights, values: {n: sum(late) / count(*)}}\n"
+            "    of: {table: company.daily, values: {n: sum(late)}}\n"
+        ),
+        *(9, "is a ratio, which does not add up"),
+    ),
     "a gate that guards nothing": (SOUND + "    severity: blocking\n", 6, "'guards' is missing"),
     "an advisory rule that guards": (
         SOUND + "    guards: company.daily\n",

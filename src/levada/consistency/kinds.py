@@ -21,6 +21,7 @@ Relation = Callable[[TableRef, int], str]
 
 KINDS: Mapping[RuleKind, str] = {
     RuleKind.TOTALS: "sums or counts of two tables are equal, in all or by groups",
+    RuleKind.ROLLUP: "a roll-up is what its atomic parent adds up to, measure by measure",
     RuleKind.RATIO: "the rows of one table are so many for each row of the other",
     RuleKind.KEYS: "two tables have the same keys",
     RuleKind.ROWS: "rows of the same key are equal in every compared column",
@@ -62,7 +63,7 @@ def statement(
     True
     """
     match rule.kind:
-        case RuleKind.TOTALS:
+        case RuleKind.TOTALS | RuleKind.ROLLUP:
             offending, compared = _totals(rule, relation)
         case RuleKind.RATIO:
             offending, compared = _ratio(rule, relation)

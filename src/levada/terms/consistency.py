@@ -57,6 +57,7 @@ class RuleKind(enum.Enum):
     """What a rule compares; `levada.consistency.KINDS` says it in a sentence."""
 
     TOTALS = "totals"
+    ROLLUP = "rollup"
     RATIO = "ratio"
     KEYS = "keys"
     ROWS = "rows"

@@ -18,7 +18,7 @@ from levada.adapters import readonly
 from levada.adapters.sqlrule import named_table
 from levada.terms import TableRef
 
-__all__ = ["Expression", "expression", "query"]
+__all__ = ["Expression", "expression", "not_additive", "query"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,35 @@ def expression(text: str) -> Expression:
     if wrong := readonly.unfit(f"SELECT {sql}", frozenset()):
         raise ValueError(wrong.replace("the query", repr(text), 1))
     return Expression(sql, columns, aggregates)
+
+
+def not_additive(text: str) -> str:
+    """
+    Why a measure is not what its parts add up to; empty if it is.
+
+    >>> not_additive("sum(late) - count(*) filter (where cancelled)"), not_additive("max(delay)")
+    ('', '')
+    >>> not_additive("count(distinct carrier)")
+    'COUNT(DISTINCT carrier) does not add up: what is in two parts counts once in the whole'
+    >>> not_additive("sum(late) / sum(arrived)")
+    'SUM(late) / SUM(arrived) is a ratio, which does not add up: roll its two parts up'
+    """
+    inner = sqlglot.parse_one(f"SELECT {text}", dialect="duckdb")
+    for node in inner.find_all(exp.AggFunc):
+        shown = node.sql(dialect="duckdb", comments=False)
+        if node.find(exp.Distinct):
+            return f"{shown} does not add up: what is in two parts counts once in the whole"
+        if isinstance(node, exp.Avg):
+            return f"{shown} does not add up: roll its sum and its count up"
+        if not isinstance(node, _ADDITIVE):
+            return f"{shown} does not add up"
+    for whole in inner.find_all(exp.Div, exp.IntDiv, exp.Mul, exp.Mod, exp.Round):
+        if whole.find(exp.AggFunc):
+            shown = whole.sql(dialect="duckdb", comments=False)
+            if isinstance(whole, exp.Round):
+                return f"{shown} does not add up: rounded parts are not the rounded whole"
+            return f"{shown} is a ratio, which does not add up: roll its two parts up"
+    return ""
 
 
 def query(text: str, known: Collection[TableRef]) -> tuple[str, tuple[TableRef, ...]]:
@@ -105,6 +134,7 @@ def query(text: str, known: Collection[TableRef]) -> tuple[str, tuple[TableRef, 
 
 
 _MARK = "levada table {}"
+_ADDITIVE = (exp.Sum, exp.Count, exp.CountIf, exp.Min, exp.Max)
 
 
 def _one(sql: str, shown: str) -> exp.Expr:

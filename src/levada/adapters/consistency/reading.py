@@ -13,12 +13,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from levada.adapters.consistency.binding import unbound
-from levada.adapters.consistency.expressions import Expression, expression, query
+from levada.adapters.consistency.expressions import Expression, expression, not_additive, query
+from levada.adapters.consistency.shape import broken
 from levada.adapters.documents import Document, Place, read_file
 from levada.calendars import calendar
 from levada.consistency import mapping_of
@@ -45,9 +45,10 @@ NO_TABLE = "no published table is called"
 
 _EXAMPLE = "write batch, grain, owner, description and rules"
 _KEYED = (RuleKind.KEYS, RuleKind.ROWS, RuleKind.DUPLICATES, RuleKind.REFERENCES)
-_SUMMED = (RuleKind.TOTALS, RuleKind.WEEKDAY)
+_SUMMED = (RuleKind.TOTALS, RuleKind.ROLLUP, RuleKind.WEEKDAY)
 _OF_A_KIND: Mapping[RuleKind, tuple[str, ...]] = {
     RuleKind.TOTALS: ("left", "right", "tolerance"),
+    RuleKind.ROLLUP: ("parent", "of", "tolerance"),
     RuleKind.RATIO: ("left", "right", "between"),
     RuleKind.KEYS: ("left", "right"),
     RuleKind.ROWS: ("left", "right", "tolerance"),
@@ -60,6 +61,7 @@ _OF_A_KIND: Mapping[RuleKind, tuple[str, ...]] = {
 _OF_A_RULE = ("id", "kind", "description", "severity", "owner", "never_mute", "guards")
 _OF_A_SIDE: Mapping[RuleKind, tuple[str, ...]] = {
     RuleKind.TOTALS: ("by", "values"),
+    RuleKind.ROLLUP: ("by", "values"),
     RuleKind.RATIO: ("by",),
     RuleKind.KEYS: ("key",),
     RuleKind.ROWS: ("key", "values"),
@@ -90,12 +92,6 @@ def read_batches(root: Path, mesh: Mesh) -> tuple[tuple[Batch, ...], tuple[Fault
         if batch and not said and not reading.faults:
             found[batch.id] = batch
     return tuple(found[name] for name in sorted(found)), tuple(sorted(set(faults)))
-
-
-@functools.cache
-def _schema() -> Mapping[str, Any]:
-    text = (resources.files(__package__) / "schema.json").read_text("utf-8")
-    return dict(json.loads(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,15 +151,10 @@ class _Reading:
 
     def by_schema(self) -> None:
         """What the JSON schema refuses, each at its line."""
-        from jsonschema import Draft202012Validator
-
-        for error in Draft202012Validator(_schema()).iter_errors(self.document.value):
-            place = tuple(error.absolute_path)
-            for at, wrong, right in _told(error, place):
-                line = self.document.line(at)
-                fault = Fault(self.document.path, line, wrong, right)
-                self.faults.append(fault)
-                self.document.refused.setdefault(at, fault)
+        for at, wrong, right in broken(self.document.value):
+            fault = Fault(self.document.path, self.document.line(at), wrong, right)
+            self.faults.append(fault)
+            self.document.refused.setdefault(at, fault)
 
     def zone(self, said: Any, grain: Grain) -> str:
         if grain is Grain.WHOLE:
@@ -188,7 +179,7 @@ class _Reading:
                 self.fault((*place, key), wrong, right)
         sides = [
             sided
-            for name in ("left", "right", "of")
+            for name in ("left", "right", "parent", "of")
             if name in _OF_A_KIND[kind] and name in body
             and (sided := self.side(body[name], (*place, name), kind))
         ]  # fmt: skip
@@ -197,7 +188,7 @@ class _Reading:
             sql, tables = self.query(str(body["query"]), (*place, "query"))
         if len(self.faults) > before or self.document.torn(place):
             return None
-        self.alike(sides, place)
+        self.alike(sides)
         self.special(kind, sides, body, place, batch)
         guards = self.guards(body, tables, place)
         weeks = int(body.get("weeks", 0))
@@ -334,21 +325,22 @@ class _Reading:
 
     # What parts must have in common
 
-    def alike(self, sides: Sequence[_Sided], place: Place) -> None:
+    def alike(self, sides: Sequence[_Sided]) -> None:
         """Both sides name the same columns, so that it is known what is compared with what."""
         if len(sides) < 2:
             return
         left, right = (each.side for each in sides)
+        one, other = (each.place[-1] for each in sides)
         for what, ours, theirs in (
             ("groups", left.by, right.by),
             ("values", left.values, right.values),
         ):
             a, b = [name for name, _ in ours], [name for name, _ in theirs]
             if a != b:
-                wrong = f"the {what} of left are {', '.join(a) or 'none'}, "
-                wrong += f"those of right {', '.join(b) or 'none'}"
+                wrong = f"the {what} of {one} are {', '.join(a) or 'none'}, "
+                wrong += f"those of {other} {', '.join(b) or 'none'}"
                 right_ = "name them alike, in one order: `name: expression`"
-                self.fault((*place, "right"), wrong, right_)
+                self.fault(sides[1].place, wrong, right_)
 
     def special(
         self,
@@ -364,6 +356,10 @@ class _Reading:
             self.fault((*place, "kind"), "what is whole has no end", "give the batch a grain")
         if "at_least" in body and not 0 < _number(body["at_least"]) <= 1:
             self.fault((*place, "at_least"), "no share of rows", "write 0.99 or 99%")
+        for each in sides if kind is RuleKind.ROLLUP else ():
+            for name, sql in each.side.values:
+                if why := not_additive(sql):
+                    self.fault((*each.place, "values", name), why, "a roll-up is proven by sums")
         for each in sides:
             if each.side.table.is_source:
                 self.fault((*each.place, "table"), "is landed, and not published")
@@ -449,41 +445,3 @@ def _hash(body: Mapping[str, Any], batch: Batch) -> str:
     said = {key: value for key, value in body.items() if key not in told}
     plain = json.dumps([said, batch.grain.value, batch.zone], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(plain.encode()).hexdigest()[:16]
-
-
-def _told(error: Any, place: Place) -> list[tuple[Place, str, str]]:
-    """An error of the JSON schema in our words: where, what is wrong, what would be right."""
-    at = f" in {'.'.join(str(p) for p in place)}" if place else ""
-    value, wanted, kind = error.instance, error.validator_value, error.validator
-    if kind == "additionalProperties" and wanted is False:
-        known = list(error.schema["properties"])
-        unknown = [key for key in value if key not in known]
-        return [((*place, k), f"unknown key {k!r}", nearest(str(k), known)) for k in unknown]
-    if kind == "required":
-        missing = [key for key in wanted if key not in value]
-        return [(place, f"{key!r} is missing{at}", _WANTED.get(key, "")) for key in missing]
-    wrong, right = error.message.splitlines()[0][:120], ""
-    if kind == "enum":
-        wrong = f"{value!r} is none of the words here"
-        right = nearest(str(value), [str(v) for v in wanted])
-    elif kind == "pattern":
-        wrong, right = f"{value!r} is not written as it should be", f"it must match {wanted}"
-    elif kind in ("minProperties", "minItems", "minLength"):
-        wrong, right = "nothing is said here", "fill it, or leave the key out"
-    return [(place, wrong, right)]
-
-
-_WANTED = {
-    "batch": "batch: daily",
-    "grain": "grain: day",
-    "owner": "owner: the team that answers for what is found",
-    "description": "say in a sentence what must hold",
-    "rules": "rules: [{id: ..., kind: ..., description: ...}]",
-    "kind": f"kind: {', '.join(kind.value for kind in RuleKind)}",
-    "values": "values: {flights: count(*)}",
-    "key": "key: [the columns that name a row]",
-    "tolerance": "tolerance: {relative: 20%}",
-    "between": "between: [0.95, 1.05]",
-    "within": "within: 2h",
-    "guards": "guards: the table that is withheld unless the rule passes",
-}
