@@ -43,6 +43,7 @@ __all__ = [
     "is_live",
     "mapped",
     "nests",
+    "overlapping",
     "parse",
     "preceding",
     "readers",
@@ -302,6 +303,22 @@ def within(grain: Grain, zone: str, span: Span) -> tuple[Partition, ...]:
         return (WHOLE,)
     starting = _starting(grain, zone, span.start, span.end)
     return tuple(p for p in starting if end(p) <= span.end)
+
+
+@lru_cache(maxsize=512)
+def overlapping(grain: Grain, zone: str, window: Span, span: Span) -> tuple[Partition, ...]:
+    """
+    The slices inside a span that share an instant with a window, in order.
+
+    >>> span = Span.days("2012-01-01", "2013-12-31", "UTC")
+    >>> window = Span.days("2013-01-30", "2013-02-02", "UTC")
+    >>> [month.key for month in overlapping(Grain.MONTH, "UTC", window, span)]
+    ['2013-01-01', '2013-02-01']
+    """
+    if grain is Grain.WHOLE:
+        return (WHOLE,)
+    first = containing(grain, window.start, zone).begin
+    return tuple(p for p in _starting(grain, zone, first, window.end) if inside(p, span))
 
 
 def runs(partitions: Iterable[Partition]) -> tuple[tuple[Partition, ...], ...]:

@@ -11,8 +11,10 @@ import pytest
 from tests.unit.strategies import NOW, World, little_mesh
 
 from levada.adapters.probes import Probes
+from levada.adapters.probes.files import location
+from levada.intervals import parse
 from levada.settings import Settings
-from levada.terms import Attempt, Grain, Landing, Mesh, Source, TableRef, Verdict
+from levada.terms import Attempt, Grain, Landing, Mesh, Source, Span, TableRef, Verdict
 from levada_sensors import reconcile
 from levada_sensors.watching import ReconcileTrigger, Reminders, Task, probe, work_of
 
@@ -173,6 +175,48 @@ def test_the_landing_zones_of_a_past_mesh_are_listed_from_its_end(
     count = probe(near, probed, lines, Probes(project.root), NOW)  # type: ignore[arg-type]
     assert (count, lines.keys) == (2, ["2013-03-16", "2013-03-17"])
     assert lines.said == {source.table: ""}
+
+
+@pytest.mark.parametrize(
+    ("grain", "key", "over", "late"),
+    [
+        (Grain.HOUR, "2013-02-01T05Z", "2013-02-01T06", 40),
+        (Grain.DAY, "2013-02-01", "2013-02-02T05", 40),
+        (Grain.WEEK, "2013-02-04", "2013-02-11T05", 40),
+        (Grain.MONTH, "2013-02-01", "2013-03-01T05", 40),
+        (Grain.QUARTER, "2013-01-01", "2013-04-01T04", 40),
+        (Grain.YEAR, "2012-01-01", "2013-01-01T05", 40),
+        (Grain.WHOLE, "whole", "2013-02-01T05", 4000),
+    ],
+)
+def test_a_slice_of_any_grain_is_asked_for_until_it_is_the_horizon_late(
+    project: Settings, mesh: Mesh, grain: Grain, key: str, over: str, late: int
+) -> None:
+    table = TableRef("operations", "landing.flights", 0)
+    source = Source(table, grain, mesh.zone, "landing/{start}.csv", ("a",), "s")
+    if grain is Grain.WHOLE:
+        source = replace(source, location="landing/whole.csv")
+    end = datetime.fromisoformat(over).replace(tzinfo=UTC)
+    span = Span.days("2012-01-01", "2013-12-31", mesh.zone)
+    declared = replace(project, span=span, probe_horizon=timedelta(days=40))
+    probed = replace(mesh, span=span, products=(), sources=(source,))
+    partition = parse(grain, key, mesh.zone)
+    path = location(project.root, source, partition)
+    path.parent.mkdir()
+    path.write_text("a\n")
+
+    def found(now: datetime) -> list[str]:
+        lines = Lines()
+        probe(declared, probed, lines, Probes(project.root), now)  # type: ignore[arg-type]
+        return lines.keys
+
+    # The hour in which it is over, one that is late, and the last hour of the horizon.
+    for days in (0, 10, late):
+        assert found(end + timedelta(days=days) - timedelta(hours=1)) == [key], days
+    if grain is not Grain.WHOLE:
+        assert found(end + timedelta(days=41)) == []
+        if partition.start and partition.start > span.start:
+            assert found(partition.start - timedelta(days=41)) == []
 
 
 # Starting runs

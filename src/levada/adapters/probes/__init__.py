@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,7 +23,7 @@ from levada.adapters.probes import postgres, query
 from levada.adapters.probes.files import LandingZone
 from levada.adapters.probes.session import Address, Database, connected, environment
 from levada.errors import ToolError, Unavailable
-from levada.intervals import within
+from levada.intervals import overlapping, within
 from levada.ports import LandedRows, Ledger
 from levada.terms import (
     FileProbe,
@@ -40,6 +40,8 @@ __all__ = ["Address", "Answers", "Probes", "environment", "record"]
 
 _Found = list[Landing] | str
 """What has landed of a source, or why it did not answer."""
+_Slices = Callable[[Source], tuple[Partition, ...]]
+"""Which slices of a source are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +69,28 @@ class Probes:
         self._address, self._every = address, every.total_seconds()
         self._asked: dict[TableRef, float] = {}
 
-    def ask(self, sources: Iterable[Source], span: Span, now: datetime) -> Answers:
-        """What has landed inside a span, and who did not answer."""
+    def ask(
+        self, sources: Iterable[Source], span: Span, now: datetime, window: Span | None = None
+    ) -> Answers:
+        """
+        What has landed inside a span, and who did not answer.
+
+        :param window: ask only for the slices that share an instant with it (default: all)
+        """
+
+        def slices(source: Source) -> tuple[Partition, ...]:
+            if window is None:
+                return within(source.grain, source.zone, span)
+            return overlapping(source.grain, source.zone, window, span)
+
         landed: list[Landing] = []
         said: dict[TableRef, str] = {}
         for connection, group in itertools.groupby(sorted(sources, key=_home), key=_home):
             if connection:
                 asked = [source for source in group if self._due(source.table)]
-                answers = self._there(connection, asked, span, now)
+                answers = self._there(connection, asked, slices, now)
             else:
-                answers = self._here(group, span, now)
+                answers = self._here(group, slices, now)
             for source, found in answers:
                 said[source.table] = found if isinstance(found, str) else ""
                 landed += [] if isinstance(found, str) else found
@@ -102,18 +116,17 @@ class Probes:
         return True
 
     def _here(
-        self, sources: Iterable[Source], span: Span, now: datetime
+        self, sources: Iterable[Source], slices: _Slices, now: datetime
     ) -> Iterator[tuple[Source, _Found]]:
         """The sources of landing zones, each with what landed or why nobody can tell."""
         for source in sources:
             try:
-                partitions = within(source.grain, source.zone, span)
-                yield source, list(self._files.probe(source, partitions, now))
+                yield source, list(self._files.probe(source, slices(source), now))
             except OSError as error:
                 yield source, f"{error.filename}: {error.strerror}"
 
     def _there(
-        self, connection: str, sources: Iterable[Source], span: Span, now: datetime
+        self, connection: str, sources: Iterable[Source], slices: _Slices, now: datetime
     ) -> Iterator[tuple[Source, _Found]]:
         """The sources of one database: they share a connection, and its failure."""
         left = list(sources)
@@ -124,7 +137,7 @@ class Probes:
                 while left:
                     found: _Found
                     try:
-                        found = list(_landings(database, left[0], span, now))
+                        found = list(_landings(database, left[0], slices(left[0]), now))
                     except ToolError as error:
                         found = error.message
                     yield left.pop(0), found
@@ -143,8 +156,9 @@ def _home(source: Source) -> str:
     return "" if isinstance(source.probe, FileProbe) else source.probe.connection
 
 
-def _landings(database: Database, source: Source, span: Span, now: datetime) -> Iterable[Landing]:
-    partitions = within(source.grain, source.zone, span)
+def _landings(
+    database: Database, source: Source, partitions: tuple[Partition, ...], now: datetime
+) -> Iterable[Landing]:
     match source.probe:
         case QueryProbe() as probe:
             return query.probe(database, source, probe, partitions, now)
