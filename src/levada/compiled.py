@@ -278,7 +278,9 @@ def _batches(settings: Settings) -> Path:
 
 
 def _batch_files(root: Path) -> Iterable[Path]:
-    return sorted((root / "contracts" / "governance" / "consistency").glob("*"))
+    """What is read as a batch: no folder, and nothing that an editor keeps beside the files."""
+    found = (root / "contracts" / "governance" / "consistency").glob("*")
+    return sorted(p for p in found if p.suffix in (".yaml", ".yml", ".json") and p.is_file())
 
 
 def _of_batches(root: Path) -> str:

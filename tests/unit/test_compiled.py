@@ -76,3 +76,22 @@ def test_saving_the_same_again_leaves_the_file_alone(settings: Settings) -> None
     before = path.stat().st_mtime_ns
     compiled.save(settings, replace(little_mesh(), name="other"), settings.domains)
     assert path.stat().st_mtime_ns == before
+
+
+def test_only_files_of_batches_count_beside_the_batches(settings: Settings) -> None:
+    folder = settings.root / "contracts/governance/consistency"
+    folder.mkdir(parents=True)
+    (folder / "a.yaml").write_text("batch: a\n")
+    compiled.save(settings, little_mesh(), settings.domains)
+    compiled.save_batches(settings, ())
+    (folder / "drafts.yaml").mkdir()
+    (folder / "queries").mkdir()
+    (folder / ".a.yaml.swp").write_bytes(b"\xff")
+    (folder / ".#a.yaml").symlink_to("me@host.1:2")
+    assert compiled.load_domain(settings, "weather").products
+    assert compiled.load_batches(settings) == ()
+    compiled.save_batches(settings, ())
+    (folder / "a.yaml").write_text("batch: b\n")
+    for stale in (compiled.load_batches, lambda of: compiled.load_domain(of, "weather")):
+        with pytest.raises(DeclarationError, match="changed since"):
+            stale(settings)
