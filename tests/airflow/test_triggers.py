@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -134,6 +134,34 @@ def test_a_waiter_wakes_for_its_own_lines_and_sleeps_through_others(
         ledgers.runner.land([landing(mesh, HOURS, HOUR)])
         stream.say(1, 2, (str(HOURS), HOUR))
         assert isinstance(await event, TaskSuccessEvent)
+        assert trigger.judgements == 2
+
+    asyncio.run(scene())
+
+
+def test_time_alone_makes_a_waiter_judge_again(
+    project: Settings, mesh: Mesh, ledgers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing comes from the stream, and the very instant that was named wakes it."""
+    judged, named = Listening.glance, list[datetime]()
+
+    def glance(trigger: Listening, mesh: Mesh, facts: Facts) -> Glance:
+        found = judged(trigger, mesh, facts)
+        assert found.answer is not None
+        if named:
+            return found
+        named.append(datetime.now(UTC) + timedelta(seconds=1))
+        return replace(found, answer=replace(found.answer, next=named[0]))
+
+    monkeypatch.setattr(Listening, "glance", glance)
+
+    async def scene() -> None:
+        trigger = waiting(project, tables=[str(HOURS)])
+        event = asyncio.ensure_future(first(trigger.filter_shared_stream(aiter(Stream())), 6))
+        await until(lambda: trigger.judgements == 1)
+        ledgers.runner.land([landing(mesh, HOURS, HOUR)])
+        assert isinstance(await event, TaskSuccessEvent)
+        assert datetime.now(UTC) >= named[0]
         assert trigger.judgements == 2
 
     asyncio.run(scene())

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from tests.unit.strategies import NOW, World, little_mesh
 
 from levada.adapters.probes import Probes
 from levada.adapters.probes.files import location
 from levada.intervals import parse
+from levada.ledger.tail import Batch
 from levada.settings import Settings
 from levada.terms import Attempt, Grain, Landing, Mesh, Source, Span, TableRef, Verdict
-from levada_sensors import reconcile
-from levada_sensors.watching import ReconcileTrigger, Reminders, Task, probe, work_of
+from levada_sensors import reconcile, watching
+from levada_sensors.watching import ReconcileTrigger, Reminders, Task, Work, probe, work_of
 
 pytestmark = pytest.mark.airflow
 
@@ -334,3 +338,39 @@ def test_whoever_plans_says_in_the_ledger_that_he_lives(
     assert ledgers.runner.heartbeats() == {}
     ReconcileTrigger(root=str(project.root))._plan(ledger_url)
     assert set(ledgers.runner.heartbeats()) == {"watch"}
+
+
+class Silence:
+    """A stream of a ledger in which nothing happens."""
+
+    async def __aiter__(self) -> AsyncIterator[Batch]:
+        await asyncio.Event().wait()
+        yield Batch(0, 0, frozenset())
+
+
+def test_the_end_of_a_back_off_alone_makes_the_reconciler_look_again(
+    world: World, project: Settings, ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = project.root / "levada.yaml"
+    declared.write_text(declared.read_text().replace("every: 1s", "every: 1h"))
+    monkeypatch.setattr(watching, "_reminders", Reminders())
+    world.land(FILES, "2013-03-10")
+    looks: list[datetime] = []
+
+    def plan(trigger: ReconcileTrigger, url: str) -> Work:
+        looks.append(datetime.now(UTC))
+        if len(looks) == 1:
+            due = looks[0] + timedelta(seconds=1)
+            world.attempt(FLIGHTS, "2013-03-10", Verdict.UNKNOWN, not_before=due)
+        return work_of(world.mesh, world.facts, looks[-1])
+
+    monkeypatch.setattr(ReconcileTrigger, "_plan", plan)
+
+    async def scene() -> TriggerEvent:
+        trigger = ReconcileTrigger(root=str(project.root))
+        async with asyncio.timeout(6):
+            return await anext(trigger.filter_shared_stream(aiter(Silence())))
+
+    assert isinstance(asyncio.run(scene()), TaskSuccessEvent)
+    assert len(looks) == 2
+    assert looks[1] - looks[0] >= timedelta(seconds=1)
