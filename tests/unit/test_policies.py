@@ -199,6 +199,16 @@ def test_the_readers_of_a_deprecated_table_are_warned_from_its_local_day_on() ->
     assert told.broken.right == "read harbour.ships@2"
 
 
+def test_the_readers_of_a_table_whose_last_day_alone_is_set_are_warned_at_once() -> None:
+    old = contract(SHIPS, sunset=date(2030, 1, 1))
+    every = subjects(Policies(), [product(old), product(SOUND, edge(SHIPS))], [])
+
+    (told,) = deprecations(every, datetime(2013, 3, 10, tzinfo=UTC))
+
+    assert (told.table, told.level) == (CLEARED, Level.WARNING)
+    assert told.broken.wrong == "reads harbour.ships@1, which is held from 2030-01-01"
+
+
 # The file
 
 

@@ -20,28 +20,35 @@ DEPRECATED = Policy(
 
 
 def deprecations(all_of: Iterable[Subject], now: datetime) -> Iterator[Finding]:
-    """Every edge into a table that is deprecated at this instant, as warnings of its reader."""
+    """Every edge into a table that is deprecated or has its end set, as warnings of its reader."""
     subjects = tuple(all_of)
     contracts = {subject.mart.table: subject.contract for subject in subjects}
     for subject in subjects:
         for edge in subject.edges:
             read = contracts.get(edge.upstream)
-            if read is not None and _deprecated(read, now):
+            if read is not None and _ending(read, now):
                 at = ("input", str(edge.upstream))
                 broken = Broken(_wrong(read), _right(read, contracts), at)
                 yield Finding(DEPRECATED, subject.mart.table, broken)
 
 
-def _deprecated(contract: Contract, now: datetime) -> bool:
+def _ending(contract: Contract, now: datetime) -> bool:
     since = contract.deprecated
-    announced = since is not None and opening(since, contract.zone) <= now
-    return announced or contract.status == "deprecated"
+    if contract.status == "deprecated":
+        return True
+    if since is None:  # a last day without an end of support: whoever reads it must know by now
+        return contract.sunset is not None
+    return opening(since, contract.zone) <= now
 
 
 def _wrong(contract: Contract) -> str:
-    since = f" since {contract.deprecated}" if contract.deprecated else ""
-    end = f", and is held from {contract.sunset}" if contract.sunset else ""
-    return f"reads {contract.table}, which is deprecated{since}{end}"
+    said = []
+    if contract.deprecated or contract.status == "deprecated":
+        since = f" since {contract.deprecated}" if contract.deprecated else ""
+        said.append(f"is deprecated{since}")
+    if contract.sunset:
+        said.append(f"is held from {contract.sunset}")
+    return f"reads {contract.table}, which {', and '.join(said)}"
 
 
 def _right(contract: Contract, known: Iterable[TableRef]) -> str:
