@@ -153,7 +153,7 @@ def _arguments(old: Check, new: Check) -> Strictness:
     """How the arguments follow, where fewer offenders are always better."""
     was, now = dict(old.arguments), dict(new.arguments)
     if old.metric == "sql":
-        same = _squeezed(was.get("query")) == _squeezed(now.get("query"))
+        same = _worded(str(was.get("query"))) == _worded(str(now.get("query")))
         return Strictness.SAME if same else Strictness.OTHER
     if was == now:
         return Strictness.SAME
@@ -279,8 +279,25 @@ def _said(check: Check) -> str:
     return " ".join(words)
 
 
-def _squeezed(query: object) -> str:
-    return " ".join(str(query).split())
+def _worded(query: str) -> object:
+    r"""
+    A query as its words, without layout and comments; as it stands, where it is no SQL.
+
+    White space is not all alike: the end of a line ends a comment, and in a text it counts.
+
+    >>> _worded("select 1 -- one\n where x") == _worded("select  1\nwhere x")
+    True
+    >>> _worded("select 1 -- one\n where x") == _worded("select 1 -- one where x")
+    False
+    """
+    import sqlglot  # the start of every command would wait for it
+    from sqlglot.errors import SqlglotError
+
+    try:
+        tokens = sqlglot.tokenize(query, dialect="duckdb")
+    except SqlglotError:
+        return query
+    return tuple((token.token_type, token.text) for token in tokens)
 
 
 def _value(check: Check, key: str) -> tuple[object, ...]:
