@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,7 @@ def edit(mesh: Workspace, path: str, *changes: tuple[str, str]) -> None:
 
 
 def review(mesh: Workspace, workers: DbtWorkers, base: str = "main") -> Compared:
-    return reviewing.review(read_settings(mesh.root), base, workers)
+    return reviewing.review(read_settings(mesh.root), base, workers, datetime.now(UTC))
 
 
 def of(found: Compared, table: str) -> Reviewed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -223,6 +223,16 @@ def test_a_draft_that_nobody_reads_may_change_as_it_likes() -> None:
         found = judged(draft, _with(draft, table, **changed))
         assert found.tables[0].impact is Impact.BREAKING
         assert found.passes is passes
+
+
+@pytest.mark.parametrize("kind", ["sunset_passed", "sunset_set"])
+def test_an_end_that_has_come_breaks_and_one_to_come_is_asked_for(kind: str) -> None:
+    """By the table's own day: it would be held at once, and nobody was told."""
+    noon = datetime(2030, 1, 1, 12, tzinfo=UTC) - timedelta(days=kind == "sunset_set")
+    ending = _with(CHAIN, A, sunset=date(2030, 1, 1), hash="new", version="1.1.0")
+    found = judged(CHAIN, ending, now=noon)
+    assert [change.kind for change in found.tables[0].changes] == [f"life.{kind}"]
+    assert found.passes is (kind == "sunset_set")
 
 
 def test_readers_of_what_ends_are_warned_and_asked() -> None:

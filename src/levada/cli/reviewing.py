@@ -11,6 +11,7 @@ from rich.text import Text
 from levada.adapters.dbt.workers import DbtWorkers
 from levada.cli import output, report
 from levada.errors import DeclarationError, Fault
+from levada.flow import platform as opening
 from levada.flow import reviewing
 from levada.flow.reviewing import Compared
 from levada.govern import Change, Impact, Reviewed
@@ -31,7 +32,7 @@ def review(project: Path | None, base: str, *, markdown: str | None, as_json: bo
     workers = DbtWorkers()
     try:
         with output.errors.status(f"comparing with {base}"):
-            found = reviewing.review(settings, base, workers)
+            found = reviewing.review(settings, base, workers, opening.now())
     finally:
         workers.close()
     if markdown == "-":

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from levada import compiled, govern
@@ -37,7 +38,7 @@ class Compared:
     review: Review
 
 
-def review(settings: Settings, name: str, workers: DbtWorkers) -> Compared:
+def review(settings: Settings, name: str, workers: DbtWorkers, now: datetime) -> Compared:
     """
     Judge what the working tree changes since `name`: since the newest commit that both share.
 
@@ -49,7 +50,7 @@ def review(settings: Settings, name: str, workers: DbtWorkers) -> Compared:
     new = declaring.compiled_mesh(settings, workers)
     with _declared(settings, repository, base, workers) as before:
         old = declaring.up_to_date(before)
-        known = _lineages(before, old, _domains(old, new), workers)
+        known = _lineages(before, old, _domains(old, new, now), workers)
     with compiled.uncollected():
         found = govern.judged(
             old,
@@ -58,6 +59,7 @@ def review(settings: Settings, name: str, workers: DbtWorkers) -> Compared:
             rules=_code_owners(repository),
             within=repository.within,
             files=repository.differing(base.commit),
+            now=now,
         )
     return Compared(base, replace(found, warnings=(*_behind(base), *found.warnings)))
 
@@ -133,12 +135,12 @@ def _alive(pid: str) -> bool:
     return True
 
 
-def _domains(old: Mesh, new: Mesh) -> tuple[str, ...]:
+def _domains(old: Mesh, new: Mesh, now: datetime) -> tuple[str, ...]:
     """The domains whose SQL must be read: those with a table below one that changes gravely."""
     known = govern.readers(old)
     published = set(old.tables())
     found: set[str] = set()
-    for table, changes in govern.touched(old, new).items():
+    for table, changes in govern.touched(old, new, now).items():
         if table in published and any(c.impact is not Impact.COMPATIBLE for c in changes):
             below = govern.downstream(old, table, known=known)
             found |= {reached.table.domain for reached in below}

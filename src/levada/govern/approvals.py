@@ -13,7 +13,10 @@ from levada.terms import Mart, Mesh, TableRef
 __all__ = ["approvals", "leaving", "owned"]
 
 _GOVERNANCE = "governance"
-_LEAVING = ("life.sunset_set", "life.sunset_sooner", "life.withdrawn", "life.deprecated")
+_LEAVING = (
+    *("life.sunset_set", "life.sunset_passed", "life.sunset_sooner"),
+    *("life.withdrawn", "life.deprecated"),
+)
 """Changes that ask the readers of a table to leave it."""
 
 

@@ -105,6 +105,7 @@ KINDS: Mapping[str, tuple[Impact, str]] = {
     "life.support_sooner": (_S, "its readers are told to leave sooner"),
     "life.support_later": (_C, "it is supported longer"),
     "life.sunset_set": (_S, "from that day on the table is held: its readers must agree to leave"),
+    "life.sunset_passed": (_B, "it is held at once: nobody had time to leave"),
     "life.sunset_sooner": (_B, "readers planned by the later day"),
     "life.sunset_later": (_C, "it can be read longer"),
     # who answers for it, and words

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import date
+from datetime import date, datetime
 
-from levada.calendars import calendar
+from levada.calendars import calendar, opening
 from levada.govern.columns import columns, renames
 from levada.govern.kinds import Change, Impact
 from levada.govern.rules import rules
@@ -21,12 +21,13 @@ _DATES = ("endOfSupport", "endOfLife", "retirement")
 """Service levels of the standard that are the table's life, and are told as that."""
 
 
-def changes(old: Contract, new: Contract) -> tuple[Change, ...]:
+def changes(old: Contract, new: Contract, now: datetime | None = None) -> tuple[Change, ...]:
     """
     Every change from one contract of a table to another, breaking ones first, each with its class.
 
     A change is judged by what a reader may rely on. What cannot be compared is breaking. Two
-    contracts of one hash have no changes.
+    contracts of one hash have no changes. `now` tells whether an end that is set has passed;
+    without it nobody asks.
 
     >>> from dataclasses import replace
     >>> from levada.terms import Column, Grain, Owner, TableRef
@@ -44,7 +45,7 @@ def changes(old: Contract, new: Contract) -> tuple[Change, ...]:
         *rules(old, new, renames(old, new)),
         *_slices(old, new),
         *_service(old, new),
-        *_life(old, new),
+        *_life(old, new, now),
         *_people(old, new),
     ]
     if not found:
@@ -100,7 +101,7 @@ def _levels(contract: Contract) -> Mapping[str, tuple[str, ...]]:
     return found
 
 
-def _life(old: Contract, new: Contract) -> Iterator[Change]:
+def _life(old: Contract, new: Contract, now: datetime | None) -> Iterator[Change]:
     def told(kind: str, what: str) -> Change:
         return Change(f"life.{kind}", old.table, "", what, path=new.path)
 
@@ -118,7 +119,14 @@ def _life(old: Contract, new: Contract) -> Iterator[Change]:
     if old.sunset != new.sunset:
         said = f"it is held from {_on(new.sunset)}, was {_on(old.sunset)}"
         kind = "sunset_sooner" if _sooner(old.sunset, new.sunset) else "sunset_later"
-        yield told("sunset_set" if old.sunset is None else kind, said)
+        if old.sunset is None:
+            kind = "sunset_passed" if _passed(new, now) else "sunset_set"
+        yield told(kind, said)
+
+
+def _passed(contract: Contract, now: datetime | None) -> bool:
+    day = contract.sunset
+    return now is not None and day is not None and opening(day, contract.zone) <= now
 
 
 def _sooner(old: date | None, new: date | None) -> bool:

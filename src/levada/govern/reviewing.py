@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from levada.govern import codeowners
 from levada.govern.approvals import approvals, leaving, owned
@@ -19,12 +20,14 @@ from levada.terms.service import better
 __all__ = ["judged", "touched"]
 
 
-def touched(old: Mesh, new: Mesh) -> Mapping[TableRef, tuple[Change, ...]]:
+def touched(
+    old: Mesh, new: Mesh, now: datetime | None = None
+) -> Mapping[TableRef, tuple[Change, ...]]:
     """The changes of every table that has any, contracts and mesh together."""
     found: dict[TableRef, list[Change]] = {}
     after = set(new.tables())
     for table in sorted(after & set(old.tables())):
-        for change in changes(old.mart(table).contract, new.mart(table).contract):
+        for change in changes(old.mart(table).contract, new.mart(table).contract, now):
             found.setdefault(table, []).append(change)
     for change in mesh_changes(old, new, readers(old)):
         found.setdefault(change.table, []).append(change)
@@ -43,16 +46,17 @@ def judged(
     rules: Sequence[codeowners.Rule] = (),
     within: str = "",
     files: Iterable[str] = (),
+    now: datetime | None = None,
 ) -> Review:
     """
     Judge a change from one mesh to another.
 
     `lineages` are those of the old mesh: what stands is what can break. `rules` are those of
     CODEOWNERS and `within` the mesh's folder in the repository, with a slash at its end; `files`
-    are the changed ones, from the top of the repository.
+    are the changed ones, from the top of the repository. `now` tells which ends have passed.
     """
     judging = _Judging(old, new, lineages or {})
-    tables = tuple(judging.table(table, said) for table, said in touched(old, new).items())
+    tables = tuple(judging.table(table, said) for table, said in touched(old, new, now).items())
     asked = (*approvals(old, new, tables), *owned(rules, within, files, tables))
     return Review(tables, asked, tuple(leaving(new)))
 
