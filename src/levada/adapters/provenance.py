@@ -20,10 +20,11 @@ class Committed:
     """Names and addresses."""
 
 
-def committed(path: Path, root: Path, commit: str, *, ever: bool) -> Committed:
+def committed(path: Path, root: Path, commit: str) -> Committed:
     """
-    The file in this commit; `ever`: by all who ever changed it, else by who changed it last.
+    The file in this commit, and all who ever changed it, under its former names too.
 
+    Of who changed it last nothing follows: a colleague's comma would make the author a reviewer.
     Raises DeclarationError where it is not in that commit as it is here, or where the history is
     cut, so that nobody can tell who wrote it.
     """
@@ -47,10 +48,29 @@ def committed(path: Path, root: Path, commit: str, *, ever: bool) -> Committed:
     if _git(root, "show", f"{name}:./{shown}") != path.read_bytes():
         wrong = f"is not in {name[:12]} as it is here"
         raise refuse(wrong, "approve what was committed and reviewed")
-    many = () if ever else ("-1",)
-    said = _git(root, "log", *many, "--format=%an%n%ae%n%cn%n%ce", name, "--", shown) or b""
-    names = (line.strip() for line in said.decode("utf-8", "replace").splitlines())
-    return Committed(name, tuple(sorted({each for each in names if each})))
+    wrote = _wrote(root, name, shown)
+    if not wrote:
+        raise refuse("nobody can tell who wrote it", "commit it by itself, where git log finds it")
+    return Committed(name, tuple(sorted(wrote)))
+
+
+def _wrote(root: Path, commit: str, shown: str) -> set[str]:
+    """
+    Everybody in the history of a file: of its name, and of the names that it was moved from.
+
+    Git follows copies as well; those who wrote what it was copied from did not write it. Nor did
+    who merged it, unless the merge is neither what the one side had nor what the other had.
+    """
+    people = "--format=%x00%an%n%ae%n%cn%n%ce"
+    found: set[str] = set()
+    for words in (("--full-history", "--no-merges"), (), ("--follow", "--name-status")):
+        history = _git(root, "log", *words, people, commit, "--", shown) or b""
+        for told in history.decode("utf-8", "replace").split("\0")[1:]:
+            lines = told.splitlines()
+            found |= {line.strip() for line in lines[:4] if line.strip()}
+            if any(line.startswith("C") for line in lines[4:]):
+                break
+    return found
 
 
 def _git(root: Path, *words: str) -> bytes | None:

@@ -114,7 +114,7 @@ def approval(
     with everything that is against it.
     """
     path = settings.root / subject.path
-    found = committed(path, settings.root, commit, ever=subject.kind == "waiver")
+    found = committed(path, settings.root, commit)
     wrote = tuple(dict.fromkeys((*authors, *found.authors)))
     if against := objections(subject, reviewer, wrote, policy):
         right = "ask who is entitled, and neither wrote it nor answers for it"

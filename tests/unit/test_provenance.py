@@ -1,0 +1,65 @@
+"""Who wrote a file, as git tells it: everybody, under whatever name it had."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from levada.adapters.provenance import committed
+
+TEXT = "".join(f"line {number}\n" for number in range(40))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A repository in which ann wrote a contract and bob put a comma into it."""
+    git(tmp_path, "ann", "init", "-q")
+    written(tmp_path, "ann", "ships.yaml", TEXT)
+    written(tmp_path, "bob", "ships.yaml", TEXT + ",\n")
+    return tmp_path
+
+
+def git(root: Path, who: str, *words: str) -> None:
+    own = ("-c", f"user.name={who}", "-c", f"user.email={who}@tiny.example")
+    subprocess.run(["git", "-C", str(root), *own, *words], check=True, capture_output=True)
+
+
+def written(root: Path, who: str, name: str, text: str) -> None:
+    (root / name).write_text(text)
+    saved(root, who)
+
+
+def saved(root: Path, who: str) -> None:
+    git(root, who, "add", "-A")
+    git(root, who, "commit", "-qm", who)
+
+
+def names(root: Path, path: str) -> set[str]:
+    return {each for each in committed(root / path, root, "HEAD").authors if "@" not in each}
+
+
+def test_who_changed_it_before_the_last_commit_wrote_it_too(root: Path) -> None:
+    assert names(root, "ships.yaml") == {"ann", "bob"}
+
+
+def test_a_file_that_was_moved_keeps_its_authors(root: Path) -> None:
+    git(root, "eve", "mv", "ships.yaml", "ships.v1.yaml")
+    saved(root, "eve")
+    written(root, "joe", "ships.v1.yaml", TEXT)
+    assert names(root, "ships.v1.yaml") == {"ann", "bob", "eve", "joe"}
+
+
+def test_a_file_that_began_as_a_copy_is_of_who_copied_it(root: Path) -> None:
+    written(root, "eve", "ships.v2.yaml", TEXT)
+    assert names(root, "ships.v2.yaml") == {"eve"}
+
+
+def test_who_merged_it_did_not_write_it(root: Path) -> None:
+    git(root, "eve", "checkout", "-qb", "longer")
+    written(root, "eve", "ships.yaml", TEXT + "line 40\n")
+    git(root, "eve", "checkout", "-q", "-")
+    written(root, "joe", "other.yaml", "else")
+    git(root, "max", "merge", "-q", "--no-ff", "longer")
+    assert names(root, "ships.yaml") == {"ann", "bob", "eve"}
