@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from levada.adapters.provenance import committed
+from levada.errors import DeclarationError
 
 TEXT = "".join(f"line {number}\n" for number in range(40))
 
@@ -63,3 +64,27 @@ def test_who_merged_it_did_not_write_it(root: Path) -> None:
     written(root, "joe", "other.yaml", "else")
     git(root, "max", "merge", "-q", "--no-ff", "longer")
     assert names(root, "ships.yaml") == {"ann", "bob", "eve"}
+
+
+def test_the_law_counts_as_it_was_committed_and_as_it_stands(root: Path) -> None:
+    """What is edited here and what an old commit said entitle nobody; nor does its deletion."""
+    law = root / "approvers.yaml"
+
+    def judged(commit: str = "HEAD") -> None:
+        committed(root / "ships.yaml", root, commit, law=(law,))
+
+    judged()  # there is none, here or there
+    law.write_text("eve")
+    with pytest.raises(DeclarationError, match=r"approvers\.yaml: is not in \w+ as it is"):
+        judged()
+    saved(root, "max")
+    judged()
+    written(root, "max", "approvers.yaml", "ines")
+    judged()
+    for commit in ("HEAD", "HEAD~1"):
+        law.write_text("eve")
+        with pytest.raises(DeclarationError, match="as it is here"):
+            judged(commit)
+    law.unlink()
+    with pytest.raises(DeclarationError, match="as it is here"):
+        judged()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +21,13 @@ class Committed:
     """Names and addresses."""
 
 
-def committed(path: Path, root: Path, commit: str) -> Committed:
+def committed(path: Path, root: Path, commit: str, *, law: Iterable[Path] = ()) -> Committed:
     """
     The file in this commit, and all who ever changed it, under its former names too.
 
     Of who changed it last nothing follows: a colleague's comma would make the author a reviewer.
-    Raises DeclarationError where it is not in that commit as it is here, or where the history is
-    cut, so that nobody can tell who wrote it.
+    Raises DeclarationError where it is not in that commit as it is here, where a file that says
+    who may approve is not, or where the history is cut, so that nobody can tell who wrote it.
     """
     shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
@@ -48,6 +49,14 @@ def committed(path: Path, root: Path, commit: str) -> Committed:
     if _git(root, "show", f"{name}:./{shown}") != path.read_bytes():
         wrong = f"is not in {name[:12]} as it is here"
         raise refuse(wrong, "approve what was committed and reviewed")
+    for each in law:
+        named = each.relative_to(root).as_posix()
+        for stands in (name, "HEAD"):  # HEAD too: an old commit's law is put back by one checkout
+            here = each.read_bytes() if each.is_file() else None
+            if _git(root, "show", f"{stands}:./{named}") != here:
+                wrong = f"is not in {stands[:12]} as it is here"
+                right = "approve by the law that was committed and reviewed"
+                raise DeclarationError((Fault(named, 0, wrong, right),))
     wrote = _wrote(root, name, shown)
     if not wrote:
         raise refuse("nobody can tell who wrote it", "commit it by itself, where git log finds it")

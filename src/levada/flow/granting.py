@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from levada.adapters import odcs
-from levada.adapters.approvers import read_policy
+from levada.adapters.approvers import APPROVERS, read_policy
 from levada.adapters.provenance import committed
 from levada.adapters.waivers import WAIVERS, Request, read_request, requests
 from levada.approve import Policy, Subject, objections
@@ -114,7 +114,7 @@ def approval(
     with everything that is against it.
     """
     path = settings.root / subject.path
-    found = committed(path, settings.root, commit)
+    found = committed(path, settings.root, commit, law=(settings.root / APPROVERS,))
     wrote = tuple(dict.fromkeys((*authors, *found.authors)))
     if against := objections(subject, reviewer, wrote, policy):
         right = "ask who is entitled, and neither wrote it nor answers for it"
