@@ -18,6 +18,7 @@ from levada.calendars import opening
 from levada.errors import ClaimLost, LevadaError
 from levada.ports import Ledger, Stage, Warehouse
 from levada.terms import Contract, Intent, Partition, Publication, TableRef, Verdict
+from levada.terms.versions import version_number
 
 __all__ = ["IN_FORCE", "Standing", "publish", "recover", "refusals", "restore"]
 
@@ -64,6 +65,11 @@ def refusals(standing: Standing, verdict: Verdict, now: datetime) -> tuple[str, 
             f"version {contract.version} of {contract.id} was published with another content, as "
             f"{standing.kept.rsplit(' ', 1)[-1]}: raise the version in {contract.path}"
         )
+    elif _fallen(contract, standing.kept):
+        found.append(
+            f"{named} is below {standing.kept}, by which its table was published last: an approval "
+            f"is for a change from what was kept then; make it a later version in {contract.path}"
+        )
     elif standing.breaks and not standing.approved:
         first = "; ".join(standing.breaks[:3])
         more = f", and {len(standing.breaks) - 3} more" if len(standing.breaks) > 3 else ""
@@ -78,6 +84,14 @@ def _rewritten(contract: Contract, kept: str) -> bool:
     """Whether this very version was published with another content."""
     *same, digest = kept.rsplit(" ", 2)
     return same == [contract.id, contract.version] and digest != contract.hash[:12]
+
+
+def _fallen(contract: Contract, kept: str) -> bool:
+    """Whether a later version was published: an old text, and its approval, come again."""
+    if not kept:
+        return False
+    name, version, _ = kept.rsplit(" ", 2)
+    return name == contract.id and version_number(contract.version) < version_number(version)
 
 
 def publish(

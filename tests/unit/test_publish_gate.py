@@ -17,7 +17,7 @@ LABEL = "weather.observations {} {}"
 STATUSES = {"active": True, "deprecated": True, "draft": False, "proposed": False, "retired": False}
 STATUSES[""] = False
 SUNSETS = {None: True, TODAY + timedelta(days=1): True, TODAY: False, date(2013, 1, 1): False}
-KEPT = ("none", "the same", "another version", "this version, other content")
+KEPT = ("none", "the same", "another version", "this version, other content", "a later version")
 TABLE = list(
     itertools.product(STATUSES, (True, False), KEPT, (True, False), (True, False), SUNSETS, Verdict)
 )
@@ -52,6 +52,7 @@ def told(
         "the same": LABEL.format("1.1.0", "b" * 12),
         "another version": LABEL.format("1.0.0", "a" * 12),
         "this version, other content": LABEL.format("1.1.0", "a" * 12),
+        "a later version": LABEL.format("1.10.0", "c" * 12),
     }[kept]
     said = ("column wind_gust is gone",) if breaks else ()
     standing = Standing(contract(status, sunset), recorded, label, said, approved)
@@ -64,13 +65,15 @@ def test_the_whole_table_and_each_reason_by_its_own_words() -> None:
     for row in TABLE:
         status, recorded, kept, breaks, approved, sunset, verdict = row
         rewritten = kept == "this version, other content"
+        fallen = kept == "a later version"
         wrong = {
             f"its verdict is {verdict.value}": verdict not in (Verdict.PASS, Verdict.WARN),
             "is not recorded": not recorded,
             "`status: active`": not STATUSES[status],
             "the sunset of": not SUNSETS[sunset],
             "raise the version": rewritten,
-            "nobody has approved it": breaks and not approved and not rewritten,
+            "is below": fallen,
+            "nobody has approved it": breaks and not approved and not rewritten and not fallen,
         }
         found = told(row)
         assert len(found) == sum(wrong.values()), row
@@ -78,7 +81,7 @@ def test_the_whole_table_and_each_reason_by_its_own_words() -> None:
             assert any(words in each for each in found) == expected, (row, words)
         passed += not found
     assert 0 < passed < len(TABLE) / 10
-    assert len(TABLE) == 6 * 2 * 4 * 2 * 2 * 4 * 4
+    assert len(TABLE) == 6 * 2 * 5 * 2 * 2 * 4 * 4
 
 
 @pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.WARN])

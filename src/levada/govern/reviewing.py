@@ -16,6 +16,7 @@ from levada.govern.promises import changes
 from levada.govern.radius import Reached, Readers, downstream, readers
 from levada.terms import Contract, Dependency, Mart, Mesh, TableRef
 from levada.terms.service import better
+from levada.terms.versions import version_number
 
 __all__ = ["judged", "touched"]
 
@@ -185,21 +186,10 @@ def _version(old: Contract, new: Contract) -> Iterator[str]:
     """A version names one text: it rises whenever the contract changes, and never falls."""
     if old.hash == new.hash:
         return
-    was, now = _number(old.version), _number(new.version)
+    was, now = version_number(old.version), version_number(new.version)
     if now > was:
         return
     major, minor, patch = was[:3]
     right = f"raise it to {major}.{minor + 1}.0, or to {major}.{minor}.{patch + 1} for words alone"
     wrong = "stays" if old.version == new.version else f"falls to {new.version}"
     yield f"{new.path}: the contract changed and its version {old.version} {wrong}; {right}"
-
-
-def _number(version: str) -> tuple[int, ...]:
-    """
-    A version to compare by; what comes before a release is below it.
-
-    >>> _number("1.2.0-rc.1") < _number("1.2.0") < _number("1.10.0")
-    True
-    """
-    release, _, before = version.partition("-")
-    return (*(int(part) for part in release.split(".")), 0 if before else 1)
