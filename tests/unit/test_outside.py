@@ -257,6 +257,37 @@ def test_a_landing_zone_that_cannot_be_read_is_said_and_is_not_nothing_landed(
     assert "Not a directory" in answers.said[table]
 
 
+def test_a_zone_whose_folder_is_not_there_is_said_and_is_not_nothing_landed(
+    tmp_path: Path,
+) -> None:
+    table, span = TableRef("shop", "in.t", 0), Span.days("2013-03-08", "2013-03-10", "UTC")
+    gone = Source(
+        *(table, Grain.DAY, "UTC", "in/t/{start:%F}.csv", ("a",), "s"), probe=FileProbe("", "in")
+    )
+
+    answers = Probes(tmp_path).ask([gone], span, NOW)
+    (tmp_path / "in").mkdir()
+    empty = Probes(tmp_path).ask([gone], span, NOW)
+
+    assert (answers.landed, answers.said) == ((), {table: "in: the zone's folder is not there"})
+    assert (empty.landed, empty.said) == ((), {table: ""}), "nobody has landed of this table yet"
+
+
+def test_an_odd_entry_of_a_zone_hides_no_other_slice(tmp_path: Path) -> None:
+    table, span = TableRef("shop", "in.t", 0), Span.days("2013-03-07", "2013-03-10", "UTC")
+    days = Source(table, Grain.DAY, "UTC", "in/{start:%F}.csv", ("a",), "s")
+    for day in ("2013-03-08", "2013-03-09"):
+        (tmp_path / f"in/{day}.csv").mkdir(parents=True)
+    for day in ("2013-03-07", "2013-03-10"):
+        (tmp_path / f"in/{day}.csv").write_text("a\n")
+
+    answers = Probes(tmp_path).ask([days], span, NOW)
+
+    assert [x.partition.key for x in answers.landed] == ["2013-03-07", "2013-03-10"]
+    assert answers.said[table].startswith("in/2013-03-08.csv: ")
+    assert answers.said[table].endswith("; and 1 more")
+
+
 # What the judge says of it
 
 

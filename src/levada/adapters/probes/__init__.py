@@ -38,8 +38,8 @@ from levada.terms import (
 
 __all__ = ["Address", "Answers", "Probes", "environment", "record"]
 
-_Found = list[Landing] | str
-"""What has landed of a source, or why it did not answer."""
+_Found = tuple[list[Landing], str]
+"""What has landed of a source, and why it did not answer, or not for every slice."""
 _Slices = Callable[[Source], tuple[Partition, ...]]
 """Which slices of a source are asked for."""
 
@@ -50,7 +50,10 @@ class Answers:
 
     landed: tuple[Landing, ...]
     said: Mapping[TableRef, str]
-    """Of each source that was asked: why it did not answer; empty where it did."""
+    """
+    Of each source that was asked: why it did not answer, or not for every slice; empty where it
+    did.
+    """
 
 
 class Probes:
@@ -92,8 +95,8 @@ class Probes:
             else:
                 answers = self._here(group, slices, now)
             for source, found in answers:
-                said[source.table] = found if isinstance(found, str) else ""
-                landed += [] if isinstance(found, str) else found
+                landed += found[0]
+                said[source.table] = found[1]
         return Answers(tuple(landed), said)
 
     def rows(self, source: Source, pins: Mapping[Partition, str]) -> LandedRows | None:
@@ -120,10 +123,7 @@ class Probes:
     ) -> Iterator[tuple[Source, _Found]]:
         """The sources of landing zones, each with what landed or why nobody can tell."""
         for source in sources:
-            try:
-                yield source, list(self._files.probe(source, slices(source), now))
-            except OSError as error:
-                yield source, f"{error.filename}: {error.strerror}"
+            yield source, self._files.probe(source, slices(source), now)
 
     def _there(
         self, connection: str, sources: Iterable[Source], slices: _Slices, now: datetime
@@ -137,12 +137,12 @@ class Probes:
                 while left:
                     found: _Found
                     try:
-                        found = list(_landings(database, left[0], slices(left[0]), now))
+                        found = list(_landings(database, left[0], slices(left[0]), now)), ""
                     except ToolError as error:
-                        found = error.message
+                        found = [], error.message
                     yield left.pop(0), found
         except Unavailable as error:
-            yield from ((source, error.why) for source in left)
+            yield from ((source, ([], error.why)) for source in left)
 
 
 def record(ledger: Ledger, answers: Answers) -> tuple[Landing, ...]:

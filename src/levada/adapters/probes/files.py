@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
@@ -37,6 +37,10 @@ def marker(root: Path, source: Source, partition: Partition) -> Path | None:
     return root / source.probe.marker.format(start=partition.start)
 
 
+def _zone(source: Source) -> str:
+    return source.probe.zone if isinstance(source.probe, FileProbe) else "."
+
+
 class LandingZone:
     """
     Lists landed files. A file is hashed again only when its size or time of change differs; files
@@ -49,38 +53,62 @@ class LandingZone:
 
     def probe(
         self, source: Source, partitions: Collection[Partition], now: datetime
-    ) -> Iterator[Landing]:
+    ) -> tuple[list[Landing], str]:
         """
-        What has landed of these partitions; nothing is said of a file that is not there. Raises
-        OSError where the folder cannot be read, and where something other than a file of the zone
-        lies there: we may read what whoever lands it may not.
+        What has landed of these partitions, and why nobody can tell of the others; empty where all
+        could be told. Nothing is said of a file that is not there, unless its zone is not.
+
+        Something other than a file of the zone speaks for its own partition only: we may read what
+        whoever lands it may not.
         """
+        landed: list[Landing] = []
+        wrong: list[str] = []
         for partition in partitions:
-            path = location(self.root, source, partition)
-            awaited = marker(self.root, source, partition)
             try:
-                if awaited is not None:
-                    awaited.stat()
-                found = path.stat()
-                print_of = (found.st_mtime_ns, found.st_size, found.st_ino)
-                seen = self._seen.get(path)
-                if seen is None or seen[:3] != print_of:
-                    seen = self._seen[path] = (*print_of, self._digest(source, path))
-            except FileNotFoundError:
-                continue
-            yield Landing(
-                table=source.table,
-                partition=partition,
-                generation=0,
-                content=seen[3],
-                path=str(path.relative_to(self.root)),
-                size=seen[1],
-                at=now,
-            )
+                if landing := self._landing(source, partition, now):
+                    landed.append(landing)
+            except OSError as error:
+                wrong.append(self._told(error))
+        zone = _zone(source)
+        # Asked last: a folder that goes away meanwhile has not lost its files.
+        try:
+            (self.root / zone).stat()
+        except FileNotFoundError:
+            wrong.append(f"{zone}: the zone's folder is not there")
+        except OSError as error:
+            wrong.append(self._told(error))
+        more = f"; and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        return landed, wrong[0] + more if wrong else ""
+
+    def _told(self, error: OSError) -> str:
+        return f"{str(error.filename).removeprefix(f'{self.root}/')}: {error.strerror}"
+
+    def _landing(self, source: Source, partition: Partition, now: datetime) -> Landing | None:
+        path = location(self.root, source, partition)
+        awaited = marker(self.root, source, partition)
+        try:
+            if awaited is not None:
+                awaited.stat()
+            found = path.stat()
+            print_of = (found.st_mtime_ns, found.st_size, found.st_ino)
+            seen = self._seen.get(path)
+            if seen is None or seen[:3] != print_of:
+                seen = self._seen[path] = (*print_of, self._digest(source, path))
+        except FileNotFoundError:
+            return None
+        return Landing(
+            table=source.table,
+            partition=partition,
+            generation=0,
+            content=seen[3],
+            path=str(path.relative_to(self.root)),
+            size=seen[1],
+            at=now,
+        )
 
     def _digest(self, source: Source, path: Path) -> str:
         shown = str(path.relative_to(self.root))
-        zone = source.probe.zone if isinstance(source.probe, FileProbe) else "."
+        zone = _zone(source)
         if not path.resolve().is_relative_to((self.root / zone).resolve()):
             raise OSError(errno.EPERM, f"leads out of its landing zone, {zone}", shown)
         # Never waits: a pipe that nobody writes would hold up every source.
