@@ -344,7 +344,7 @@ def test_a_base_is_kept_by_its_commit_and_what_was_left_half_made_is_swept(
     left.mkdir(parents=True)
     review(mesh, workers)
     commit = git(mesh.root, "rev-parse", "main").strip()
-    kept = home / commit / ".levada" / "harbour.msgpack"
+    kept = home / commit / ".levada" / "manifests" / "harbour.msgpack"
     made = kept.stat().st_mtime_ns
     review(mesh, workers)
     assert kept.stat().st_mtime_ns == made
