@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from levada.adapters.provenance import committed
+from levada.approve import Approver, Policy, Subject
 from levada.errors import DeclarationError
+from levada.flow.granting import approval
+from levada.settings import read_settings
 
+HERE = Path(__file__).parents[2]
 TEXT = "".join(f"line {number}\n" for number in range(40))
 
 
@@ -88,3 +92,27 @@ def test_the_law_counts_as_it_was_committed_and_as_it_stands(root: Path) -> None
     law.unlink()
     with pytest.raises(DeclarationError, match="as it is here"):
         judged()
+
+
+def test_a_breaking_contract_is_approved_by_none_who_wrote_it_nor_by_law_of_ones_own(
+    root: Path,
+) -> None:
+    """What the command and Airflow go through."""
+    (root / "levada.yaml").write_text((HERE / "levada.yaml").read_text())
+    saved(root, "max")
+    policy = Policy((Approver("ann", ("all",)), Approver("ines", ("all",))))
+    subject = Subject("breaking", "harbour", "ships.yaml", ())
+
+    def by(reviewer: str) -> str:
+        settings = read_settings(root)
+        given = approval(settings, policy, subject, reviewer=reviewer, commit="HEAD", via="test")
+        return given.reviewer
+
+    with pytest.raises(DeclarationError, match="ann wrote it"):
+        by("ann")
+    assert by("ines") == "ines"
+    law = root / "contracts/governance/approvers.yaml"
+    law.parent.mkdir(parents=True)
+    law.write_text("approvers: [{username: ines, domains: [all]}]\n")
+    with pytest.raises(DeclarationError, match=r"approvers\.yaml: is not in"):
+        by("ines")
