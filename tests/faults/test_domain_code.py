@@ -99,7 +99,17 @@ def tried(mesh: Workspace, attack: str, how: str, sound: str) -> dict[str, Any]:
     return dict(withheld)
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
+IN_THE_GATE = (
+    "deletes from the published table",
+    "changes the catalogue by hand",
+    "writes a line of the ledger",
+)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [a if a in IN_THE_GATE else pytest.param(a, marks=pytest.mark.prove) for a in ATTACKS],
+)
 def test_a_post_hook_that_does_so_is_refused_by_postgresql(
     mesh: Workspace, sound: str, attack: str
 ) -> None:

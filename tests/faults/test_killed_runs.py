@@ -16,7 +16,7 @@ from workspace import Workspace
 pytestmark = pytest.mark.integration
 
 DAYS = ("2013-03-08", "2013-03-09")
-IN_THE_GATE = ("in build", "in audit", "after intent", "after swap", "after lines")
+IN_THE_GATE = ("in build", "after intent", "after swap")
 
 
 @pytest.fixture(scope="module")

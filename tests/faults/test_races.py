@@ -73,7 +73,10 @@ def assert_every_snapshot_has_its_lines(mesh: Workspace) -> None:
     assert not mesh.rows("select run from ledger.claims")
 
 
-@pytest.mark.parametrize(("point", "minutes"), [("after build", 210), ("after intent", 220)])
+@pytest.mark.parametrize(
+    ("point", "minutes"),
+    [("after build", 210), pytest.param("after intent", 220, marks=pytest.mark.prove)],
+)
 def test_a_slow_run_of_older_input_cannot_overwrite_a_newer_publication(
     mesh: Workspace, point: str, minutes: int
 ) -> None:

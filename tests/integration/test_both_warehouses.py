@@ -20,7 +20,7 @@ from levada.flow import platform
 from levada.settings import read_settings
 from levada.terms import TableRef
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.prove]
 
 DOMAINS = ("operations", "weather", "fleet")
 FIRST, LAST = date(2013, 3, 9), date(2013, 3, 10)  # the second day has 23 hours

@@ -9,7 +9,7 @@ import pytest
 import tiny
 from workspace import Workspace
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.prove]
 
 DAYS = [f"2013-03-{n:02}" for n in range(3, 11)]
 SUNDAY = "day - cast(dayofweek(day) as integer)"

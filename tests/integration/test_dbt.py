@@ -867,6 +867,7 @@ def test_a_killed_child_costs_one_call_and_no_more(workers: DbtWorkers, mesh: Pa
     assert workers.pid("operations") != child
 
 
+@pytest.mark.prove
 def test_processes_killed_while_idle_cost_nothing(mesh: Path) -> None:
     with DbtWorkers() as workers:
         parse(workers, mesh, "company")

@@ -9,7 +9,7 @@ import pytest
 from source_system import land_span, land_weather_hour
 from workspace import Workspace
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.prove]
 
 DAY = "2013-03-08"
 LATE = datetime(2013, 3, 8, 15, tzinfo=UTC)

@@ -115,6 +115,7 @@ def why(mesh: Workspace, table: str, day: str) -> list[tuple[str, str]]:
     return [(cause["table"], cause["because"]) for cause in causes]
 
 
+@pytest.mark.prove
 def test_a_table_outside_is_waited_for_read_restated_and_never_guessed(shop: Workspace) -> None:
     # Nothing answers: that is known, and is not "nothing landed".
     let_in(shop, yes=False)
