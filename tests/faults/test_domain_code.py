@@ -51,6 +51,8 @@ ATTACKS = {
 }
 
 AS_POST_HOOK = """{{ config(post_hook={"sql": "{{ attack() }}", "transaction": False}) }}\n"""
+TRIED: list[str] = []
+"""What was tried in this process, in order."""
 AS_MODEL = "{% if execute %}{% do run_query(attack()) %}{% endif %}\n"
 
 
@@ -89,6 +91,7 @@ def tried(mesh: Workspace, attack: str, how: str, sound: str) -> dict[str, Any]:
         + "{% endif %}{% endmacro %}"
     )
     (mesh.root / MODEL).write_text(how + sound)
+    TRIED.append(attack)
     delay = 300 + list(ATTACKS).index(attack) + 100 * (how is AS_MODEL)
     break_row(mesh.landed("flights", DAY), "dep_delay", str(delay))
 
@@ -180,4 +183,4 @@ def test_the_mended_model_publishes_and_the_ledger_says_who_tried(
         " and body ->> 'because' like '%%permission denied%%'",
         "operations.flights",
     )
-    assert told == [(len(ATTACKS) + 1,)]
+    assert told == [(len(TRIED),)]
