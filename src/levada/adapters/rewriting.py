@@ -38,7 +38,7 @@ class Tables(Protocol):
     """The tables that a statement may name."""
 
     def relation(self, name: str) -> str:
-        """What SQL calls `domain.table`. Raises KeyError with the nearest right name."""
+        """What SQL calls `domain.table`. Raises LookupError: what is wrong, the nearest name."""
 
     def columns(self, name: str) -> Columns:
         """Its columns and their types, in order."""
@@ -73,8 +73,8 @@ WHERE NOT COALESCE((id = 1), FALSE)'
     statement = _parsed(sql, path)
     try:
         return _Statement(statement, tables).rewritten()
-    except (KeyError, ValueError) as error:
-        raise DeclarationError((Fault(path, 1, str(error.args[0])),)) from error
+    except (LookupError, ValueError) as error:
+        raise DeclarationError((Fault(path, 1, *map(str, error.args)),)) from error
 
 
 def _parsed(sql: str, path: str) -> Any:

@@ -22,7 +22,7 @@ from levada.terms import Contract, Mesh, TableRef
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["Place", "difference", "place"]
+__all__ = ["Place", "difference", "place", "promised"]
 
 _READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".json": "read_json"}
 _MEMORY = "2GB"
@@ -57,10 +57,18 @@ def place(text: str, mesh: Mesh) -> Place:
             raise _wrong(text, "no such file")
         return Place(text, file=file)
     try:
-        return Place(text, contract=mesh.mart(TableRef.parse(text)).contract)
+        return Place(text, contract=promised(mesh, text))
+    except LookupError as error:
+        raise _wrong(text, "no published table and no file", str(error.args[1])) from None
+
+
+def promised(mesh: Mesh, name: str) -> Contract:
+    """The contract of `domain.table`. Raises LookupError: what is wrong, and the nearest name."""
+    try:
+        return mesh.mart(TableRef.parse(name)).contract
     except (KeyError, ValueError):
-        right = nearest(text, [str(t).removesuffix("@1") for t in mesh.tables()])
-        raise _wrong(text, "no published table and no file", right) from None
+        right = nearest(name, [str(t).removesuffix("@1") for t in mesh.tables()])
+        raise LookupError(f"no published table {name}", right) from None
 
 
 def difference(

@@ -12,9 +12,10 @@ from levada.adapters.warehouses._session import scratch
 from levada.diff import Difference, Question
 from levada.errors import DeclarationError, Fault, ToolError
 from levada.flow import platform
+from levada.flow.differing import promised
 from levada.ports import Warehouse
-from levada.settings import Settings, nearest
-from levada.terms import Contract, Mesh, TableRef
+from levada.settings import Settings
+from levada.terms import Mesh, TableRef
 
 if TYPE_CHECKING:
     import duckdb
@@ -57,7 +58,7 @@ def foretell(
     try:
         tables = _Published(mesh, published)
         made = rewrite(sql, tables, path)
-        contract = tables.contract(made.target)
+        contract = promised(mesh, made.target)
         relation = published.relation(contract.table)
         domains = {table.domain for table in tables.used}
         statements = [f"SET memory_limit = '{_MEMORY}'", *published.attaching(domains)]
@@ -87,20 +88,13 @@ class _Published:
         self._mesh, self._warehouse = mesh, warehouse
         self.used: set[TableRef] = set()
 
-    def contract(self, name: str) -> Contract:
-        try:
-            return self._mesh.mart(TableRef.parse(name)).contract
-        except (KeyError, ValueError):
-            right = nearest(name, [str(t).removesuffix("@1") for t in self._mesh.tables()])
-            raise KeyError(f"no published table {name}" + (f": {right}" if right else "")) from None
-
     def relation(self, name: str) -> str:
-        table = self.contract(name).table
+        table = promised(self._mesh, name).table
         self.used.add(table)
         return self._warehouse.relation(table)
 
     def columns(self, name: str) -> Columns:
-        return [(column.name, column.type) for column in self.contract(name).columns]
+        return [(column.name, column.type) for column in promised(self._mesh, name).columns]
 
 
 def _checksum(connection: duckdb.DuckDBPyConnection, relation: str) -> str:

@@ -24,10 +24,10 @@ from levada.adapters.warehouses._session import scratch
 from levada.diff import Difference, Question
 from levada.errors import DeclarationError, Fault
 from levada.flow import platform
-from levada.flow.differing import Place
+from levada.flow.differing import Place, promised
 from levada.ports import Warehouse
-from levada.settings import Settings, nearest
-from levada.terms import Mesh, TableRef
+from levada.settings import Settings
+from levada.terms import Mesh
 
 if TYPE_CHECKING:
     import duckdb
@@ -91,14 +91,16 @@ def queries(paths: Sequence[Path], mesh: Mesh, old: Place) -> tuple[Query, ...]:
                 found.append(_query(name, each, mesh))
         except DeclarationError as error:
             faults += error.faults
-        except (OSError, UnicodeDecodeError, ValueError, KeyError) as error:
-            faults.append(Fault(str(file), 1, str(error.args[0] if error.args else error)))
+        except LookupError as error:
+            faults.append(Fault(str(file), 1, *map(str, error.args)))
+        except (OSError, ValueError) as error:  # no text among them
+            faults.append(Fault(str(file), 1, str(error)))
     if not files:
         faults.append(Fault("QUERIES", 0, "no .sql file", "name files, or folders that hold some"))
     if faults:
         raise DeclarationError(faults)
     read = old.contract.table if old.contract else None
-    return tuple(q for q in found if read in [_contract(mesh, name) for name in q.tables])
+    return tuple(q for q in found if read in [promised(mesh, name).table for name in q.tables])
 
 
 def _query(name: str, statement: Any, mesh: Mesh) -> Query:
@@ -107,18 +109,10 @@ def _query(name: str, statement: Any, mesh: Mesh) -> Query:
     if not isinstance(statement, exp.Query):
         raise ValueError(f"{type(statement).__name__.upper()} is no query: only SELECT is replayed")
     given = statement.args.get("with_")
-    tables = placed(statement, lambda table: _contract(mesh, table))
+    tables = placed(statement, lambda table: promised(mesh, table).table)
     if given is not None:
         statement.set("with_", None)
     return Query(name, statement, tables, given)
-
-
-def _contract(mesh: Mesh, name: str) -> TableRef:
-    try:
-        return mesh.mart(TableRef.parse(name)).contract.table
-    except (KeyError, ValueError):
-        right = nearest(name, [str(t).removesuffix("@1") for t in mesh.tables()])
-        raise KeyError(f"no published table {name}" + (f": {right}" if right else "")) from None
 
 
 def replay(
@@ -141,7 +135,7 @@ def replay(
     """
     published = platform.warehouse(settings, credentials)
     try:
-        domains = {_contract(mesh, t).domain for query in asked for t in query.tables}
+        domains = {promised(mesh, t).table.domain for query in asked for t in query.tables}
         domains |= {p.contract.table.domain for p in (old, new) if p.contract}
         session = scratch([*published.attaching(domains), "SET memory_limit = '2GB'"])
         try:
@@ -173,7 +167,7 @@ def _relation(published: Warehouse, place: Place, version: str) -> str:
 
 
 def _text(published: Warehouse, mesh: Mesh, query: Query, old: Place, side: str) -> str:
-    read = {name: _contract(mesh, name) for name in query.tables}
+    read = {name: promised(mesh, name).table for name in query.tables}
     relations = {
         name: side if old.contract and table == old.contract.table else published.relation(table)
         for name, table in read.items()
