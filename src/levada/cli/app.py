@@ -9,6 +9,9 @@ import typer
 
 from levada import __version__
 from levada.cli import output
+from levada.cli.app_backfill import backfill_app
+from levada.cli.app_consistency import breaks_app, consistency_app
+from levada.cli.options import From, Json, Project, Selection, To
 
 __all__ = ["app"]
 
@@ -23,26 +26,11 @@ ledger_app = typer.Typer(help="Look after the ledger.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
 policy_app = typer.Typer(help="Governance's policies.", no_args_is_help=True)
 app.add_typer(policy_app, name="policy")
-backfill_app = typer.Typer(help="Make tables again, with all that follows.", no_args_is_help=True)
 app.add_typer(backfill_app, name="backfill")
 waiver_app = typer.Typer(help="Look after waivers.", no_args_is_help=True)
 app.add_typer(waiver_app, name="waiver")
-consistency_app = typer.Typer(help="What must hold between tables.", no_args_is_help=True)
 app.add_typer(consistency_app, name="consistency")
-breaks_app = typer.Typer(help="What consistency batches found.", no_args_is_help=True)
 app.add_typer(breaks_app, name="breaks")
-
-Project = Annotated[
-    Path | None,
-    typer.Option("--project", help="The folder of levada.yaml.", file_okay=False),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Selection = Annotated[
-    list[str] | None,
-    typer.Argument(help="domain, domain.product or domain.table; nothing means all."),
-]
-From = Annotated[str | None, typer.Option("--from", help="First local day, like 2013-01-01.")]
-To = Annotated[str | None, typer.Option("--to", help="Last local day, included.")]
 
 Generation = Annotated[
     int | None, typer.Option("--generation", help="An older line; the newest by default.")
@@ -134,140 +122,6 @@ def run(
     days = (first, last)
     code = running.run(project, selection or [], days, dry_run=dry_run, as_json=json)
     raise typer.Exit(code)
-
-
-@backfill_app.command("plan")
-def backfill_plan(
-    tables: Annotated[
-        list[str], typer.Argument(help="domain, domain.product, domain.table or a landed source.")
-    ],
-    first: From = None,
-    last: To = None,
-    reason: Annotated[str, typer.Option("--reason", help="Why; kept with the plan.")] = "",
-    exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", help="What stays as it is; may be repeated.")
-    ] = None,
-    only_domain: Annotated[
-        list[str] | None, typer.Option("--only-domain", help="Go no further; may be repeated.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Write the plan here, to be run.", dir_okay=False)
-    ] = None,
-    project: Project = None,
-    json: Json = False,
-) -> None:
-    """What follows from making tables again, hop by hop: intervals, time, owners, approvals."""
-    from levada.cli import backfilling
-
-    code = backfilling.plan(
-        project,
-        tables,
-        (first, last),
-        reason=reason,
-        exclude=tuple(exclude or ()),
-        only_domains=tuple(only_domain or ()),
-        out=out,
-        as_json=json,
-    )
-    raise typer.Exit(code)
-
-
-@backfill_app.command("run")
-def backfill_run(
-    plan: Annotated[str, typer.Argument(help="A plan's file, or the id of one that was begun.")],
-    local: Annotated[bool, typer.Option("--local", help="Do the work in this process.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Build what it would find unchanged, too; recorded.")
-    ] = False,
-    project: Project = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be built; change nothing.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Begin a plan, or go on where it was left off. Exit 1 if something failed or was left."""
-    from levada.cli import restating
-
-    code = restating.run(project, plan, local=local, dry_run=dry_run, force=force, as_json=json)
-    raise typer.Exit(code)
-
-
-@backfill_app.command("status")
-def backfill_status(
-    name: Annotated[str | None, typer.Argument(metavar="ID", help="None: all of them.")] = None,
-    project: Project = None,
-    json: Json = False,
-) -> None:
-    """The backfills that were begun, and what of one failed or was left."""
-    from levada.cli import restating
-
-    raise typer.Exit(restating.status(project, name, as_json=json))
-
-
-BackfillId = Annotated[str, typer.Argument(metavar="ID", help="As `backfill status` shows it.")]
-Why = Annotated[str, typer.Option("--reason", help="Why; kept in the ledger.")]
-
-
-@backfill_app.command("pause")
-def backfill_pause(name: BackfillId, reason: Why = "", project: Project = None) -> None:
-    """Begin no further step; who reads what is open waits on. Exit 1 if it is paused already."""
-    from levada.cli import restating
-
-    raise typer.Exit(restating.turn(project, name, "paused", reason))
-
-
-@backfill_app.command("resume")
-def backfill_resume(
-    name: BackfillId,
-    reason: Why = "",
-    local: Annotated[bool, typer.Option("--local", help="And do the work here.")] = False,
-    project: Project = None,
-) -> None:
-    """Go on with what was paused; try again what failed or was left."""
-    from levada.cli import restating
-
-    code = restating.turn(project, name, "running", reason)
-    if local:
-        code = restating.run(project, name, local=True, dry_run=False, force=False, as_json=False)
-    raise typer.Exit(code)
-
-
-@backfill_app.command("cancel")
-def backfill_cancel(name: BackfillId, reason: Why = "", project: Project = None) -> None:
-    """End a backfill: what is made stays, what is open stays as it was. Exit 1 if it has ended."""
-    from levada.cli import restating
-
-    raise typer.Exit(restating.turn(project, name, "cancelled", reason))
-
-
-@backfill_app.command("rollback")
-def backfill_rollback(
-    name: BackfillId,
-    reason: Why = "",
-    project: Project = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say how much would be put back; change nothing.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Publish again what was there before a backfill. Exit 1 if something had to be kept."""
-    from levada.cli import restating
-
-    code = restating.rollback(project, name, reason, dry_run=dry_run, as_json=json)
-    raise typer.Exit(code)
-
-
-@backfill_app.command("approve")
-def backfill_approve(
-    plan: Annotated[Path, typer.Argument(help="The plan's file.", dir_okay=False)],
-    reviewer: Annotated[str, typer.Option("--reviewer", help="Who approves; needed.")] = "",
-    reason: Why = "",
-    project: Project = None,
-) -> None:
-    """Let a plan run that goes beyond what governance lets pass, as governance."""
-    from levada.cli import restating
-
-    raise typer.Exit(restating.approve(project, plan, reviewer, reason))
 
 
 @app.command()
@@ -611,83 +465,3 @@ def policy_explain(
     from levada.cli import policing
 
     raise typer.Exit(policing.explain(project, name, table, as_json=json))
-
-
-Batch = Annotated[str | None, typer.Argument(metavar="BATCH", help="Nothing means all batches.")]
-BreakId = Annotated[str, typer.Argument(metavar="BREAK", help="As `breaks list` shows it.")]
-
-
-@consistency_app.command("run")
-def consistency_run(
-    batch: Batch = None,
-    first: From = None,
-    last: To = None,
-    project: Project = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be compared; change nothing.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Compare what was published since the last report. Exit 1 unless every rule passed."""
-    from levada.cli import consistency
-
-    code = consistency.run(project, batch, (first, last), dry_run=dry_run, as_json=json)
-    raise typer.Exit(code)
-
-
-@consistency_app.command("report")
-def consistency_report(
-    batch: Batch = None,
-    first: From = None,
-    last: To = None,
-    project: Project = None,
-    json: Json = False,
-) -> None:
-    """The newest report of each batch and interval."""
-    from levada.cli import consistency
-
-    raise typer.Exit(consistency.report(project, batch, (first, last), as_json=json))
-
-
-@breaks_app.command("list")
-def breaks_list(
-    every: Annotated[bool, typer.Option("--all", help="Resolved and closed ones too.")] = False,
-    rule: Annotated[str, typer.Option("--rule", help="Only of this rule, as batch.rule.")] = "",
-    project: Project = None,
-    json: Json = False,
-) -> None:
-    """Open breaks: offending keys with their owner, figures and age."""
-    from levada.cli import consistency
-
-    raise typer.Exit(consistency.list_breaks(project, all_=every, rule=rule, as_json=json))
-
-
-@breaks_app.command("assign")
-def breaks_assign(
-    break_: BreakId,
-    owner: Annotated[str, typer.Option("--to", help="Who looks into it.")],
-    project: Project = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would change; change nothing.")
-    ] = False,
-) -> None:
-    """Give a break to somebody."""
-    from levada.cli import consistency
-
-    raise typer.Exit(consistency.assign(project, break_, owner, dry_run=dry_run))
-
-
-@breaks_app.command("resolve")
-def breaks_resolve(
-    break_: BreakId,
-    reason: Annotated[str, typer.Option("--reason", help="What it was.")] = "",
-    who: Annotated[str, typer.Option("--by", help="Who says so; default the user here.")] = "",
-    project: Project = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would change; change nothing.")
-    ] = False,
-) -> None:
-    """Say what a break was, as governance. The same figures open it no more."""
-    from levada.cli import consistency
-
-    raise typer.Exit(consistency.resolve(project, break_, reason, who, dry_run=dry_run))
