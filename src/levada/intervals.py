@@ -301,8 +301,9 @@ def within(grain: Grain, zone: str, span: Span) -> tuple[Partition, ...]:
     """
     if grain is Grain.WHOLE:
         return (WHOLE,)
-    starting = _starting(grain, zone, span.start, span.end)
-    return tuple(p for p in starting if end(p) <= span.end)
+    starting = tuple(_starting(grain, zone, span.start, span.end))
+    # They follow one another, so that none but the last can reach beyond.
+    return starting if not starting or end(starting[-1]) <= span.end else starting[:-1]
 
 
 @lru_cache(maxsize=512)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
+from operator import itemgetter
 
 from levada.plan.cells import Axis, Runs, axis, both, makeable, reached, runs_of, without
 from levada.plan.deciding import order
@@ -14,6 +17,7 @@ from levada.terms import (
     Asked,
     Backfill,
     Dependency,
+    Grain,
     Group,
     Lag,
     Latest,
@@ -149,8 +153,13 @@ def declared(product: Product) -> Mapping[str, str]:
         "code": _digest(product.code),
         "contracts": _digest(*sorted(c.label for c in product.contracts)),
         "inputs": _digest(*edges),
-        "slices": _digest(product.grain.value, product.zone, str(product.batch)),
+        "slices": _slicing(product.grain, product.zone, product.batch),
     }
+
+
+@lru_cache(maxsize=256)
+def _slicing(grain: Grain, zone: str, batch: bool) -> str:
+    return _digest(grain.value, zone, str(batch))
 
 
 def _words(edge: Dependency) -> str:
@@ -188,7 +197,9 @@ class _Closure:
     there: dict[TableRef, Runs] = field(default_factory=dict)
     """What can be made at all, where that is not everything."""
 
-    axes: dict[TableRef, Axis] = field(default_factory=dict)
+    axes: dict[tuple[Grain, str], Axis] = field(default_factory=dict)
+    over: dict[Axis, Runs] = field(default_factory=dict)
+    """The slices that have ended."""
 
     def __post_init__(self) -> None:
         for source in self.mesh.sources:
@@ -198,7 +209,7 @@ class _Closure:
 
     def add(self, product: Product) -> None:
         """What the product has to make again, judged after all that it reads."""
-        own = self._axis(product.marts[0].table)
+        own = self._calendar(product.grain, product.zone)
         edges = product.dependencies
         there = self._there(edges, own)
         if there != own.all:
@@ -210,7 +221,7 @@ class _Closure:
         if why := self._kept_out(product):
             self._leave(product, own, [(why, wanted)] if wanted else ends, wave)
             return
-        over = runs_of([(0, own.over(self.at))])
+        over = self.over[own]
         doable = both(wanted, there) if there != own.all else wanted
         doable = both(doable, over) if over != own.all else doable
         if doable:
@@ -261,9 +272,14 @@ class _Closure:
         return there
 
     def _axis(self, table: TableRef) -> Axis:
-        if table not in self.axes:
-            self.axes[table] = axis(*self.mesh.slicing(table), self.mesh.span)
-        return self.axes[table]
+        return self._calendar(*self.mesh.slicing(table))
+
+    def _calendar(self, grain: Grain, zone: str) -> Axis:
+        found = self.axes.get((grain, zone))
+        if found is None:
+            found = self.axes[grain, zone] = axis(grain, zone, self.mesh.span)
+            self.over[found] = runs_of([(0, found.over(self.at))])
+        return found
 
     def _kept_out(self, product: Product) -> str:
         if product.id in self.asked.exclude:
@@ -301,9 +317,7 @@ def _stretches(own: Axis, runs: Runs, causes: Sequence[Cause]) -> tuple[Stretch,
     for low, high in runs:
         ends = [low, *(cut for cut in cuts if low < cut < high), high]
         for first, last in itertools.pairwise(ends):
-            because = tuple(
-                dict.fromkeys(why for why, cause in causes if both(cause, ((first, last),)))
-            )
+            because = tuple(dict.fromkeys(why for why, cause in causes if _holds(cause, first)))
             before = found[-1] if found else None
             if before and before.because == because and first > low:
                 found[-1] = Stretch(
@@ -312,6 +326,14 @@ def _stretches(own: Axis, runs: Runs, causes: Sequence[Cause]) -> tuple[Stretch,
             else:
                 found.append(_stretch(own, first, last, because))
     return tuple(found)
+
+
+def _holds(runs: Runs, number: int) -> bool:
+    at = bisect_right(runs, number, key=_low) - 1
+    return at >= 0 and number < runs[at][1]
+
+
+_low = itemgetter(0)
 
 
 def _stretch(own: Axis, low: int, high: int, because: tuple[str, ...]) -> Stretch:

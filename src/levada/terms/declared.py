@@ -125,20 +125,19 @@ class Product:
     batch: bool = False
     nodes: tuple[str, ...] = ()
     """dbt ids of everything built in one run: marts and their private models."""
+    id: str = field(init=False, repr=False, compare=False)
+    """`domain.product`: also the id of its DAG."""
+    dependencies: tuple[Dependency, ...] = field(init=False, repr=False, compare=False)
+    """The edges into the product from outside it, judged as one set."""
+
+    def __post_init__(self) -> None:
+        own = {mart.table for mart in self.marts}
+        edges = tuple(d for m in self.marts for d in m.dependencies if d.upstream not in own)
+        object.__setattr__(self, "id", f"{self.domain}.{self.name}")
+        object.__setattr__(self, "dependencies", edges)
 
     def __str__(self) -> str:
         return self.id
-
-    @property
-    def id(self) -> str:
-        """`domain.product`: also the id of its DAG."""
-        return f"{self.domain}.{self.name}"
-
-    @property
-    def dependencies(self) -> tuple[Dependency, ...]:
-        """The edges into the product from outside it, judged as one set."""
-        own = {mart.table for mart in self.marts}
-        return tuple(d for m in self.marts for d in m.dependencies if d.upstream not in own)
 
     @property
     def layer(self) -> Layer:
