@@ -264,6 +264,15 @@ class Player:
         if on != self.simulation.paused:
             (self.simulation.pause if on else self.simulation.resume)()
 
+    def silence(self, number: int) -> None:
+        """A source stops answering, or answers again."""
+        source = self.world.sources[number % len(self.world.sources)].name
+        self.hear()
+        silent = source not in self.oracle.silent
+        self.oracle.tell(Told("silent" if silent else "answers", self.simulation.now, source, None))
+        self.simulation.silence(ref(source), "no route to host" if silent else "")
+        self.counts["silenced"] += silent
+
     def release(self) -> None:
         """Let go of what is held."""
         for product, partition in sorted(self.simulation.held):
@@ -328,6 +337,9 @@ class Player:
                 *("published", event.at, product, start, event.run),
                 contents=contents,
                 degraded=event.degraded,
+                unknown=frozenset(
+                    self.names[mark.split()[1]] for mark in event.marks if "unknown" in mark
+                ),
             )
         if event.kind == "released":
             return Told("released", event.at, event.subject, start)
@@ -437,7 +449,10 @@ def _land(player: Player, rng: random.Random, slot: tuple[str, Partition]) -> No
 def _move(player: Player, rng: random.Random) -> None:
     """Anything that is not a landing."""
     match rng.choice(
-        ["jump", "jump", "wait", "wait", "kill", "pause", "break", "check", "release", "kill"]
+        [
+            *("jump", "jump", "wait", "wait", "kill", "pause", "break", "check", "release", "kill"),
+            "silence",
+        ]
     ):
         case "jump":
             player.jump()
@@ -453,4 +468,6 @@ def _move(player: Player, rng: random.Random) -> None:
             player.check()
         case "release":
             player.release()
+        case "silence":
+            player.silence(rng.randrange(9))
     player.hear()

@@ -204,7 +204,10 @@ class Told:
     """One event of a history."""
 
     kind: str
-    """landed, fired, published, failed, untold, released, or freed (a dead run's lease is over)."""
+    """
+    landed, fired, published, failed, untold, released, freed (a dead run's lease is over);
+    a source is silent or answers.
+    """
     at: datetime
     name: str
     start: Start
@@ -213,6 +216,8 @@ class Told:
     inputs: Mapping[Slice, str | None] = field(default_factory=dict)
     contents: Mapping[str, str] = field(default_factory=dict)
     degraded: bool = False
+    unknown: frozenset[str] = frozenset()
+    """The tables of which it says that something was not known."""
     again: datetime | None = None
 
 
@@ -232,6 +237,8 @@ class _View:
     read: dict[Slice, str | None]
     less: bool
     waits: bool
+    unknown: bool
+    """Whether it lacks something of which nobody can tell whether it is there."""
 
 
 class Oracle:
@@ -248,8 +255,10 @@ class Oracle:
         self.fired = 0
         self._asked: dict[tuple[str, Start, Reads], tuple[list[Slice], list[Slice]]] = {}
         self._until: dict[tuple[str, Start, Reads], datetime] = {}
+        self._ends: dict[Slice, datetime] = {}
         self.released: dict[tuple[str, Start], int] = {}
-        self.marked: dict[str, bool] = {}
+        self.marked: dict[str, tuple[bool, frozenset[str]]] = {}
+        self.silent: set[str] = set()
         self._hopeless: dict[tuple[str, Start], bool] = {}
         self._all = {t.name: world.slices(t.name) for t in world.tables}
         self._inside = {name: set(found) for name, found in self._all.items()}
@@ -357,6 +366,18 @@ class Oracle:
             return "HELD"
         return "STALE" if changed else "READY"
 
+    def unknown(self, name: str, start: Start) -> bool:
+        """Whether a slice that is not ready is so since nobody can tell what it is."""
+        table, line = self.world.table(name), self.lines.get((name, start))
+        if not table.product:
+            return name in self.silent and line is None
+        attempt = self.standing(table.product, start)
+        if attempt is None or attempt.kind != "untold":
+            return False
+        if line is None:
+            return (table.product, start) not in self.alive
+        return self.state(name, start) == "STALE"
+
     def hopeless(self, product: str, start: Start) -> bool:
         """Whether a slice can never be built, whatever may land."""
         key = (product, start)
@@ -406,8 +427,12 @@ class Oracle:
         if edge.until is not None and start is not None:
             until = self._deadline(name, start, edge)
         if edge.how == "latest":
-            view = self._latest(edge)
-            return _View(*view[:3], waits=until is not None and until > self.now and not view[0])
+            met, found, less, unknown = self._latest(edge)
+            return _View(
+                *(met, found, less),
+                waits=until is not None and until > self.now and not met,
+                unknown=unknown,
+            )
         there, never = self.asked(name, start, edge)
         states = {each: self.state(*each) for each in there}
         read: dict[Slice, str | None] = dict.fromkeys((*there, *never))
@@ -426,18 +451,34 @@ class Oracle:
                     good += 1
         full = bool(read) and not lacking
         met = full or (late and _enough(edge, good, len(there) + len(never)))
-        return _View(met, read, bool(lacking), waits=not late and not met)
+        unknown = any(each in states and self.unknown(*each) for each in lacking)
+        return _View(met, read, bool(lacking), waits=not late and not met, unknown=unknown)
 
-    def _latest(self, edge: Reads) -> tuple[bool, dict[Slice, str | None], bool]:
+    def _latest(self, edge: Reads) -> tuple[bool, dict[Slice, str | None], bool, bool]:
         if not self._all[edge.table]:
-            return False, {}, False
+            return False, {}, False, False
         newest = self.newest(edge.table)
         if not newest:
-            return False, {(edge.table, None): None}, True
+            unknown = self.unknown(edge.table, self._due(edge.table))
+            return False, {(edge.table, None): None}, True, unknown
         line = self.lines[newest[0]]
         old = edge.within is not None and self.now - line.at >= edge.within
         met = self.state(*newest[0]) == "READY" and not old
-        return met, {newest[0]: line.content if met else None}, not met
+        unasked = old and self.state(*newest[0]) == "READY" and edge.table in self.silent
+        unknown = not met and (unasked or self.unknown(*newest[0]))
+        return met, {newest[0]: line.content if met else None}, not met, unknown
+
+    def _due(self, table: str) -> Start:
+        """The last slice of a table that is over, else its first."""
+        over = [s for s in self._all[table] if s is None or self._ended(table, s) <= self.now]
+        return over[-1] if over else self._all[table][0]
+
+    def _ended(self, table: str, start: Start) -> datetime:
+        if (table, start) not in self._ends:
+            over = self.world.over(table, start)
+            assert over is not None
+            self._ends[table, start] = over
+        return self._ends[table, start]
 
     def _instead(self, each: Slice, limit: timedelta) -> Slice | None:
         """What stands in for a slice: an older line of its own, else the last good one before."""
@@ -465,24 +506,31 @@ class Oracle:
         """What a build would read now; None if it has to wait."""
         return self.looked(product, start)[0]
 
-    def looked(self, product: str, start: Start) -> tuple[dict[Slice, str | None] | None, bool]:
-        """What a build would read now, and whether it would go without something."""
+    def looked(
+        self, product: str, start: Start
+    ) -> tuple[dict[Slice, str | None] | None, bool, frozenset[str]]:
+        """
+        What a build would read now, whether it would go without something, and of which tables
+        nobody can tell what it goes without.
+        """
         views = [(edge, self.view(name, start, edge)) for name, edge in self.edges(product)]
         chosen = {edge.any_of for edge, view in views if edge.any_of and view.met}
         read: dict[Slice, str | None] = {}
-        less = False
+        less, unknown = False, set[str]()
         for edge, view in views:
             blocks = view.waits or (edge.required and not view.met)
             if edge.any_of:
                 blocks = edge.any_of not in chosen
             if blocks:
-                return None, False
+                return None, False, frozenset()
             told = not edge.any_of or any(view.read.values())  # nothing of an unneeded one is less
             less = less or (view.less and told)
+            if view.unknown and told:
+                unknown.add(edge.table)
             for each, content in view.read.items():
                 if content is not None or each not in read:
                     read[each] = content
-        return read, less
+        return read, less, frozenset(unknown)
 
     def due(  # noqa: PLR0911 - one reason after the other
         self, product: str, start: Start
@@ -534,13 +582,17 @@ class Oracle:
             case "freed":
                 if key in self.alive and self.alive[key].run == told.run:
                     del self.alive[key]
+            case "silent":
+                self.silent.add(told.name)
+            case "answers":
+                self.silent.discard(told.name)
 
     def _fired(self, told: Told) -> None:
         key = (told.name, told.start)
         said = f"{told.name} {told.start} at {told.at}"
         if key in self.alive:
             raise Wrong("doubled", f"{said}: run {self.alive[key].run} is still building it")
-        now, less = self.looked(*key)
+        now, less, unknown = self.looked(*key)
         if now is None:
             raise Wrong("too early", f"{said}: its inputs are not ready")
         if set(told.inputs) != set(now):
@@ -553,7 +605,7 @@ class Oracle:
             raise Wrong("doubled", f"{said}: there was nothing to do")
         self.alive[key] = told
         self.runs[told.run] = told
-        self.marked[told.run] = less
+        self.marked[told.run] = (less, unknown)
         self.fired += 1
 
     def _published(self, told: Told) -> None:
@@ -571,8 +623,9 @@ class Oracle:
             content = told.contents.get(table.name)
             if content != made(table.name, told.start, run.inputs):
                 raise Wrong("stale passed", f"{said}: {table.name} is not what its inputs make")
-            if told.degraded != self.marked[told.run]:
-                raise Wrong("unmarked", f"{said}: degraded is {told.degraded}")
+            if (told.degraded, told.unknown) != self.marked[told.run]:
+                marks = f"degraded is {told.degraded}, unknown {sorted(told.unknown)}"
+                raise Wrong("unmarked", f"{said}: {marks}, not {self.marked[told.run]}")
             self.lines[table.name, told.start] = _Line(content, told.at, run.inputs, self.number)
         self.attempts.pop(key, None)
         del self.alive[key]

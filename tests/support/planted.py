@@ -227,6 +227,17 @@ def _unmarked(patch: pytest.MonkeyPatch) -> None:
 
 
 @_bug
+def _unknown_is_absent(patch: pytest.MonkeyPatch) -> None:
+    """What nobody could tell is said to be absent."""
+    right = Judge.marks
+
+    def wrong(self: Judge, product: Product, at: Partition) -> tuple[str, ...]:
+        return tuple(mark.replace("unknown", "absent") for mark in right(self, product, at))
+
+    patch.setattr(Judge, "marks", wrong)
+
+
+@_bug
 def _dead_for_ever(patch: pytest.MonkeyPatch) -> None:
     """The claim of a dead run is never given back."""
     right = MemoryLedger._free

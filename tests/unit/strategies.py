@@ -28,6 +28,7 @@ from levada.terms import (
     Owner,
     Partition,
     PartitionMapping,
+    ProbeFailure,
     Product,
     Publication,
     Source,
@@ -184,13 +185,14 @@ class World:
         self.tampered: dict[TableRef, Tampering] = {}
         self.pardons: dict[tuple[str, Partition], int] = {}
         self.waivers: tuple[Waiver, ...] = ()
+        self.probes: dict[TableRef, ProbeFailure] = {}
         self.position = 0
 
     @property
     def facts(self) -> Facts:
         return Facts(
             *(dict(self.lines), dict(self.attempts), dict(self.claims), self.position),
-            *(dict(self.tampered), dict(self.pardons), self.waivers),
+            *(dict(self.tampered), dict(self.pardons), self.waivers, dict(self.probes)),
         )
 
     def slice(self, table: str | TableRef, key: str) -> Partition:
@@ -200,6 +202,9 @@ class World:
 
     def judge(self) -> Judge:
         return Judge(self.mesh, self.facts, self.now)
+
+    def silence(self, table: str) -> None:
+        self.probes[ref(table)] = ProbeFailure(ref(table), "connection refused", self.now)
 
     def tick(self) -> int:
         self.position += 1

@@ -145,6 +145,10 @@ class Histories(RuleBasedStateMachine):
     def break_a_tool(self, times: int) -> None:
         self.player.broken = times
 
+    @rule(number=st.integers(0, 9))
+    def silence(self, number: int) -> None:
+        self.player.silence(number)
+
     @rule()
     def release(self) -> None:
         self.player.release()

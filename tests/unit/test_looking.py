@@ -144,5 +144,5 @@ def test_a_look_that_forgets_is_caught(
 ) -> None:
     bug(monkeypatch)
     with pytest.raises(Unequal):
-        for seed in range(SEED, SEED + 60):
+        for seed in range(SEED, SEED + 240):
             play(seed)

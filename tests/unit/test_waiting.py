@@ -22,7 +22,6 @@ from tests.unit.strategies import (
 from levada.intervals import due, end, parse
 from levada.plan import explain, plan
 from levada.ports import Want
-from levada.readiness import inherited
 from levada.sense import want
 from levada.terms import (
     Deadline,
@@ -182,25 +181,6 @@ def test_nothing_is_waited_for_that_can_never_come() -> None:
     only = waits(WaitPolicy(deadline=SEVEN, max_lag=timedelta(days=1)))
     only.now = DUE
     assert may(only, "a.x", "2013-03-04").state is State.IMPOSSIBLE
-
-
-def test_an_optional_inputs_unknown_stops_there_and_is_recorded() -> None:
-    products = [
-        single("a.x", Grain.DAY, edge("a.landing.x", "a.x", Identity())),
-        single("a.y", Grain.DAY, edge("a.x", "a.y", Identity(), required=False)),
-        single("a.z", Grain.DAY, edge("a.y", "a.z", Identity())),
-    ]
-    world = World(make_mesh(products, [make_source("a.landing.x", Grain.DAY)]))
-    world.land("a.landing.x", DAY)
-    world.attempt("a.x", DAY, Verdict.UNKNOWN)
-    world.publish("a.y", DAY)
-    assert line(world, "a.y").taint == ("degraded: a.x@1 2013-03-10 unknown",)
-    world.publish("a.z", DAY)
-    assert line(world, "a.z").taint == (), "its consumers do not copy the mark"
-    found = inherited(ref("a.z"), world.slice("a.z", DAY), world.facts)
-    assert [(str(table), mark) for (table, _), mark in found] == [
-        ("a.y@1", "degraded: a.x@1 2013-03-10 unknown")
-    ]
 
 
 def test_any_of_several_tables_suffices_and_the_others_restate_it_when_they_come() -> None:

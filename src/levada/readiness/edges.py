@@ -9,7 +9,6 @@ from datetime import datetime
 from levada.terms import Dependency, Partition, Readiness, State, TableRef
 
 __all__ = [
-    "UNTOLD",
     "Edge",
     "Found",
     "Wait",
@@ -23,7 +22,6 @@ __all__ = [
 
 Wait = tuple[TableRef, Partition, Readiness]
 
-UNTOLD = "could not be judged"
 _MOST_MARKS = 3
 
 
@@ -108,22 +106,25 @@ def marks(edge: Dependency, found: Found, replaced: dict[Partition, Partition]) 
     table = edge.upstream
     if len(found.waits) > _MOST_MARKS:
         first = found.waits[0][1]
+        unknown = sum(why.unknown for _, _, why in found.waits)
+        lacking = f"{len(found.waits)} of {found.total} absent"
+        lacking += f" ({unknown} unknown)" if unknown else ""
         instead = f", {len(replaced)} replaced" if replaced else ""
-        lacking = f"{len(found.waits)} of {found.total} absent, the first {first}"
-        return (f"degraded: {table} {lacking}{instead}",)
+        return (f"degraded: {table} {lacking}, the first {first}{instead}",)
     told: list[str] = []
     for _, p, why in found.waits:
         good = replaced.get(p)
+        lacking = f"degraded: {named(table, p)} {'unknown, ' if why.unknown else ''}"
         if good == p:
-            told.append(f"degraded: {named(table, p)} as of its last good publication")
+            told.append(f"{lacking}as of its last good publication")
         elif good:
-            told.append(f"degraded: {named(table, p)} replaced by {good}")
+            told.append(f"{lacking}replaced by {good}")
         else:
-            told += without(table, p, unknown=why.because.startswith(UNTOLD))
+            told += without(table, p, unknown=why.unknown)
     return tuple(told)
 
 
-def without(table: TableRef, partition: Partition | None, *, unknown: bool = False) -> tuple[str]:
+def without(table: TableRef, partition: Partition | None, *, unknown: bool) -> tuple[str]:
     """The mark of a slice that is not read at all."""
     return (f"degraded: {named(table, partition)} {'unknown' if unknown else 'absent'}",)
 

@@ -10,7 +10,6 @@ from levada.calendars import opening
 from levada.intervals import containing, due, end, inside, mapped, preceding, within
 from levada.readiness.causes import Change, Line, failure
 from levada.readiness.edges import (
-    UNTOLD,
     Edge,
     Found,
     Wait,
@@ -124,7 +123,9 @@ class Judge:
         if attempt and attempt.verdict is Verdict.FAIL:
             return self._failed(attempt, table)
         if isinstance(line, Publication):
-            return self._published(product, partition, line)
+            found = self._published(product, partition, line)
+            untold = attempt is not None and found.state is State.STALE
+            return replace(found, unknown=True) if untold else found
         return self._unpublished(product, partition, attempt)
 
     def _failed(self, attempt: Attempt, table: TableRef) -> Readiness:
@@ -157,11 +158,16 @@ class Judge:
     def _landed(self, table: TableRef, line: Line | None) -> Readiness:
         if line is not None:
             return Readiness(State.READY, f"landed, generation {line.generation}")
-        if failure := self.facts.probes.get(table):
-            since = f"{failure.since:%Y-%m-%d %H:%M}Z"
-            said = f"could not be asked since {since}: {failure.because}"
-            return Readiness(State.WAITING, said)
+        if said := self._unasked(table):
+            return Readiness(State.WAITING, said, unknown=True)
         return Readiness(State.WAITING, "nothing landed")
+
+    def _unasked(self, table: TableRef) -> str:
+        """Since when a source gives no answer, and why; empty if it does."""
+        failure = self.facts.probes.get(table)
+        if failure is None:
+            return ""
+        return f"could not be asked since {failure.since:%Y-%m-%d %H:%M}Z: {failure.because}"
 
     def _unpublished(
         self, product: Product, partition: Partition, attempt: Attempt | None
@@ -170,8 +176,8 @@ class Judge:
             said, wakes = f"being built by run {claim.run}", _ahead(claim.until, self.now)
             return Readiness(State.WAITING, said, next=wakes)
         if attempt:
-            said, wakes = f"{UNTOLD}: {attempt.because}", attempt.not_before
-            return Readiness(State.WAITING, said, next=_ahead(wakes, self.now))
+            said, wakes = f"could not be judged: {attempt.because}", attempt.not_before
+            return Readiness(State.WAITING, said, next=_ahead(wakes, self.now), unknown=True)
         if never := self._never_built(product, partition):
             return Readiness(State.IMPOSSIBLE, f"can never be built: {never}")
         if self._tainted and (held := self.inputs(product, partition)).state is State.HELD:
@@ -541,19 +547,23 @@ class Judge:
             readiness = self.offered(product, at, table, newest)
             said = f"{named(table, newest)}: {readiness.because}"
             waits = ((table, newest, readiness),)
-            return Edge(edge, False, said, (), (WHOLE,), waits, marks=without(table, None))
+            lacking = without(table, None, unknown=readiness.unknown)
+            return Edge(edge, False, said, (), (WHOLE,), waits, marks=lacking)
         readiness = self.offered(product, at, table, newest)
         wakes = readiness.next
         if readiness.state is State.READY and limit is not None:
             wakes = _soonest(readiness.next, _ahead(line.at + limit, self.now))
             if self.now - line.at >= limit:  # at `next` the answer is another
                 old = f"published {_long(self.now - line.at)} ago, not within {_long(limit)}"
-                readiness = Readiness(State.WAITING, old)
+                unasked = self._unasked(table)
+                old += f"; {unasked}" if unasked else ""
+                readiness = Readiness(State.WAITING, old, unknown=bool(unasked))
         name = f"the latest {named(table, newest)}"
         if readiness.state is not State.READY:
             said = f"{name}: {readiness.because}"
             waits = ((table, newest, readiness),)
-            return Edge(edge, False, said, (), (newest,), waits, marks=without(table, newest))
+            lacking = without(table, newest, unknown=readiness.unknown)
+            return Edge(edge, False, said, (), (newest,), waits, marks=lacking)
         return Edge(edge, True, name, (newest,), next=wakes, degraded=readiness.degraded)
 
     def _due(self, table: TableRef) -> Partition | None:

@@ -73,8 +73,14 @@ class Event:
     generation: int = 0
     read: tuple[Input, ...] = ()
     run: str = ""
-    degraded: bool = False
     content: str = ""
+    marks: tuple[str, ...] = ()
+    """What was gone without, in words."""
+
+    @property
+    def degraded(self) -> bool:
+        """Whether something was gone without."""
+        return bool(self.marks)
 
 
 @dataclass(slots=True)
@@ -152,6 +158,10 @@ class Simulation:
         because = "its content changed" if before else "for the first time"
         generation = written[0].generation
         self._tell(kind, table, partition, because, generation=generation, content=content)
+
+    def silence(self, table: TableRef, because: str) -> None:
+        """A source does not answer; with no reason it does again."""
+        self.ledger.probed({table: because})
 
     def pause(self) -> None:
         """Stop the reconciler: rebuilds and repairs wait, first runs do not."""
@@ -384,8 +394,8 @@ class Simulation:
                 generation=line.generation,
                 read=line.inputs,
                 run=line.run,
-                degraded=bool(line.taint),
                 content=line.content,
+                marks=line.taint,
             )
         )
 

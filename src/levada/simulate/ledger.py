@@ -21,6 +21,7 @@ from levada.terms import (
     Intent,
     Landing,
     Partition,
+    ProbeFailure,
     Publication,
     Span,
     Step,
@@ -68,6 +69,7 @@ class MemoryLedger:
         self._tampered: dict[TableRef, Tampering] = {}
         self._pardons: dict[Target, int] = {}
         self._waivers: dict[tuple[TableRef, str, str], Waiver] = {}
+        self._probes: dict[TableRef, ProbeFailure] = {}
         self._approvals: dict[tuple[str, str], str] = {}
         self._inspected: dict[str, str] = {}
         self._runs: set[str] = set()
@@ -87,6 +89,7 @@ class MemoryLedger:
         return Facts(
             *(dict(self.lines), dict(self.attempts), live, len(self.log)),
             *(dict(self._tampered), dict(self._pardons), tuple(self._waivers.values())),
+            dict(self._probes),
         )
 
     def tail(self, after: int) -> Sequence[Entry]:
@@ -343,7 +346,17 @@ class MemoryLedger:
         """Nobody looks for signs of life in a simulation."""
 
     def probed(self, said: Mapping[TableRef, str]) -> None:
-        """Sources land by themselves in a simulation: nobody probes."""
+        """Record which sources do not answer, and why; an empty text says that one did."""
+        for table, because in said.items():
+            old = self._probes.get(table)
+            if because == (old.because if old else ""):
+                continue
+            if because:
+                since = old.since if old else self.clock()
+                self._probes[table] = ProbeFailure(table, because, since)
+            else:
+                del self._probes[table]
+            self._note(table, None)
 
     # --- what was changed by hand, and what is let go ---------------------------------------------
 

@@ -52,6 +52,8 @@ class Readiness:
     missing: tuple[tuple[TableRef, Partition], ...] = ()
     next: datetime | None = None
     degraded: bool = False
+    unknown: bool = False
+    """Whether it is not ready since nobody could tell: an audit, or a source, gave no answer."""
 
 
 @dataclass(frozen=True, slots=True)
