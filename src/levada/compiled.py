@@ -14,13 +14,13 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from levada.errors import DeclarationError, Fault
 from levada.settings import Settings
-from levada.terms import Batch, Mesh, Product, Source
+from levada.terms import Batch, Mesh, Product, Source, TableRef
 
 __all__ = [
     "CompiledDomain",
@@ -32,6 +32,7 @@ __all__ = [
     "refuse",
     "save",
     "save_batches",
+    "tables_of",
     "uncollected",
     "unpacked",
 ]
@@ -175,7 +176,8 @@ def load_domain(settings: Settings, domain: str, *, fresh: bool = True) -> Compi
 def load(settings: Settings, *, fresh: bool = False) -> Mesh:
     """
     The mesh of every compiled domain. A domain that is not compiled is left out unless `fresh`,
-    so that one broken domain does not take the others away.
+    so that one broken domain does not take the others away. A product that reads what nothing
+    declares any more stays, without its inputs, and `Mesh.lost` says why it cannot be judged.
     """
     shares: list[CompiledDomain] = []
     faults: list[Fault] = []
@@ -186,29 +188,49 @@ def load(settings: Settings, *, fresh: bool = False) -> Mesh:
             faults += error.faults
     if not shares and not fresh:
         raise DeclarationError((Fault("levada.yaml", 0, "nothing is compiled yet", _COMMAND),))
+    lost = _lost(shares)
+    faults += [Fault("levada.yaml", 0, f"{name} {why}", _COMMAND) for name, why in lost.items()]
     if faults and fresh:
         raise DeclarationError(faults)
-    sources = tuple(s for share in shares for s in share.sources)
-    products = _closed([p for share in shares for p in share.products], sources)
     return Mesh(
         name=settings.name,
         span=settings.span,
         zone=settings.zone,
         live_from=settings.live_from,
-        products=products,
-        sources=sources,
+        products=tuple(
+            _cut_off(p) if p.id in lost else p for share in shares for p in share.products
+        ),
+        sources=tuple(s for share in shares for s in share.sources),
         quiet=settings.quiet,
+        lost=lost,
     )
 
 
-def _closed(products: list[Product], sources: Sequence[Source]) -> tuple[Product, ...]:
-    """Those products all of whose inputs are declared: the rest cannot be judged."""
-    while True:
-        known = {s.table for s in sources} | {m.table for p in products for m in p.marts}
-        kept = [p for p in products if all(d.upstream in known for d in p.dependencies)]
-        if len(kept) == len(products):
-            return tuple(kept)
-        products = kept
+def tables_of(shares: Iterable[CompiledDomain]) -> set[TableRef]:
+    """What these domains declare: the tables of their products, and their sources."""
+    found: set[TableRef] = set()
+    for share in shares:
+        found.update(source.table for source in share.sources)
+        found.update(mart.table for product in share.products for mart in product.marts)
+    return found
+
+
+def _lost(shares: Sequence[CompiledDomain]) -> dict[str, str]:
+    """The products that read what no domain declares, each with its reason."""
+    known, compiled = tables_of(shares), {share.domain for share in shares}
+    found: dict[str, str] = {}
+    for product in (p for share in shares for p in share.products):
+        gone = sorted({d.upstream for d in product.dependencies} - known)
+        if gone:
+            away = sorted({table.domain for table in gone} - compiled)
+            why = f"{' and '.join(away)} cannot be read" if away else "nothing declares it any more"
+            found[product.id] = f"reads {', '.join(map(str, gone))}: {why}"
+    return found
+
+
+def _cut_off(product: Product) -> Product:
+    """A product without its inputs, so that whoever walks the mesh finds what every edge names."""
+    return replace(product, marts=tuple(replace(m, dependencies=()) for m in product.marts))
 
 
 @functools.lru_cache(maxsize=64)

@@ -328,7 +328,7 @@ class _Joining:
                     reads.add(table)
                 else:  # an edge that is not seen would be a wait that is not kept
                     wrong = f"reads {table}, whose contract cannot be read"
-                    self.fault(found.package, found.path, 1, wrong, "mend the contract first")
+                    self.fault(found.package, found.path, 1, wrong, Fault.ELSEWHERE)
             reads |= {self.marts[parent].table for parent in found.models if parent in self.marts}
             for source in (self.sources[name] for name in found.sources if name in self.sources):
                 reads.add(source.table)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 __all__ = [
     "ClaimLost",
@@ -49,6 +50,13 @@ class Fault:
     line: int
     wrong: str
     right: str = ""
+
+    ELSEWHERE: ClassVar[str] = "mend that first"
+
+    @property
+    def follows(self) -> bool:
+        """Whether it goes away with a fault of another domain, which is told there."""
+        return self.right == self.ELSEWHERE
 
     def __str__(self) -> str:
         place = f"{self.path}:{self.line}" if self.line else self.path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -456,6 +457,81 @@ def test_a_domain_that_breaks_keeps_its_old_file_and_is_refused_alone(two: Works
     assert fault.path.startswith("models/shapes/"), "its DAG file says its own fault"
     assert "boats" in fault.wrong
     assert two.levada("run", code=2).stderr.splitlines()[-1] == "1 fault"
+
+
+def broken(two: Workspace) -> None:
+    """A contract of the harbour gets a key that nobody knows."""
+    path = two.root / "contracts/harbour/ships.v1.odcs.yaml"
+    path.write_text(path.read_text() + "oddity: 1\n")
+
+
+def unreadable(two: Workspace) -> None:
+    """A contract of the harbour is no YAML any more."""
+    (two.root / "contracts/harbour/ships.v1.odcs.yaml").write_text("{")
+
+
+@pytest.mark.parametrize("breaks", [broken, unreadable])
+def test_a_contract_that_breaks_leaves_the_dags_of_its_readers(
+    two: Workspace, breaks: Callable[[Workspace], None]
+) -> None:
+    settings = read_settings(two.root)
+    breaks(two)
+
+    assert two.json("compile", code=2)["compiled"] == []
+
+    with pytest.raises(DeclarationError, match=r"contracts/harbour/ships\.v1\.odcs\.yaml"):
+        compiled.load_domain(settings, "harbour", fresh=True)
+    (product,) = compiled.load_domain(settings, "shapes", fresh=True).products
+    assert [str(edge.upstream) for edge in product.dependencies] == ["harbour.ships@1"]
+    assert not compiled.load(settings).lost
+
+    tiny.model(two, "shapes", "docked", SOUND + " where amount > 1")
+    two.levada("compile", code=2)
+    with pytest.raises(DeclarationError, match=r"ships(@1)?, whose contract cannot be read"):
+        compiled.load_domain(settings, "shapes", fresh=True)
+
+
+def test_what_reads_a_table_that_was_never_compiled_is_not_compiled_either(two: Workspace) -> None:
+    settings = read_settings(two.root)
+    tiny.contract(two, "harbour", "cranes")
+    tiny.model(two, "harbour", "cranes", "select id, day, amount from {{ ref('ships') }}")
+    tiny.model(two, "harbour", "ships", "select id, day, amount from {{ ref('cranes') }}")
+    tiny.model(two, "shapes", "docked", SOUND.replace("ships", "cranes"))
+
+    assert two.json("compile", code=2)["compiled"] == []
+
+    assert [str(e.upstream) for p in compiled.load(settings).products for e in p.dependencies] == [
+        "harbour.landing.numbers",
+        "harbour.ships@1",
+    ]
+    with pytest.raises(DeclarationError, match=r"reads harbour\.cranes@1, which is not compiled"):
+        compiled.load_domain(settings, "shapes", fresh=True)
+
+
+def test_what_reads_a_table_that_nobody_promises_any_more_stays_and_is_impossible(
+    two: Workspace,
+) -> None:
+    settings = read_settings(two.root)
+    why = "reads harbour.ships@1: nothing declares it any more"
+    tiny.landed(two, "harbour", "2013-03-08", [1])
+    two.start()
+    try:
+        two.levada("run")
+        (two.root / "contracts/harbour/ships.v1.odcs.yaml").unlink()
+        (two.root / "models/harbour/base/ships.sql").unlink()
+        assert two.json("compile", code=2)["compiled"] == ["harbour"]
+
+        assert compiled.load(settings).lost == {"shapes.docked": why}
+        (row,) = two.json("status", "shapes")
+        assert (row["state"], row["because"]) == ("IMPOSSIBLE", why)
+        told = two.json("why", "shapes.docked", "2013-03-08")
+        assert (told["state"], told["because"]) == ("IMPOSSIBLE", why)
+        assert "shapes-data" in told["causes"][0]["owner"]
+        findings = {f["name"]: f for f in two.json("doctor", code=1)}
+        assert findings["declarations"]["health"] == "bad"
+        assert why in findings["declarations"]["detail"]
+    finally:
+        two.stop()
 
 
 def test_an_unknown_key_in_levada_yaml_is_named_with_the_nearest_right_one(two: Workspace) -> None:

@@ -58,10 +58,25 @@ def test_a_refused_domain_says_its_own_faults_until_it_is_mended(settings: Setti
     assert compiled.load_domain(settings, "weather").products
 
 
-def test_what_reads_a_domain_that_was_never_compiled_is_left_out(settings: Settings) -> None:
+def test_what_reads_a_domain_that_was_never_compiled_stays_and_says_so(settings: Settings) -> None:
     (settings.home / "weather.json").unlink()
     mesh = compiled.load(settings)
-    assert {p.id for p in mesh.products} == {"operations.flights", "fleet.planes"}
+    assert {p.id for p in mesh.products} == {p.id for p in little_mesh().products} - {
+        "weather.observations"
+    }
+    assert mesh.lost == {
+        "company.daily": "reads weather.observations@1: weather cannot be read",
+    }
+
+
+def test_what_reads_a_table_that_is_gone_stays_and_cannot_be_judged(settings: Settings) -> None:
+    without = [p for p in little_mesh().products if p.id != "operations.flights"]
+    compiled.save(settings, replace(little_mesh(), products=tuple(without)), ["operations"])
+    mesh = compiled.load(settings)
+    why = "reads operations.flights@1: nothing declares it any more"
+    assert mesh.lost["company.daily"] == why
+    with pytest.raises(DeclarationError, match=rf"company.daily {why}.*levada compile"):
+        compiled.load(settings, fresh=True)
 
 
 def test_compiled_by_another_version_is_refused(settings: Settings) -> None:

@@ -26,6 +26,7 @@ from tests.unit.strategies import (
 )
 
 from levada.intervals import within
+from levada.plan import plan
 from levada.ports import Want
 from levada.readiness import (
     ancestors,
@@ -728,3 +729,41 @@ def _is_a_way(mesh: Mesh, path: tuple[tuple[TableRef, Partition], ...]) -> bool:
         or mesh.product(upper) is mesh.product(lower)
         for (lower, _), (upper, _) in itertools.pairwise(path)
     )
+
+
+LOST = "reads a.raw@1: nothing declares it any more"
+
+
+def test_what_lost_its_input_is_impossible_though_it_was_published_and_so_is_what_reads_it() -> (
+    None
+):
+    top, mid, low = "a.top", "b.mid", "c.low"
+    chain = make_mesh(
+        [
+            single(top, Grain.DAY, edge("a.landing.x", top, Identity())),
+            single(mid, Grain.DAY, edge(top, mid, Identity())),
+            single(low, Grain.DAY, edge(mid, low, Identity())),
+        ],
+        [make_source("a.landing.x", Grain.DAY)],
+    )
+    world = World(chain)
+    for day in ("2013-03-04", "2013-03-05"):
+        world.land("a.landing.x", day)
+    world.publish(top, "2013-03-04")
+    world.publish(mid, "2013-03-04")
+    lost = single(mid, Grain.DAY)
+    products = tuple(lost if p.id == mid else p for p in chain.products)
+    world.mesh = replace(chain, products=products, lost={mid: LOST})
+
+    for day in ("2013-03-04", "2013-03-05"):
+        at = world.slice(mid, day)
+        assert see(world, mid, day) == Readiness(State.IMPOSSIBLE, LOST)
+        found = want(world.mesh, world.mesh.product(mid), at, world.facts, world.now)
+        assert found == Readiness(State.IMPOSSIBLE, LOST), "a sensor ends, and says why"
+        assert may(world, low, day).state is State.IMPOSSIBLE
+        assert LOST in may(world, low, day).because
+        (hop,) = trace(world.mesh, ref(low), at, world.facts, world.now)
+        assert (hop.table, hop.readiness.because) == (ref(mid), LOST)
+        assert see(world, top, day).state is not State.IMPOSSIBLE
+    steps = plan(world.mesh, world.facts, world.now, products=[mid, low]).steps
+    assert steps == ()

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from levada.errors import Fault
 from levada.terms import TableRef
 
 __all__ = ["HOLDING", "Promise", "promises", "titled", "withheld"]
@@ -116,7 +117,7 @@ def withheld(
     right = f"promised is {' or '.join(near)}" if near else ""
     major = str(version or "*").removesuffix(".0")
     if not refused and any((root / "contracts" / domain).glob(f"{name}.v{major}.odcs.yaml")):
-        return "whose contract cannot be read", "mend the contract first"
+        return "whose contract cannot be read", Fault.ELSEWHERE
     if not refused and not own and (alike := get_close_matches(domain, _domains(root), n=1)):
         right = f"did you mean {alike[0]!r}?"
     if not refused:

@@ -59,7 +59,8 @@ def declared(
 ) -> Declared:
     """
     Contracts (unless they are `read`), then dbt projects, joined, then policies; the compiled files
-    of sound domains are written, and those of the others say why not.
+    of sound domains are written, and those of the others say why not. A domain whose only fault is
+    in what another one promises keeps what was compiled of it, and with it its DAGs.
     """
     told = told or Told()
     contracts, contract_faults = read or read_contracts(settings, told)
@@ -79,17 +80,70 @@ def declared(
     faults |= {*contract_faults, *law.faults, *gates.faults}
     broken = {*found.broken, *(d for d in settings.domains if _touches(d, faults))}
     broken |= gates.stops  # what a file of gates guards is not published past it
-    sound = [domain for domain in settings.domains if domain not in broken]
-    kept = tuple(p for p in gates.mesh.products if p.domain in sound)
-    mesh = replace(found.mesh, products=kept)
+    joined = replace(
+        found.mesh, products=tuple(p for p in gates.mesh.products if p.domain not in broken)
+    )
+    waiting = _waiting(settings, joined, broken)
+    sound = [d for d in settings.domains if d not in broken and d not in waiting]
+    mesh = replace(joined, products=tuple(p for p in joined.products if p.domain in sound))
     compiled.save(settings, mesh, sound)
     compiled.save_batches(settings, gates.batches)
     for domain in sound:
         keep(settings, domain)
-    for domain in broken:
+    for domain in {*broken, *waiting}:
         own = [f for f in sorted(faults) if _touches(domain, {f}) or f in gates.faults]
-        compiled.refuse(settings, domain, own or sorted(faults))
-    return Declared(mesh, tuple(sorted(faults)), tuple(sorted(broken)), found.seen, law.warnings)
+        own = own or list(waiting.get(domain, ())) or sorted(faults)
+        if not (all(f.follows for f in own) and _stands(settings, domain)):
+            compiled.refuse(settings, domain, own)
+    left = tuple(sorted({*broken, *waiting}))
+    return Declared(mesh, tuple(sorted(faults)), left, found.seen, law.warnings)
+
+
+def _waiting(
+    settings: Settings, mesh: Mesh, broken: Collection[str]
+) -> dict[str, tuple[Fault, ...]]:
+    """
+    Sound domains that read what is neither sound nor was ever compiled, each with what it lacks:
+    compiled now, they could not be loaded.
+    """
+    found: dict[str, tuple[Fault, ...]] = {}
+    while True:
+        away = {*broken, *found}
+        shares = [share for domain in away if (share := _compiled(settings, domain))]
+        known = {*mesh.tables(), *(s.table for s in mesh.sources), *compiled.tables_of(shares)}
+        lacking = {
+            (product.domain, mart.model_path, edge.upstream)
+            for product in mesh.products
+            for mart in product.marts
+            for edge in mart.dependencies
+            if product.domain not in away and edge.upstream not in known
+        }
+        if not lacking:
+            return found
+        for domain in {domain for domain, _, _ in lacking}:
+            found[domain] = tuple(
+                Fault(path, 1, f"reads {table}, which is not compiled", Fault.ELSEWHERE)
+                for own, path, table in sorted(lacking)
+                if own == domain
+            )
+        mesh = replace(mesh, products=tuple(p for p in mesh.products if p.domain not in found))
+
+
+def _compiled(settings: Settings, domain: str) -> compiled.CompiledDomain | None:
+    """What was compiled of a domain before, if anything."""
+    try:
+        return compiled.load_domain(settings, domain, fresh=False)
+    except DeclarationError:
+        return None
+
+
+def _stands(settings: Settings, domain: str) -> bool:
+    """Whether what was compiled of a domain is what its files say."""
+    try:
+        compiled.load_domain(settings, domain)
+    except DeclarationError:
+        return False
+    return True
 
 
 def law(settings: Settings, workers: DbtWorkers) -> Governed:

@@ -102,6 +102,18 @@ def examine(patient: Patient) -> Iterator[Finding]:
 Answer = tuple[Health, str, str]
 
 
+# --- what is declared ---------------------------------------------------------------------------
+
+
+def declarations(patient: Patient) -> Answer:
+    """Every product reads what is declared, so that it can be judged."""
+    lost = patient.mesh.lost
+    if lost:
+        todo = "run `levada check`: put back what is read, or read it no more"
+        return Health.BAD, _listed(f"{name} {why}" for name, why in lost.items()), todo
+    return Health.OK, f"{len(patient.mesh.products)} products, all with their inputs", ""
+
+
 # --- the ledger and who follows it ----------------------------------------------------------------
 
 
@@ -343,6 +355,7 @@ def published(patient: Patient) -> Answer:
 
 
 CHECKS: dict[str, Callable[[Patient], Answer]] = {
+    "declarations": declarations,
     "tail": tail,
     "catalogue": cursor,
     "reconciler": reconciler,

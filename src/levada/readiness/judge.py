@@ -117,6 +117,8 @@ class Judge:
 
     def _made(self, table: TableRef, partition: Partition, line: Line | None) -> Readiness:
         product = self.mesh.product(table)
+        if lost := self.mesh.lost.get(product.id):
+            return Readiness(State.IMPOSSIBLE, lost)
         if held := self._closed(table):
             return held
         attempt = self.attempt(product, partition)
@@ -231,7 +233,7 @@ class Judge:
 
     def settled(self, product: Product, partition: Partition) -> bool:
         """Whether all that is published is current and made by today's code and contracts."""
-        return all(
+        return product.id not in self.mesh.lost and all(
             line is not None
             and bare(line.made_by) == fingerprint(product, partition, line.inputs)
             and not self.changes(product, partition, line)
@@ -380,7 +382,8 @@ class Judge:
     def _judge_inputs(
         self, product: Product, partition: Partition
     ) -> tuple[Readiness, tuple[Edge, ...]]:
-        if wrong := self._misplaced(partition, product.grain, product.zone):
+        misplaced = self._misplaced(partition, product.grain, product.zone)
+        if wrong := misplaced or self.mesh.lost.get(product.id):
             return Readiness(State.IMPOSSIBLE, wrong), ()
         edges = grouped(
             self._ruled(product, self._edge(product, d, partition))
@@ -574,14 +577,16 @@ class Judge:
 
     def _never_built(self, product: Product, partition: Partition) -> str:
         """Why a partition can never be built, whatever may land; empty if it can."""
+        if lost := self.mesh.lost.get(product.id):
+            return lost
         key = (product.id, partition)
         if key not in self._never:
             reasons: dict[str, list[str]] = {}
             for n, edge in enumerate(d for d in self._dependencies(product) if d.required):
                 group = edge.any_of or f"{n}"
                 reasons.setdefault(group, []).append(self._never_met(edge, partition))
-            lost = (whys[0] for whys in reasons.values() if all(whys))
-            self._never[key] = next(lost, "")
+            ends = (whys[0] for whys in reasons.values() if all(whys))
+            self._never[key] = next(ends, "")
         return self._never[key]
 
     def _never_met(self, edge: Dependency, partition: Partition) -> str:
@@ -590,7 +595,8 @@ class Judge:
         never = list(found.impossible)
         if not table.is_source:
             above = self.mesh.product(table)
-            lacking = (p for p in found.partitions if self.facts.line(table, p) is None)
+            lost = above.id in self.mesh.lost  # what it published cannot be called current
+            lacking = (p for p in found.partitions if lost or self.facts.line(table, p) is None)
             never += [(p, why) for p in lacking if (why := self._never_built(above, p))]
         if edge.wait.max_lag is not None:
             limit = edge.wait.max_lag

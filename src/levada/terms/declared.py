@@ -172,6 +172,8 @@ class Mesh:
     sources: tuple[Source, ...] = ()
     quiet: timedelta = timedelta(0)
     """How long after its publication a partition rests before changed inputs rebuild it."""
+    lost: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Products that cannot be judged, with the reason: an input that nothing declares any more."""
     _by_table: Mapping[TableRef, Product] = field(init=False, repr=False, compare=False)
     _sources: Mapping[TableRef, Source] = field(init=False, repr=False, compare=False)
     _by_id: Mapping[str, Product] = field(init=False, repr=False, compare=False)
