@@ -13,8 +13,11 @@ from datetime import timedelta
 
 __all__ = ["ALL", "KINDS", "Approver", "Policy", "Subject", "objections"]
 
-KINDS = ("waiver", "breaking", "backfill")
-"""What can be approved: a waiver, a contract that breaks what its table promised, a backfill."""
+KINDS = ("waiver", "breaking", "backfill", "rule")
+"""
+What can be approved: a waiver, a contract that breaks what its table promised, a backfill, a rule
+between tables that flagged too much.
+"""
 ALL = "all"
 
 

@@ -94,6 +94,7 @@ def examined(project: Settings, mesh: Mesh, ledgers: Any, url: str, **changes: A
         "mesh": mesh,
         "runner": ledgers.runner,
         "owner": ledgers.owner,
+        "findings": None,
         "warehouse": None,
         "connect": None,
         "airflow": url,

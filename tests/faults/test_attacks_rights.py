@@ -50,6 +50,7 @@ MAY_CALL: dict[str, frozenset[str]] = {
     **dict.fromkeys(
         (
             *("approve", "pardon_step", "pardon_table", "record_contracts", "revoke_waiver"),
+            "review_rule",
             *("assign_break", "resolve_break", "waive"),
         ),
         frozenset({GOVERNANCE}),
@@ -65,6 +66,7 @@ MAY_CALL: dict[str, frozenset[str]] = {
             *("project_release", "project_step", "project_step_closed", "project_tampering"),
             *("project_waiver", "project_waiver_revoked", "project_withdrawal"),
             *("project_report", "project_break_assigned", "project_break_resolved"),
+            *("project_findings", "project_rule_reviewed"),
             *("impartial", "marks", "project_backfill", "project_backfill_step"),
         ),
         NOBODY,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from merged import approvers, repository
 from tiny import NUMBERS, contract, landed, mesh, model, project
 from workspace import Workspace
 
@@ -165,6 +166,67 @@ def test_a_faulty_rule_stops_its_batches_with_path_and_line(shop: Workspace) -> 
     rules.write_text(RULES)
     assert shop.levada("check").returncode == 0
     assert shop.levada("ledger", "verify").returncode == 0
+
+
+# A rule that flags nearly everything since it was changed
+
+
+def test_a_changed_rule_that_floods_is_suspended_and_comes_back_by_review(shop: Workspace) -> None:
+    approvers(shop, "{username: ines, domains: [all]}")
+    rules = shop.root / "contracts" / "governance" / "consistency" / "daily.yaml"
+    for domain in ("store", "shop"):
+        landed(shop, domain, DAYS[0], range(30))
+    shop.levada("run", code=None)
+    shop.levada("consistency", "run", code=None)
+    opened = len(breaks(shop))
+    doubled = "right: {table: shop.numbers, by: [id], values: {amount: sum(amount) + 1}}"
+    rules.write_text(
+        RULES.replace("right: {table: shop.numbers, by: [id], values: [amount]}", doubled)
+    )
+    shop.levada("check")
+    repository(shop)
+
+    said = shop.json("consistency", "run", "--to", DAYS[0], code=1)
+
+    (flooded,) = [r for r in said[0]["rules"] if r["rule"] == "adds_up"]
+    assert (flooded["verdict"], flooded["offences"]) == ("UNKNOWN", [])
+    assert "30 of 30 rows or groups of 2013-03-08" in flooded["because"]
+    assert "suspended: adds_up" in said[0]["summary"]
+    assert len(breaks(shop)) == opened
+    assert shop.json("consistency", "run", "--to", DAYS[0]) == []
+    for told in (("status",), ("consistency", "report"), ("doctor",)):
+        out = " ".join(shop.levada(*told, code=None).stdout.split())
+        assert "daily.adds_up (shop-data) is suspended since" in out, told
+    assert [s["suspended"] for s in shop.json("consistency", "run", "--dry-run")] == [
+        ["adds_up"]
+    ] * 2
+
+    review = ("consistency", "review", "daily.adds_up", "--commit", "HEAD", "--reason", "ok")
+    refused = shop.levada(*review, "--reviewer", "joe", code=2).stderr
+    assert "joe wrote it" in refused
+    shop.levada(*review, "--reviewer", "ines", "--dry-run")
+    assert shop.rows("select state from ledger.rule_guards") == [("suspended",)]
+    shop.levada(*review, "--reviewer", "ines")
+    assert "reviewed already" in shop.levada(*review, "--reviewer", "ines").stdout
+
+    shop.levada("consistency", "run", "--to", DAYS[0], code=1)
+    assert len(breaks(shop)) == opened + 30
+    assert shop.levada("ledger", "verify").returncode == 0
+
+
+def test_a_disaster_that_an_unchanged_rule_sees_too_is_not_muted(shop: Workspace) -> None:
+    rules = shop.root / "contracts" / "governance" / "consistency" / "daily.yaml"
+    rules.write_text(rules.read_text().replace("sum(amount) + 1", "sum(amount) + 0"))
+    landed(shop, "shop", DAYS[0], [n + 1000 for n in range(30)])
+    shop.levada("run", code=None)
+
+    said = shop.json("consistency", "run", "--to", DAYS[0], code=1)
+
+    assert [r["verdict"] for r in said[0]["rules"]] == ["FAIL", "FAIL"]
+    for domain in ("store", "shop"):
+        landed(shop, domain, DAYS[0], [1, 2, 200])
+    shop.levada("run", code=None)
+    rules.write_text(RULES)
 
 
 # The same rule as a gate

@@ -52,6 +52,7 @@ def patient(mesh: Workspace, **changes: Any) -> Iterator[Patient]:
     with (
         platform.ledger(credentials, "levada_runner") as runner,
         platform.ledger(credentials, credentials.admin) as owner,
+        findings(credentials, "levada_runner") as reports,
         closing(platform.warehouse(settings, credentials)) as lake,
     ):
         usual: dict[str, Any] = {
@@ -59,6 +60,7 @@ def patient(mesh: Workspace, **changes: Any) -> Iterator[Patient]:
             "mesh": compiled.load(settings),
             "runner": runner,
             "owner": owner,
+            "findings": reports,
             "warehouse": lake,
             "connect": lambda: asyncpg.connect(credentials.url("levada_runner", "levada")),
             "airflow": credentials.url("airflow", "airflow"),

@@ -50,6 +50,33 @@ def consistency_report(
     raise typer.Exit(consistency.report(project, batch, (first, last), as_json=json))
 
 
+@consistency_app.command("review")
+def consistency_review(
+    rule: Annotated[str, typer.Argument(metavar="RULE", help="As batch.rule.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why it may go on.")] = "",
+    commit: Annotated[
+        str | None, typer.Option("--commit", help="What was reviewed; default the pipeline's.")
+    ] = None,
+    reviewer: Annotated[
+        str | None, typer.Option("--reviewer", help="Who reviews; default the pipeline's actor.")
+    ] = None,
+    author: Annotated[
+        list[str] | None,
+        typer.Option("--author", help="Who wrote it, beside those whom git knows."),
+    ] = None,
+    project: Project = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would change; change nothing.")
+    ] = False,
+) -> None:
+    """Let a rule that the over-detection guard suspended or holds go on, as governance."""
+    from levada.cli import consistency
+    from levada.cli.approving import Review
+
+    given = Review(commit, reviewer, tuple(author or ()), reason)
+    raise typer.Exit(consistency.review(project, rule, given, dry_run=dry_run))
+
+
 @breaks_app.command("list")
 def breaks_list(
     every: Annotated[bool, typer.Option("--all", help="Resolved and closed ones too.")] = False,

@@ -13,15 +13,17 @@ from rich.text import Text
 
 from levada import compiled
 from levada.cli import output
+from levada.cli.approving import Review
 from levada.cli.spans import span_of
 from levada.errors import DeclarationError, Fault
 from levada.flow import consistency as batches
+from levada.flow import guarding
 from levada.flow import platform as opening
 from levada.ledger.findings import Findings, Reported
 from levada.settings import find_root, read_settings
 from levada.terms import Batch, Break, BreakState, Report, Span, Verdict
 
-__all__ = ["assign", "list_breaks", "report", "resolve", "run"]
+__all__ = ["assign", "list_breaks", "report", "resolve", "review", "run"]
 
 _STYLES = {
     Verdict.PASS: "green",
@@ -78,16 +80,18 @@ def _dry(bench: batches.Bench, wanted: Sequence[Batch], span: Span, *, as_json: 
                 {
                     "batch": due.batch.id,
                     "partition": due.partition.key,
-                    "rules": [each.rule.id for each in due.rules if not each.because],
+                    "rules": [each.rule.id for each in due.rules if each.told],
                     "not_told": {e.rule.id: e.because for e in due.rules if e.because},
+                    "suspended": [e.rule.id for e in due.rules if e.mark],
                 }
                 for due in dues
             ]
         )
         return 0
     for due in dues:
-        untold = [each for each in due.rules if each.because]
-        said = f", {len(untold)} not told: {untold[0].because}" if untold else ""
+        untold = [each for each in due.rules if not each.told]
+        first = untold[0].because or str(untold[0].mark) if untold else ""
+        said = f", {len(untold)} not told: {first}" if untold else ""
         rules = len(due.rules) - len(untold)
         output.console.print(f"{due.batch.id:<24} {due.partition.key:<15} {rules} rules{said}")
     output.console.print(f"{len(dues)} intervals to report; nothing was changed", style="dim")
@@ -138,6 +142,10 @@ def report(project: Path | None, batch: str | None, days: Days, *, as_json: bool
         batches.findings(credentials, "levada_runner") as found,
     ):
         reports = found.reports(batch, span.start, span.end)
+        declared, unknown = guarding.declared(settings)
+        wanted = [b for b in declared if batch in (None, b.id)]
+        with opening.ledger(credentials, "levada_runner") as runner:
+            rules = guarding.asleep(wanted, runner, found, opening.now())
     if as_json:
         output.print_json([_kept_json(each) for each in reports])
         return 0
@@ -156,6 +164,38 @@ def report(project: Path | None, batch: str | None, days: Days, *, as_json: bool
                 )
     if not reports:
         output.console.print("none", style="dim")
+    for rule in rules:
+        output.console.print(Text(str(rule), "bold red" if rule.overdue else "yellow"))
+    if unknown:
+        output.console.print(Text(unknown, "yellow"))
+    return 0
+
+
+def review(project: Path | None, name: str, given: Review, *, dry_run: bool) -> int:
+    """Let a rule that was suspended or held be, as it is written now, as governance."""
+    settings = read_settings(find_root(project))
+    mesh = compiled.load(settings)
+    rule = guarding.named(batches.declared_batches(settings, mesh), name)
+    if not given.reason.strip():
+        right = "say why what it flags is right"
+        raise DeclarationError((Fault("--reason", 0, "says nothing", right),))
+    approval = guarding.approved(
+        *(settings, rule),
+        reviewer=given.by, commit=given.at, authors=given.authors, via="pipeline",
+    )  # fmt: skip
+    with (
+        opening.services(settings) as credentials,
+        batches.findings(credentials, "levada_governance") as found,
+    ):
+        marks = {(m.rule, m.hash): m for m in found.guarded()}
+        mark = marks.get((rule.name, rule.hash))
+        if mark is None:
+            output.console.print(f"{name} is neither suspended nor held: it needs no review")
+            return 1
+        new = dry_run or found.review(rule, given.reason, approval)
+    how = f"reviewed by {approval.reviewer}" if new else "reviewed already"
+    said = f"{'would be ' if dry_run else ''}{how}: {name}, {mark}"
+    output.console.print(Text(said))
     return 0
 
 

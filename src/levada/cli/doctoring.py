@@ -13,6 +13,7 @@ from levada import compiled
 from levada.cli import output
 from levada.errors import DeclarationError, Fault
 from levada.flow import platform as opening
+from levada.flow.consistency import findings
 from levada.flow.doctor import Finding, Health, Patient, examine
 from levada.settings import duration, find_root, read_settings
 
@@ -35,6 +36,7 @@ def doctor(project: Path | None, *, older: str, verify: bool, as_json: bool) -> 
         opening.services(settings) as credentials,
         opening.ledger(credentials, "levada_runner") as runner,
         opening.ledger(credentials, credentials.admin) as owner,
+        findings(credentials, "levada_runner") as reports,
         closing(opening.warehouse(settings, credentials)) as warehouse,
     ):
         patient = Patient(
@@ -42,6 +44,7 @@ def doctor(project: Path | None, *, older: str, verify: bool, as_json: bool) -> 
             mesh=mesh,
             runner=runner,
             owner=owner,
+            findings=reports,
             warehouse=warehouse,
             connect=lambda: asyncpg.connect(credentials.url("levada_runner", "levada"), timeout=10),
             airflow=credentials.url("airflow", "airflow"),
@@ -50,17 +53,17 @@ def doctor(project: Path | None, *, older: str, verify: bool, as_json: bool) -> 
             verify=verify,
         )
         with output.errors.status("examining"):
-            findings = tuple(examine(patient))
+            told = tuple(examine(patient))
     if as_json:
         output.print_json(
             [
                 {"name": f.name, "health": f.health.value, "detail": f.detail, "todo": f.todo}
-                for f in findings
+                for f in told
             ]
         )
     else:
-        output.console.print(_drawing(findings))
-    return 1 if any(f.health is Health.BAD for f in findings) else 0
+        output.console.print(_drawing(told))
+    return 1 if any(f.health is Health.BAD for f in told) else 0
 
 
 def _drawing(findings: Sequence[Finding]) -> Table:

@@ -21,6 +21,8 @@ from levada.cli.spans import span_of
 from levada.declare import selected
 from levada.errors import DeclarationError, Fault
 from levada.flow import platform as opening
+from levada.flow.consistency import findings
+from levada.flow.guarding import declared, muted
 from levada.intervals import parse, within
 from levada.readiness import Hop, Judge, ancestors, inherited, judge_table, suspects, trace
 from levada.settings import Settings, find_root, nearest, read_settings
@@ -64,7 +66,13 @@ def status(
         products = list(selected(mesh, selection))
     except ValueError as error:
         raise DeclarationError((Fault("SELECTION", 0, str(error)),)) from error
-    facts = _facts(settings, mesh, sensing.tables_to_read(mesh, products))
+    tables = sensing.tables_to_read(mesh, products)
+    with opening.services(settings) as credentials:
+        with opening.ledger(credentials, "levada_runner") as ledger:
+            facts = ledger.facts(tables, [p.id for p in mesh.products])
+        with findings(credentials, "levada_runner") as found:
+            batches, unknown = declared(settings)
+            asleep = muted(batches, found, opening.now())
     rows = [(product, _row(mesh, product, span, facts)) for product in products]
     if as_json:
         output.print_json(
@@ -82,6 +90,8 @@ def status(
         )
     else:
         output.console.print(_drawing(rows, span, settings.zone))
+        for said in (*(f"rule {rule}" for rule in asleep), *[unknown] * bool(unknown)):
+            output.console.print(Text(said, "yellow"))
     return 0
 
 

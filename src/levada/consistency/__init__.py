@@ -2,7 +2,8 @@
 Consistency: what must hold between tables, decided.
 
 `kinds` makes a rule into SQL that returns what offends; `deciding` says which slices a rule reads,
-whether they may be compared, and what a batch reports. Nothing here reads data.
+whether they may be compared, and what a batch reports; `guarding` tells a rule that flags too much
+from data that is as bad as it says. Nothing here reads data.
 """
 
 from __future__ import annotations
@@ -18,16 +19,21 @@ from levada.consistency.deciding import (
     undecided,
 )
 from levada.consistency.gates import gated, gates_of
+from levada.consistency.guarding import Record, dead, decide, guarded
 from levada.consistency.kinds import KINDS, quoted, statement
 
 __all__ = [
     "KINDS",
     "Assessed",
     "Due",
+    "Record",
+    "dead",
+    "decide",
     "due",
     "earlier",
     "gated",
     "gates_of",
+    "guarded",
     "mapping_of",
     "quoted",
     "slices",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from levada.intervals import default_mapping, mapped, preceding, within
 from levada.readiness import Judge
@@ -14,6 +14,7 @@ from levada.terms import (
     ConsistencyRule,
     FanOut,
     Grain,
+    Guarded,
     Latest,
     Mesh,
     Partition,
@@ -47,6 +48,13 @@ class Assessed:
     because: str = ""
     weeks: tuple[int, ...] = ()
     """The earlier weeks that are there to be compared with."""
+    mark: Guarded | None = None
+    """That the rule is suspended: then it is not judged, whatever is there."""
+
+    @property
+    def told(self) -> bool:
+        """Whether the rule is judged."""
+        return not self.because and self.mark is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,18 @@ class Due:
     partition: Partition
     rules: tuple[Assessed, ...]
     inputs: tuple[tuple[TableRef, Partition, int], ...]
-    digest: str
+
+    @property
+    def digest(self) -> str:
+        """Of what a report is made: rules as they are written, which are told, and the inputs."""
+        lines = [f"{a.rule.id} {a.rule.hash} {a.told}" for a in self.rules]
+        lines += [f"{t} {p.grain.value} {p.start} {p.zone} {g}" for t, p, g in self.inputs]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
+
+    def suspending(self, marks: Mapping[str, Guarded]) -> Due:
+        """The same without a judgement of the rules of these ids."""
+        rules = tuple(replace(a, mark=marks.get(a.rule.id, a.mark)) for a in self.rules)
+        return replace(self, rules=rules)
 
 
 def mapping_of(batch: Batch, grain: Grain, zone: str) -> PartitionMapping:
@@ -142,7 +161,7 @@ def due(judge: Judge, batch: Batch, span: Span, rules: Collection[str] = ()) -> 
             (*key, line.generation if (line := judge.facts.line(*key)) else 0)
             for key in sorted(every)
         )
-        yield Due(batch, partition, assessed, inputs, _digest(assessed, inputs))
+        yield Due(batch, partition, assessed, inputs)
 
 
 def _assessed(judge: Judge, batch: Batch, rule: ConsistencyRule, at: Partition) -> Assessed:
@@ -168,13 +187,7 @@ def _assessed(judge: Judge, batch: Batch, rule: ConsistencyRule, at: Partition) 
     return Assessed(rule, reads, said[0] + more if said else "", tuple(weeks))
 
 
-def _digest(assessed: Iterable[Assessed], inputs: Iterable[tuple[TableRef, Partition, int]]) -> str:
-    """What a report is made from: rules as they are written, which of them may be told, inputs."""
-    lines = [f"{a.rule.id} {a.rule.hash} {not a.because}" for a in assessed]
-    lines += [f"{t} {p.grain.value} {p.start} {p.zone} {g}" for t, p, g in inputs]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
-
-
 def undecided(found: Assessed) -> RuleResult:
-    """The result of a rule whose inputs may not be compared."""
-    return RuleResult(found.rule, Verdict.UNKNOWN, found.because)
+    """The result of a rule that is suspended, or whose inputs may not be compared."""
+    because = str(found.mark) if found.mark else found.because
+    return RuleResult(found.rule, Verdict.UNKNOWN, because, guarded=found.mark)

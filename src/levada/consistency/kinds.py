@@ -197,7 +197,9 @@ def _sql(rule: ConsistencyRule, relation: Relation) -> tuple[str, str]:
     query = _TABLE.sub(lambda found: relation(TableRef.parse(found[1]), 0), rule.query)
     key = _json([(name, f"q.{quoted(name)}") for name in rule.key])
     offending = f"SELECT {key} AS key, CAST(to_json(q) AS VARCHAR) AS figures FROM ({query}) q"
-    return offending, "SELECT 0"
+    tables = dict.fromkeys(TableRef.parse(name) for name in _TABLE.findall(rule.query))
+    rows = [f"(SELECT count(*) FROM {relation(table, 0)})" for table in tables]
+    return offending, f"SELECT greatest(0, {', '.join(rows)})"  # of the largest one
 
 
 # Parts

@@ -132,7 +132,8 @@ def pending(
     found: list[tuple[Due, bool]] = []
     for batch in batches:
         known = bench.findings.settled(batch.id)
-        dues = consistency.due(judge, batch, span)
+        marks = consistency.Record((), bench.findings.guarded()).suspended(batch)
+        dues = (each.suspending(marks) for each in consistency.due(judge, batch, span))
         found += [(each, (each.partition, each.digest) not in known) for each in dues]
     return tuple(found), facts
 
@@ -159,13 +160,21 @@ def run(
         return ()
     versions = _versions(facts)
     domains = {t.domain for due in wanted for t in due.batch.tables}
+    records = {
+        b.id: consistency.Record(bench.findings.told(b.id), bench.findings.guarded())
+        for b in {due.batch.id: due.batch for due in wanted}.values()
+    }
     made = []
     with rule_session(bench.warehouse.attaching(domains), bench.timeout) as session:
-        for due in wanted:
+        for each in wanted:
+            record = records[each.batch.id]
+            due = each.suspending(record.suspended(each.batch))
             if (due.partition, due.digest) in bench.findings.settled(due.batch.id):
                 continue  # another process was quicker
-            begun = time.monotonic()
+            begun, now = time.monotonic(), bench.clock()
             judged = _judge(bench, session, due, versions)
+            judged = consistency.guarded(due.batch, due.partition, judged, record, now)
+            due = due.suspending({r.rule.id: r.guarded for r in judged if r.guarded and r.muted})
             report = Report(
                 due.batch.id,
                 due.partition,
@@ -173,9 +182,10 @@ def run(
                 judged,
                 due.inputs,
                 time.monotonic() - begun,
-                bench.clock(),
+                now,
             )
             new = bench.findings.report(report, settled=not any(each.broke for each in judged))
+            record.add(report)
             tell(report, new)
             made += [report] if new else []
     return tuple(made)
@@ -185,14 +195,16 @@ def _restated(bench: Bench, due: Due) -> bool:
     """Whether an interval was reported from other generations, and may be compared again."""
     before = bench.findings.compared(due.batch.id).get(due.partition)
     now = frozenset((str(t), encode_partition(p), g) for t, p, g in due.inputs)
-    return before not in (None, now) and not any(each.because for each in due.rules)
+    return before not in (None, now) and not any(
+        each.because and not each.mark for each in due.rules
+    )
 
 
 def _judge(
     bench: Bench, session: RuleSession, due: Due, versions: Mapping[TableRef, str]
 ) -> tuple[RuleResult, ...]:
     """One interval's rules, those that may not be compared as UNKNOWN."""
-    told = [each for each in due.rules if not each.because]
+    told = [each for each in due.rules if each.told]
     views = {
         _view(read): _rows(bench, read.table, parts, versions)
         for each in told
@@ -211,7 +223,7 @@ def _judge(
 
 
 def _of(each: Assessed, found: Iterator[RuleResult]) -> RuleResult:
-    return consistency.undecided(each) if each.because else next(found)
+    return next(found) if each.told else consistency.undecided(each)
 
 
 def _view(read: Read) -> str:

@@ -18,14 +18,17 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from levada import compiled
 from levada import plan as planning
 from levada import sense as sensing
 from levada.adapters.airflow import Deferred, deferred
 from levada.adapters.cursor import CursorFile
 from levada.catalog import Mark
 from levada.errors import LevadaError
+from levada.flow.guarding import asleep
 from levada.intervals import containing
 from levada.ledger import PostgresLedger
+from levada.ledger.findings import Findings
 from levada.ledger.tail import Batch, follow
 from levada.ports import Want, Warehouse
 from levada.settings import Settings
@@ -68,6 +71,7 @@ class Patient:
     mesh: Mesh
     runner: PostgresLedger
     owner: PostgresLedger
+    findings: Findings
     warehouse: Warehouse
     connect: Callable[[], Awaitable[asyncpg.Connection]]
     """A connection for the tail, as a triggerer opens it."""
@@ -248,6 +252,22 @@ def claims(patient: Patient) -> Answer:
     return Health.OK, f"{len(patient.facts.claims)} claims, all alive", ""
 
 
+def rules(patient: Patient) -> Answer:
+    """No rule between tables has been without a verdict for long, or without a review."""
+    batches = compiled.load_batches(patient.settings)
+    found = asleep(batches, patient.runner, patient.findings, patient.now)
+    bad = [each for each in found if each.overdue or each.state == "dead"]
+    if bad:
+        todo = (
+            "a suspended rule: mend it, or `levada consistency review` it; a dead one: see in"
+            " `levada consistency report` what it lacks, and that its batch is run"
+        )
+        return Health.BAD, _listed(bad), todo
+    count = sum(len(batch.rules) for batch in batches)
+    waiting = f"; {_listed(found)}" if found else ""
+    return Health.OK, f"of {count} rules between tables none is dead{waiting}", ""
+
+
 def intents(patient: Patient) -> Answer:
     """Who was about to publish did, or lives."""
     found = patient.runner.intents()
@@ -362,6 +382,7 @@ CHECKS: dict[str, Callable[[Patient], Answer]] = {
     "steps": steps,
     "claims": claims,
     "intents": intents,
+    "rules": rules,
     "sensors": sensors,
     "warehouse": published,
     "ledger": projections,

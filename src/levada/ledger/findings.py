@@ -15,8 +15,13 @@ from psycopg.types.json import Jsonb
 from levada.ledger._connections import Connections
 from levada.ledger.codec import decode_partition, encode_partition
 from levada.terms import (
+    Approval,
     Break,
     BreakState,
+    ConsistencyRule,
+    Guarded,
+    GuardState,
+    Judged,
     Partition,
     Report,
     RuleResult,
@@ -125,6 +130,48 @@ class Findings:
         )
         return tuple(_reported(row) for row in rows)
 
+    def told(self, batch: str) -> tuple[Judged, ...]:
+        """What every report of a batch said of each of its rules, oldest first."""
+        rows = self._rows(
+            "select x ->> 'rule', x ->> 'hash', r.part, x ->> 'verdict', (x ->> 'cases')::bigint,"
+            " (x ->> 'compared')::bigint, r.at from ledger.reports r,"
+            " jsonb_array_elements(r.results) x where r.batch = %s order by r.pos",
+            batch,
+        )
+        return tuple(
+            Judged(rule, hash_, decode_partition(part), Verdict(verdict), cases, compared, at)
+            for rule, hash_, part, verdict, cases, compared, at in rows
+        )
+
+    def guarded(self) -> tuple[Guarded, ...]:
+        """What the over-detection guard did with which definition of a rule, oldest first."""
+        rows = self._rows(
+            "select rule, hash, state, because, owner, since, until, reviewer, reason"
+            " from ledger.rule_guards order by since, rule"
+        )
+        return tuple(
+            Guarded(rule, hash_, GuardState(state), because, owner, since, until, reviewer, reason)
+            for rule, hash_, state, because, owner, since, until, reviewer, reason in rows
+        )
+
+    def review(self, rule: ConsistencyRule, reason: str, approval: Approval) -> bool:
+        """
+        Let a definition that was suspended or held be (governance); whether that is new. Raises
+        NotPublishable where its reviewer owns or wrote it, TerminalError where there is nothing
+        to review.
+        """
+        said = {
+            "owner": rule.owner,
+            "reviewer": approval.reviewer,
+            "authors": list(approval.authors),
+            "commit": approval.commit,
+            "via": approval.via,
+        }
+        rows = self._rows(
+            "select ledger.review_rule(%s, %s, %s, %s)", rule.name, rule.hash, reason, Jsonb(said)
+        )
+        return bool(rows[0][0])
+
     def breaks(self, *, states: Sequence[BreakState] = (), like: str = "") -> tuple[Break, ...]:
         """Breaks in these states (none named: all) whose id begins so, oldest first."""
         rows = self._rows(
@@ -171,10 +218,23 @@ def _result(found: RuleResult, partition: Partition) -> dict[str, Any]:
         "compared": found.compared,
         "complete": found.complete,
         "told": dict(found.told),
+        "guard": _mark(found.guarded),
         "offences": [
             {"id": break_id(rule.name, partition, o.key), "key": o.key, "figures": o.figures}
             for o in found.offences
         ],
+    }
+
+
+def _mark(mark: Guarded | None) -> dict[str, str] | None:
+    if mark is None:
+        return None
+    return {
+        "state": mark.state.value,
+        "because": mark.because,
+        "owner": mark.owner,
+        "since": mark.since.isoformat(),
+        "until": mark.until.isoformat(),
     }
 
 

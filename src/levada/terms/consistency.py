@@ -16,6 +16,10 @@ __all__ = [
     "Break",
     "BreakState",
     "ConsistencyRule",
+    "Guard",
+    "GuardState",
+    "Guarded",
+    "Judged",
     "Offence",
     "Read",
     "Report",
@@ -129,6 +133,11 @@ class ConsistencyRule:
         return f"{self.batch}.{self.id}"
 
     @property
+    def holds(self) -> bool:
+        """Whether it is never muted: what blocks is not, nor what was declared so."""
+        return self.never_mute or self.severity is Severity.BLOCKING
+
+    @property
     def tables(self) -> tuple[TableRef, ...]:
         """Every table that it compares, each once."""
         return tuple(dict.fromkeys(read.table for read in self.reads))
@@ -144,6 +153,59 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
+class Guard:
+    """When a rule flags too much, and for how long its owner has time to look at it."""
+
+    share: Decimal = Decimal("0.3")
+    """Of its rows, or of its intervals: more is too much."""
+    soon: timedelta = timedelta(days=14)
+    """So long a changed definition is watched, from when it was first judged."""
+    expires: timedelta = timedelta(days=7)
+    """When the review of what is suspended or held is overdue."""
+    dead_after: int = 7
+    """So many intervals without a verdict, and the rule is reported dead."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ValueError(f"share: {self.share} is no share between 0 and 1")
+        if self.dead_after < 1:
+            raise ValueError("dead_after: a rule is dead after one interval at least")
+
+
+class GuardState(enum.Enum):
+    """What the over-detection guard did with a definition of a rule."""
+
+    SUSPENDED = "suspended"
+    """It is not judged until somebody reviewed it."""
+    HELD = "held"
+    """It goes on and counts in full; its owner is told."""
+    REVIEWED = "reviewed"
+    """Somebody entitled looked at it: the guard lets this definition be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """A definition of a rule (`batch.rule` and its hash) that flagged too much, and what became."""
+
+    rule: str
+    hash: str
+    state: GuardState
+    because: str
+    owner: str
+    since: datetime
+    until: datetime
+    reviewer: str = ""
+    reason: str = ""
+
+    def overdue(self, now: datetime) -> bool:
+        """Whether its review is late. It does not come back by itself, however late."""
+        return self.state is not GuardState.REVIEWED and self.until <= now
+
+    def __str__(self) -> str:
+        return f"{self.state.value} since {self.since:%Y-%m-%d %H:%M} UTC: {self.because}"
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Rules that are run together, for each interval of one grain."""
 
@@ -154,6 +216,7 @@ class Batch:
     description: str
     path: str
     rules: tuple[ConsistencyRule, ...]
+    guard: Guard = Guard()
 
     @property
     def tables(self) -> tuple[TableRef, ...]:
@@ -188,11 +251,32 @@ class RuleResult:
     """What Great Expectations answered."""
     broke: bool = False
     """Whether a tool broke or time ran out: the same inputs may be judged again."""
+    guarded: Guarded | None = None
+    """What the over-detection guard does with the rule, from this interval on or before."""
+
+    @property
+    def muted(self) -> bool:
+        """Whether the rule is suspended: then nothing that it says counts."""
+        return self.guarded is not None and self.guarded.state is GuardState.SUSPENDED
 
     @property
     def complete(self) -> bool:
         """Whether every offending key is named, so that what is not named no longer offends."""
         return self.verdict is not Verdict.UNKNOWN and len(self.offences) == self.cases
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a report said of one definition of a rule."""
+
+    rule: str
+    """Its id inside the batch."""
+    hash: str
+    partition: Partition
+    verdict: Verdict
+    cases: int
+    compared: int
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,17 +317,21 @@ class Report:
 
     @property
     def cases(self) -> int:
-        """How many keys or groups offend."""
-        return sum(result.cases for result in self.results)
+        """How many keys or groups offend, without those of suspended rules."""
+        return sum(result.cases for result in self.results if not result.muted)
 
     @property
     def summary(self) -> str:
         """One sentence: what passed, what failed and by how much, what could not be told."""
         failed = [f"{r.rule.id} ({r.cases})" for r in self.results if r.verdict is Verdict.FAIL]
-        unknown = [r.rule.id for r in self.results if r.verdict is Verdict.UNKNOWN]
+        unknown = [r.rule.id for r in self.results if r.verdict is Verdict.UNKNOWN and not r.muted]
+        muted = [r.rule.id for r in self.results if r.muted]
+        held = [r.rule.id for r in self.results if r.guarded and not r.muted]
         said = [f"{self.count(Verdict.PASS)} of {len(self.results)} rules passed"]
         said += [f"failed: {', '.join(failed)}"] if failed else []
         said += [f"not told: {', '.join(unknown)}"] if unknown else []
+        said += [f"suspended: {', '.join(muted)}"] if muted else []
+        said += [f"to be reviewed: {', '.join(held)}"] if held else []
         return "; ".join(said)
 
 

@@ -29,6 +29,7 @@ from levada.terms import (
     Column,
     ConsistencyRule,
     Grain,
+    Guard,
     Mesh,
     Read,
     RuleKind,
@@ -141,6 +142,7 @@ class _Reading:
         return Batch(
             *(batch.id, grain, zone, batch.owner, batch.description, batch.path),
             tuple(rules.values()),
+            self.guarded(functools.partial(self.guard, said.get("guard"))) or Guard(),
         )
 
     def guarded(self, read: Callable[[], Any]) -> Any:
@@ -166,6 +168,23 @@ class _Reading:
             self.fault(("zone",), str(error))
             return self.mesh.zone
         return zone
+
+    def guard(self, said: Any) -> Guard:
+        """When a rule of this batch flags too much; as usual, where the file does not say."""
+        usual = Guard()
+        if not isinstance(said, dict):
+            return usual
+        try:
+            return Guard(
+                _number(said["share"]) if "share" in said else usual.share,
+                duration(said["soon"]) if "soon" in said else usual.soon,
+                duration(said["expires"]) if "expires" in said else usual.expires,
+                int(said.get("dead_after", usual.dead_after)),
+            )
+        except ValueError as error:
+            key, _, wrong = str(error).partition(": ")
+            self.fault(("guard", key), wrong)
+            return usual
 
     # One rule
 
