@@ -19,6 +19,7 @@ from workspace import Workspace
 from levada import compiled
 from levada.adapters.airflow import deferred
 from levada.flow import doctor, platform
+from levada.flow.consistency import findings
 from levada.flow.doctor import CHECKS, Health, Patient, examine
 from levada.ledger import PostgresLedger, _connections
 from levada.plan import plan
