@@ -110,7 +110,7 @@ class ReconcileOperator(BaseOperator):
         with opened(Path(self.root), publishing=True) as platform:
             for run in publish.recover(platform.publisher, platform.warehouse):
                 self.log.info("finished the publication of run %s, which had died", run)
-            for found in inspect(platform):
+            for found in inspect(platform.settings, platform.runner, platform.warehouse):
                 self.log.error("%s is held: changed by hand, %s", found.table, found.because)
             dispatch = platform.settings.dispatch
             work = work_of(platform.mesh, self._swept(platform), platform.clock(), dispatch)

@@ -20,7 +20,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from levada.adapters.dbt import DbtWorkers
 from levada.adapters.gx import GreatExpectations
 from levada.adapters.probes import Probes
-from levada.errors import ClaimLost, LandingMoved, LevadaError
+from levada.errors import ClaimLost, LandingMoved, LevadaError, TableHeld
 from levada.flow import stages
 from levada.flow.platform import now, warehouse
 from levada.flow.stages import Platform, Run, failed_attempt, heartbeat
@@ -161,7 +161,7 @@ def _told(platform: Platform, run: Run) -> Iterator[None]:
     """What goes wrong becomes a line of the ledger and one sentence in Airflow."""
     try:
         yield
-    except (ClaimLost, LandingMoved) as error:
+    except (ClaimLost, LandingMoved, TableHeld) as error:
         platform.runner.release(run.id, run.partitions, str(error))
         _drop(platform, run)
         raise AirflowFailException(f"{run.product} {run.partitions[0]}: {error}") from error

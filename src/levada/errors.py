@@ -6,6 +6,7 @@
     + LawBroken              a law of the ledger or of publishing refused the call
       - ClaimLost            another run holds, or has taken over, the claim
       - NotPublishable       the publication would break the law (verdict, contract, fingerprint)
+      - TableHeld            somebody changed the published table by hand; governance releases it
     + VersionGone            the pinned data version has expired
   x TransientError           the same call may succeed later
     + Unavailable            a database or a service does not answer
@@ -29,6 +30,7 @@ __all__ = [
     "LawBroken",
     "LevadaError",
     "NotPublishable",
+    "TableHeld",
     "TerminalError",
     "ToolError",
     "TransientError",
@@ -101,6 +103,10 @@ class ClaimLost(LawBroken):
 
 class NotPublishable(LawBroken):
     """The publication would break the law: its verdict, contract or fingerprint forbids it."""
+
+
+class TableHeld(LawBroken):
+    """Somebody changed the published table by hand: nothing is swapped in until it is released."""
 
 
 class VersionGone(TerminalError):

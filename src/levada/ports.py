@@ -130,8 +130,8 @@ class Ledger(Protocol):
         """
         Record what is about to be published, without data version (publisher). `breaks` says, by
         the label of a contract, what it takes from the readers of the one that its table keeps.
-        Raises ClaimLost when a claim is gone, NotPublishable when verdict, contract, waivers or
-        fingerprint forbid it.
+        Raises ClaimLost when a claim is gone, TableHeld for a table that was changed by hand,
+        NotPublishable when verdict, contract, waivers or fingerprint forbid it.
         """
 
     def locked(self, tables: Collection[TableRef]) -> AbstractContextManager[None]:
@@ -141,7 +141,10 @@ class Ledger(Protocol):
         """Intents without lines, of these tables or of all."""
 
     def confirm(self, run: str) -> Intent:
-        """Re-check, under the locks, that token and intent still stand. Raises ClaimLost."""
+        """
+        Re-check, under the locks, that token and intent still stand. Raises ClaimLost, and
+        TableHeld where a table of it was changed by hand.
+        """
 
     def publish(self, run: str, data_version: str) -> tuple[Publication, ...]:
         """Write the intent's lines, close its claims and steps; one transaction (publisher)."""
@@ -187,6 +190,12 @@ class Ledger(Protocol):
 
     def inspect(self, domain: str, version: str, found: Sequence[Tampering]) -> None:
         """Record that the domain was looked through up to here, and what was found (runner)."""
+
+    def untold(self) -> tuple[Tampering, ...]:
+        """Tables that are held for having been changed by hand, of which nobody was told yet."""
+
+    def tell(self, found: Tampering, to: str) -> bool:
+        """Record that somebody was told of it; whether that is new (runner, publisher)."""
 
     def history(self, table: TableRef, partition: Partition) -> tuple[Publication | Landing, ...]:
         """Every line of one partition, oldest first."""
@@ -341,8 +350,11 @@ class Warehouse(Protocol):
     def changes(self, domain: str, after: str = "0") -> Sequence[Change]:
         """Every later data version that changed rows or shape of a table, oldest first."""
 
-    def altered(self, domain: str) -> Sequence[Change]:
-        """Published files that are not as they were written, whatever the versions say."""
+    def altered(self, domain: str, tables: Collection[TableRef] | None = None) -> Sequence[Change]:
+        """
+        Published files, of these tables or of all, that are not as they were written, whatever the
+        versions say.
+        """
 
     def missing(self, domain: str, versions: Collection[str]) -> Collection[str]:
         """Those data versions that are not there, or no more."""

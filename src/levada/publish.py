@@ -15,12 +15,12 @@ from datetime import datetime
 from types import MappingProxyType
 
 from levada.calendars import opening
-from levada.errors import ClaimLost, LevadaError
-from levada.ports import Ledger, Stage, Warehouse
-from levada.terms import Contract, Intent, Partition, Publication, TableRef, Verdict
+from levada.errors import ClaimLost, LevadaError, TableHeld
+from levada.ports import Change, Ledger, Stage, Warehouse
+from levada.terms import Contract, Intent, Partition, Publication, TableRef, Tampering, Verdict
 from levada.terms.versions import version_number
 
-__all__ = ["IN_FORCE", "Standing", "publish", "recover", "refusals", "restore"]
+__all__ = ["IN_FORCE", "Standing", "inspect", "publish", "recover", "refusals", "restore"]
 
 IN_FORCE = ("active", "deprecated")
 """The statuses under which a contract may be published."""
@@ -107,20 +107,71 @@ def publish(
 
     `lines` lack generation and data version, which the ledger and the swap give; `breaks` says what
     contracts take from readers, which the ledger lets pass only with an approval. Raises ClaimLost
-    when another run took the claim over, NotPublishable when the law forbids a line: in both cases
-    nothing was swapped.
+    when another run took the claim over, NotPublishable when the law forbids a line, TableHeld when
+    a table was changed by hand: then nothing was swapped.
     """
     tables = sorted({line.table for line in lines})
     ledger.intend(stage.run, lines, breaks)
     with ledger.locked(tables):
         _recover(ledger, warehouse, tables, but=stage.run)
-        intent = ledger.confirm(stage.run)
+        intent = _confirmed(ledger, warehouse, stage.run, tables)
         try:
             version = warehouse.swap(stage, _changes(intent, recorded), {"run": stage.run})
         except LevadaError as error:
             _give_up(ledger, warehouse, intent, str(error))
             raise
         return ledger.publish(stage.run, version)
+
+
+def _confirmed(
+    ledger: Ledger, warehouse: Warehouse, run: str, tables: Sequence[TableRef]
+) -> Intent:
+    """
+    The intent, if it still stands and nobody has changed a table of it by hand. Under the locks,
+    so that what is swapped over is what was looked at.
+    """
+    inspect(ledger, warehouse, tables[0].domain, tables)
+    try:
+        return ledger.confirm(run)
+    except TableHeld as error:
+        ledger.withdraw(run, str(error), keep_claims=True)
+        raise
+
+
+def inspect(
+    ledger: Ledger,
+    warehouse: Warehouse,
+    domain: str,
+    tables: Collection[TableRef] | None = None,
+) -> tuple[Tampering, ...]:
+    """
+    Read on in the history of a domain and record what no publication and no open intent accounts
+    for, and files (of these tables, or of all) that are not as they were written.
+
+    The warehouse is read before the ledger: a run intends before it swaps, so it is known by then.
+    """
+    before = ledger.inspected(domain)
+    altered = warehouse.altered(domain, tables)
+    changes = warehouse.changes(domain, before)
+    if not changes and not altered:
+        return ()
+    unknown = ledger.unknown_runs({c.run for c in changes if c.run})
+    foreign = [c for c in changes if c.run is None or c.run in unknown]
+    found = (
+        *(_told(table, c, _said(c)) for c in foreign for table in c.tables),
+        *(_told(table, c, f"file {c.what}") for c in altered for table in c.tables),
+    )
+    ledger.inspect(domain, changes[-1].version if changes else before, found)
+    return found
+
+
+def _told(table: TableRef, change: Change, because: str) -> Tampering:
+    return Tampering(table, change.version, because, change.at)
+
+
+def _said(change: Change) -> str:
+    claims = f"which says it is of run {change.run}" if change.run else "which names no run"
+    return f"version {change.version} of {change.at:%Y-%m-%d %H:%M:%S}Z, {claims} ({change.what})"
 
 
 def _give_up(ledger: Ledger, warehouse: Warehouse, intent: Intent, because: str) -> None:
@@ -160,7 +211,7 @@ def restore(
     tables = sorted({line.table for line in lines})
     ledger.intend(run, lines)
     with ledger.locked(tables):
-        intent = ledger.confirm(run)
+        intent = _confirmed(ledger, warehouse, run, tables)
         try:
             new = warehouse.restore(_changes(intent, recorded), version, {"run": run})
         except LevadaError as error:

@@ -22,7 +22,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 _KEYS = {
     "": (
         *("mesh", "zone", "span", "live_from", "warehouse", "landing", "connections", "domains"),
-        *("probe", "lease", "quiet", "dispatch", "backfill"),
+        *("probe", "lease", "quiet", "dispatch", "backfill", "tell"),
     ),
     "span": ("from", "to"),
     "warehouse": ("type", "path", "database"),
@@ -67,6 +67,9 @@ class Settings:
 
     backfill_batch: int = 31
     """How many intervals a backfill builds together at most: a killed build repeats them all."""
+
+    tell: tuple[str, ...] = ()
+    """The command that tells owners what befell their tables: it reads one JSON document."""
 
     @property
     def home(self) -> Path:
@@ -186,6 +189,10 @@ class _Reading:
         if not isinstance(landing, dict):
             self.fault("landing", "'landing' names folders", "landing: {zone: folder}")
             landing = {}
+        tell = data.get("tell") or []
+        if not isinstance(tell, list) or not all(isinstance(word, str) for word in tell):
+            self.fault("tell", "'tell' is a command as a list of words", "tell: [scripts/tell]")
+            tell = []
         connections = self._connections(data.get("connections") or [])
         warehouse, probe = data.get("warehouse") or {}, data.get("probe") or {}
         every = self._duration("probe.every", probe.get("every", "30s"))
@@ -221,6 +228,7 @@ class _Reading:
             connections=connections,
             dispatch=dispatch,
             backfill_batch=batch,
+            tell=tuple(tell),
         )
 
     def _warehouse(self, said: Mapping[str, Any]) -> tuple[str, str]:

@@ -42,7 +42,7 @@ MAY_CALL: dict[str, frozenset[str]] = {
     **dict.fromkeys(
         ("begin_backfill", "settle_backfill", "turn_backfill", "undo_backfill"), frozenset({RUNNER})
     ),
-    **dict.fromkeys(("inspect", "release", "renew", "unknown_runs", "withhold"), BOTH),
+    **dict.fromkeys(("inspect", "release", "tell", "renew", "unknown_runs", "withhold"), BOTH),
     **dict.fromkeys(
         ("confirm", "intend", "lock_tables", "publish", "report", "withdraw"),
         frozenset({PUBLISHER}),
@@ -68,6 +68,7 @@ MAY_CALL: dict[str, frozenset[str]] = {
             *("project_report", "project_break_assigned", "project_break_resolved"),
             *("project_findings", "project_rule_reviewed"),
             *("impartial", "marks", "project_backfill", "project_backfill_step"),
+            *("project_told", "version_number"),
         ),
         NOBODY,
     ),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from datetime import date
+from pathlib import Path
 
 import duckdb
 import pytest
-from source_system import land_span
+import yaml
+from source_system import break_row, land_span
 from workspace import Workspace
 
 from levada.adapters.warehouses.ducklake import DuckLake
@@ -123,3 +126,60 @@ def test_a_file_that_changed_under_its_table_holds_it(mesh: Workspace) -> None:
     mesh.levada("release", "operations.delays", "--reason", "put back from the backup")
     mesh.levada("run")
     assert mesh.json("why", "operations.delays", DAY)["state"] == "READY"
+
+
+def told(mesh: Workspace, *, fails: bool = False) -> Path:
+    """Let owners be told by a command that writes down what it reads."""
+    log = mesh.root / "told.jsonl"
+    command = "exit 7" if fails else f"cat >> {log}"
+    settings = yaml.safe_load((mesh.root / "levada.yaml").read_text())
+    settings["tell"] = ["sh", "-c", command]
+    (mesh.root / "levada.yaml").write_text(yaml.safe_dump(settings))
+    return log
+
+
+@pytest.mark.parametrize(
+    "point", [pytest.param("after build", marks=pytest.mark.prove), "after intent"]
+)
+def test_what_is_changed_while_a_run_builds_is_found_before_its_swap(
+    mesh: Workspace, point: str
+) -> None:
+    told(mesh, fails=True)
+    minutes = {"after build": 61, "after intent": 62}[point]
+    break_row(mesh.landed("flights", DAY), "dep_delay", str(minutes))
+    before = mesh.publications()
+    slow = mesh.begin("run", point=point, number=signal.SIGSTOP)
+    slow.wait_until_stopped()
+    with mesh.lake() as lake:
+        by_hand(lake, f"update operations.main.flights_v1 set dep_delay = {minutes + 100}")
+        changed = lake.heads("operations")[FLIGHTS]
+    slow.signal(signal.SIGCONT)
+    done = slow.wait()
+
+    said = mesh.json("why", "operations.flights", DAY)
+    assert said["state"] == "HELD"
+    assert f"version {changed} of" in said["because"]
+    with mesh.lake() as lake:
+        assert lake.heads("operations")[FLIGHTS] == changed, "nothing was swapped over it"
+        (row,) = lake.read("select distinct dep_delay from operations.main.flights_v1")
+    assert row["dep_delay"] == minutes + 100, "who looks into it finds it as it was left"
+    assert not [p for p in mesh.publications() if p not in before and "flights" in p[0]]
+    assert not mesh.rows("select run from ledger.intents union select run from ledger.claims")
+    assert "its owner is operations-data" in done.stderr
+    assert "could not be told: sh ended with 7" in done.stderr
+
+    log = told(mesh)
+    mesh.levada("run")
+    mesh.levada("run")
+    (message,) = [json.loads(line) for line in log.read_text().splitlines()]
+    assert message["table"] == str(FLIGHTS)
+    assert (message["event"], message["owner"]) == ("held", "operations-data")
+    assert "levada release" in message["todo"]
+    log.unlink()
+
+    mesh.levada("release", "operations.flights", "--reason", "a test on purpose")
+    mesh.levada("run")
+    assert mesh.json("why", "operations.flights", DAY)["state"] == "READY"
+    with mesh.lake() as lake:
+        assert lake.heads("operations")[FLIGHTS] != changed, "its step stayed open"
+    mesh.levada("ledger", "verify")

@@ -341,6 +341,10 @@ def published(patient: Patient) -> Answer:
         f"{table} was changed by hand: {tampering.because}"
         for table, tampering in patient.facts.tampered.items()
     ]
+    wrong += [
+        f"the owner of {each.table}, which is held, was not told"
+        for each in patient.runner.untold()
+    ]
     versions: dict[str, set[str]] = {}
     newest: dict[str, Publication] = {}
     for line in patient.facts.lines.values():
@@ -366,7 +370,8 @@ def published(patient: Patient) -> Answer:
         ]
     if wrong:
         todo = (
-            "a changed table: find who did it, then `levada release` it or publish it again; a"
+            "a changed table: find who did it, then `levada release` it; an owner who was not told:"
+            " mend `tell` in levada.yaml; a"
             " missing version: restore the warehouse, or publish the intervals again"
         )
         return Health.BAD, _listed(wrong), todo

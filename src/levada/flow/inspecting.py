@@ -1,44 +1,86 @@
-"""Look for published tables that somebody changed by hand; what is found is held by the judge."""
+"""Look for published tables that somebody changed by hand, and tell their owners."""
 
 from __future__ import annotations
 
-from levada.flow.stages import Platform
-from levada.ports import Change
-from levada.terms import TableRef, Tampering
+import json
+import logging
+import subprocess
 
-__all__ = ["inspect"]
+from levada import publish as publishing
+from levada.adapters import odcs
+from levada.ports import Ledger, Warehouse
+from levada.settings import Settings
+from levada.terms import Tampering
+
+__all__ = ["inspect", "tell_owners"]
+
+_PATIENCE = 30.0
+"""Seconds that telling somebody may take."""
+
+_log = logging.getLogger(__name__)
 
 
-def inspect(platform: Platform) -> tuple[Tampering, ...]:
-    """
-    Read on in the histories of the warehouse and record what no publication and no open intent
-    accounts for, and files that are not as they were written.
-
-    The warehouse is read before the ledger: a run intends before it swaps, so it is known by then.
-    """
-    found: list[Tampering] = []
-    ledger, warehouse = platform.runner, platform.warehouse
-    for domain in platform.settings.domains:
-        before = ledger.inspected(domain)
-        altered = warehouse.altered(domain)
-        changes = warehouse.changes(domain, before)
-        if not changes and not altered:
-            continue
-        unknown = ledger.unknown_runs({c.run for c in changes if c.run})
-        foreign = [c for c in changes if c.run is None or c.run in unknown]
-        tampered = [
-            *(_told(table, c, _said(c)) for c in foreign for table in c.tables),
-            *(_told(table, c, f"file {c.what}") for c in altered for table in c.tables),
-        ]
-        ledger.inspect(domain, changes[-1].version if changes else before, tampered)
-        found += tampered
+def inspect(settings: Settings, ledger: Ledger, warehouse: Warehouse) -> tuple[Tampering, ...]:
+    """Look through all domains; what was found is held by the judge, and its owners are told."""
+    found = [
+        each
+        for domain in settings.domains
+        for each in publishing.inspect(ledger, warehouse, domain)
+    ]
+    tell_owners(settings, ledger)
     return tuple(found)
 
 
-def _told(table: TableRef, change: Change, because: str) -> Tampering:
-    return Tampering(table, change.version, because, change.at)
+def tell_owners(settings: Settings, ledger: Ledger) -> None:
+    """
+    Tell the owner of each held table once, by the command that `tell` of `levada.yaml` names: it
+    reads one JSON document. A command that fails is asked again in the next round.
+    """
+    untold = ledger.untold()
+    if not untold:
+        return
+    kept = ledger.kept([each.table for each in untold])
+    for each in untold:
+        label = kept.get(each.table)
+        owner = odcs.from_canonical(ledger.contract(label)).owner if label else None
+        whom = str(owner) if owner else f"the domain {each.table.domain}"
+        said = f"{each.table} is HELD, changed by hand: {each.because}; its owner is {whom}"
+        if not settings.tell:
+            _log.error("%s, who was not told: levada.yaml names no `tell`", said)
+            continue
+        message = {
+            "event": "held",
+            "mesh": settings.name,
+            "table": str(each.table),
+            "owner": owner.team if owner else each.table.domain,
+            "contact": owner.contact if owner else "",
+            "because": each.because,
+            "since": each.at.isoformat(),
+            "todo": f"find who did it, then `levada release {each.table} --reason WHY`",
+        }
+        failed = _failure(settings, message)
+        if failed:
+            _log.error("%s, who could not be told: %s", said, failed)
+        else:
+            _log.error("%s, who was told", said)
+            ledger.tell(each, whom)
 
 
-def _said(change: Change) -> str:
-    claims = f"which says it is of run {change.run}" if change.run else "which names no run"
-    return f"version {change.version} of {change.at:%Y-%m-%d %H:%M:%S}Z, {claims} ({change.what})"
+def _failure(settings: Settings, message: dict[str, str]) -> str:
+    """Why the command did not tell it; nothing, if it did."""
+    try:
+        done = subprocess.run(
+            settings.tell,
+            cwd=settings.root,
+            input=json.dumps(message) + "\n",
+            text=True,
+            capture_output=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    if done.returncode == 0:
+        return ""
+    last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+    return f"{settings.tell[0]} ended with {done.returncode}" + "".join(f": {s}" for s in last)

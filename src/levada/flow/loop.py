@@ -115,7 +115,7 @@ def run_plan(
     What another run holds is waited for: it publishes, or its lease runs out and is taken over.
     """
     sweep(platform)
-    inspect(platform)
+    inspect(platform.settings, platform.runner, platform.warehouse)
     made: list[Run] = []
     tried: set[tuple[str, Partition, str]] = set()
     while True:

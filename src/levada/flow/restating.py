@@ -281,7 +281,7 @@ def work(
     (begun,) = record.backfills(name)
     working = _Working(platform, record, name, found, begun, tell, batch)
     sweep(platform)
-    inspect(platform)
+    inspect(platform.settings, platform.runner, platform.warehouse)
     while working.running() and working.open():
         working.moved = working.refused = False
         publishing.recover(platform.publisher, platform.warehouse)

@@ -23,8 +23,9 @@ from levada.adapters.probes import Probes
 from levada.adapters.probes.files import location
 from levada.audit import Auditor, reports, waive
 from levada.build import Builder, build_request, manifest_path, room_of
-from levada.errors import ClaimLost, LandingMoved, LevadaError, ToolError
+from levada.errors import ClaimLost, LandingMoved, LevadaError, TableHeld, ToolError
 from levada.flow import gate, gating
+from levada.flow.inspecting import tell_owners
 from levada.intervals import bounds, windows
 from levada.plan import backoff
 from levada.ports import (
@@ -203,10 +204,14 @@ def publish(platform: Platform, run: Run) -> Run:
     )
     if lines:
         breaks = gate.admit(platform.publisher, run.product, now)
-        lines = publishing.publish(
-            *(platform.publisher, platform.warehouse, run.stage, lines),
-            *(platform.recorded, breaks),
-        )
+        try:
+            lines = publishing.publish(
+                *(platform.publisher, platform.warehouse, run.stage, lines),
+                *(platform.recorded, breaks),
+            )
+        except TableHeld:
+            tell_owners(platform.settings, platform.publisher)
+            raise
     return replace(run, reports=judged, lines=lines, attempts=run.attempts + attempts, over=True)
 
 
@@ -223,8 +228,8 @@ def execute(
     Carry one product's partitions through all stages.
 
     An error of a tool is an UNKNOWN attempt, tried again later; many partitions together are given
-    back instead, for their caller to try one by one (`split`). A landed file that moved, or a claim
-    that was lost, leaves the step open. Nothing half-done is ever visible.
+    back instead, for their caller to try one by one (`split`). A landed file that moved, a claim
+    that was lost, or a table that is held leaves the step open. Nothing half-done is ever visible.
     """
     run = Run(new_run_id(), product, tuple(partitions), again=again)
     try:
@@ -234,7 +239,7 @@ def execute(
                 if run.over:
                     break
                 run = stage(platform, run)
-    except (ClaimLost, LandingMoved) as error:
+    except (ClaimLost, LandingMoved, TableHeld) as error:
         platform.runner.release(run.id, [c.partition for c in run.claims], str(error))
     except (LevadaError, OSError) as error:
         if len(run.claims) > 1:

@@ -17,6 +17,7 @@ from levada.errors import (
     LawBroken,
     LevadaError,
     NotPublishable,
+    TableHeld,
     TerminalError,
     Unavailable,
 )
@@ -26,7 +27,7 @@ __all__ = ["Connections"]
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 # What the ledger's functions raise.
-_LAWS = {"LV001": ClaimLost, "LV002": NotPublishable, "LV003": LawBroken}
+_LAWS = {"LV001": ClaimLost, "LV002": NotPublishable, "LV003": LawBroken, "LV004": TableHeld}
 _SESSION = {
     "TimeZone": "UTC",
     # No writer may hold what others wait for, and none waits for ever.

@@ -366,6 +366,19 @@ class PostgresLedger(Backfills):
         ]
         self._rows("select ledger.inspect(%s, %s, %s)", domain, version, Jsonb(said))
 
+    def untold(self) -> tuple[Tampering, ...]:
+        """Tables that are held for having been changed by hand, of which nobody was told yet."""
+        rows = self._rows(
+            "select table_name, version, because, at from ledger.tamperings"
+            " where told_at is null order by table_name"
+        )
+        return tuple(Tampering(decode_table(table), *said) for table, *said in rows)
+
+    def tell(self, found: Tampering, to: str) -> bool:
+        """Record that somebody was told of it; whether that is new (runner, publisher)."""
+        named = (str(found.table), found.version, to)
+        return bool(self._rows("select ledger.tell(%s, %s, %s)", *named)[0][0])
+
     def pardon_table(self, table: TableRef, reason: str) -> bool:
         """Let a table that was changed by hand be read again; whether it was held."""
         return bool(self._rows("select ledger.pardon_table(%s, %s)", str(table), reason)[0][0])

@@ -431,6 +431,7 @@ class _Mortal:
 
     def __init__(self, warehouse: MemoryWarehouse, dies: str) -> None:
         self._warehouse, self._dies = warehouse, dies
+        self.changes, self.altered = warehouse.changes, warehouse.altered
 
     def swap(self, *swapped: object) -> str:
         if self._dies == "intent":

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from levada.errors import ClaimLost, LawBroken, NotPublishable
-from levada.ports import Clock, Sensing, Stage, Want
+from levada.ports import Change, Clock, Sensing, Stage, Want
 from levada.readiness import covering
 from levada.terms import (
     Approval,
@@ -375,6 +375,14 @@ class MemoryLedger:
             self._tampered[tampering.table] = tampering
             self._note(tampering.table, None)
 
+    def untold(self) -> tuple[Tampering, ...]:
+        """Nobody is told anything by a simulation."""
+        return ()
+
+    def tell(self, found: Tampering, to: str) -> bool:  # noqa: ARG002
+        """Nobody is told anything by a simulation."""
+        return False
+
     def pardon_step(self, product: str, partition: Partition, reason: str) -> None:  # noqa: ARG002
         """Let a partition be rebuilt from the changes that an edge holds."""
         self._pardons[product, partition] = self._note(product, partition)
@@ -436,6 +444,19 @@ class MemoryWarehouse:
 
     def __init__(self) -> None:
         self._swaps: dict[str, str] = {}
+
+    @staticmethod
+    def changes(domain: str, after: str = "0") -> tuple[Change, ...]:  # noqa: ARG004
+        """Nothing: nobody writes past a simulation."""
+        return ()
+
+    @staticmethod
+    def altered(
+        domain: str,  # noqa: ARG004
+        tables: Collection[TableRef] | None = None,  # noqa: ARG004
+    ) -> tuple[Change, ...]:
+        """Nothing: there are no files."""
+        return ()
 
     def swap(
         self,

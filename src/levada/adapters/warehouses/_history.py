@@ -73,31 +73,28 @@ class History:
 
     def changes(self, domain: str, after: str = "0") -> tuple[Change, ...]:
         """Every later snapshot that changed rows or shape of a table, oldest first."""
-        names = {
-            int(number): str(table)
-            for number, table in self._rows(
-                "SELECT table_id, table_name FROM {}.ducklake_table", domain
-            )
-        }
         rows = self._rows(
-            "SELECT snapshot_id, snapshot_time, changes_made, commit_extra_info"
+            "SELECT snapshot_id, snapshot_time, changes_made, commit_extra_info,"
+            " (SELECT jsonb_object_agg(table_id, table_name) FROM {0}.ducklake_table)"
             " FROM {0}.ducklake_snapshot_changes JOIN {0}.ducklake_snapshot USING (snapshot_id)"
             " WHERE snapshot_id > %s ORDER BY snapshot_id",
             domain,
             int(after),
         )
         found = []
-        for version, at, what, note in rows:
+        for version, at, what, note, names in rows:
             touched = changed(what or "")
             if touched:
-                tables = {names.get(t, "") if isinstance(t, int) else t for _, t in touched}
+                tables = {names.get(str(t), "") if isinstance(t, int) else t for _, t in touched}
                 refs = sorted({ref for t in tables if (ref := table_of(domain, t))})
                 found.append(
                     Change(domain, str(version), at.astimezone(UTC), tuple(refs), _run(note), what)
                 )
         return tuple(found)
 
-    def files(self, domain: str) -> Iterator[tuple[TableRef, str, int]]:
+    def files(
+        self, domain: str, tables: Collection[TableRef] | None = None
+    ) -> Iterator[tuple[TableRef, str, int]]:
         """The files of the newest version: their table, their path in the lake, and their size."""
         kinds = ("ducklake_data_file", "ducklake_delete_file")
         one = (
@@ -109,8 +106,11 @@ class History:
             " FROM {{0}}.{} f JOIN {{0}}.ducklake_table t USING (table_id)"
             " JOIN {{0}}.ducklake_schema s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL"
             " WHERE f.end_snapshot IS NULL AND t.end_snapshot IS NULL"
+            " AND (%s::text[] IS NULL OR t.table_name = ANY(%s))"
         )
-        for table, size, path in self._rows(" UNION ALL ".join(map(one.format, kinds)), domain):
+        named = None if tables is None else [table.relation for table in tables]
+        asked = " UNION ALL ".join(map(one.format, kinds))
+        for table, size, path in self._rows(asked, domain, *[named] * 4):
             if ref := table_of(domain, str(table)):
                 yield ref, str(path), int(size)
 

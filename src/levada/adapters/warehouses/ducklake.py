@@ -275,10 +275,12 @@ class DuckLake:
         """Every later snapshot that changed rows or shape of a table, oldest first."""
         return self._history.changes(domain, after)
 
-    def altered(self, domain: str) -> tuple[Change, ...]:
+    def altered(
+        self, domain: str, tables: Collection[TableRef] | None = None
+    ) -> tuple[Change, ...]:
         """Files of the newest version that are gone, or have another size than when written."""
         found = []
-        for table, place, size in self._history.files(domain):
+        for table, place, size in self._history.files(domain, tables):
             path = self.root / domain / place
             try:
                 now = path.stat().st_size

@@ -222,7 +222,11 @@ class PostgresWarehouse:
 
     # Reading
 
-    def altered(self, domain: str) -> tuple[Change, ...]:  # noqa: ARG002 - no files of ours
+    def altered(
+        self,
+        domain: str,  # noqa: ARG002 - no files of ours
+        tables: Collection[TableRef] | None = None,  # noqa: ARG002
+    ) -> tuple[Change, ...]:
         """Nothing: what is changed past the server's triggers, nobody can tell from the files."""
         return ()
 
