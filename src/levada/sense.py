@@ -85,7 +85,8 @@ def _want(
 ) -> Want | Readiness:
     if resting := judge.resting(product, partition):
         return resting
-    if again is None and judge.settled(product, partition):
+    late = judge.late(product, partition)
+    if again is None and not late and judge.settled(product, partition):
         return Readiness(State.READY, "already current")
     readiness = judge.inputs(product, partition)
     if readiness.state is not State.READY:

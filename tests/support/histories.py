@@ -57,6 +57,8 @@ CHANGES = {
 }
 GRAINS = {"hours": ("hour", "day"), "days": ("day", "week"), "months": ("day", "month")}
 HOUR = timedelta(hours=1)
+FEW = 6
+"""So many slices of sources are moved more often."""
 
 
 # Random meshes
@@ -64,6 +66,8 @@ HOUR = timedelta(hours=1)
 
 def random_world(rng: random.Random) -> World:
     """A small mesh over a change of the clocks."""
+    if rng.random() < 0.15:
+        return _chain(rng)
     home = rng.choice(list(CHANGES))
     change = rng.choice(CHANGES[home])
     shape = rng.choices(list(GRAINS), [10, 10, 1])[0]
@@ -96,6 +100,32 @@ def random_world(rng: random.Random) -> World:
     quiet = rng.choice([timedelta(0), timedelta(0), timedelta(minutes=10), timedelta(hours=3)])
     world = World(home, first, last, tuple(tables), quiet)
     return world if world.products else random_world(rng)
+
+
+def _chain(rng: random.Random) -> World:
+    """A table that goes on without the one above it, and one below: few slices, often moved."""
+    home = rng.choice(list(CHANGES))
+    first = rng.choice(CHANGES[home])
+    quiet = rng.choice([timedelta(0), timedelta(0), timedelta(minutes=10)])
+    after, lag = rng.choice([timedelta(0), timedelta(hours=2)]), rng.choice([0, 0, 1])
+    restated = rng.choice(["rerun", "rerun", "rerun", "ignore", "hold"])
+    upper = rng.choice(
+        [
+            Reads("p0.x", "identity", required=False, restated=restated),
+            Reads("p0.x", "identity", until=after, max_lag=timedelta(days=lag), restated=restated),
+            Reads("p0.x", "trailing", 2, may_miss=1, restated=restated),
+            Reads("p0.x", "latest", required=False, restated=restated),
+        ]
+    )
+    made = [
+        ("p0.x", (Reads("d0.landing.s", "identity"),)),
+        ("p1.y", (upper, Reads("d1.landing.s", "identity"))),
+        ("p2.z", (Reads("p1.y", "identity"),)),
+    ]
+    tables = [other.Table(f"d{n}.landing.s", "", "day", home) for n in range(2)]
+    tables += [other.Table(name, f"{name[:2]}.product", "day", home, reads) for name, reads in made]
+    last = first + timedelta(days=rng.randint(0, 2))
+    return World(home, first, last, tuple(tables), quiet)
 
 
 def _reads(
@@ -228,6 +258,8 @@ class Player:
             for start in world.slices(t.name)
         ]
         self.landed: dict[tuple[str, Partition], str] = {}
+        self.before: dict[tuple[str, Partition], str] = {}
+        """What stood there before it was restated."""
         self.counts: Counter[str] = Counter()
         self.broken = 0
         """How many of the next builds end in an error of a tool."""
@@ -238,6 +270,8 @@ class Player:
 
     def land(self, slot: tuple[str, Partition], content: str) -> None:
         """A file lands: new, changed, broken, or once more."""
+        if self.landed.get(slot, content) != content:
+            self.before[slot] = self.landed[slot]
         self.landed[slot] = content
         self.simulation.land(ref(slot[0]), slot[1], content)
 
@@ -365,11 +399,17 @@ class Player:
             grain = Grain(table.grain)
             for start in self.world.slices(table.name):
                 partition = Partition(grain, start, table.zone) if start else WHOLE
-                found = judge.table(ref(table.name), partition).state.value
-                should = self.oracle.state(table.name, start)
+                judged = judge.table(ref(table.name), partition)
+                found, should = judged.state.value, self.oracle.state(table.name, start)
+                said = f"{table.name} {partition} at {self.oracle.now}"
                 if found != should:
-                    said = f"{table.name} {partition} at {self.oracle.now}: {found}, not {should}"
-                    raise Wrong("misjudged", said)
+                    raise Wrong("misjudged", f"{said}: {found}, not {should}")
+                if (
+                    found == "READY"
+                    and table.product
+                    and judged.degraded != self.oracle.degraded(table.name, start)
+                ):
+                    raise Wrong("unmarked", f"{said}: degraded is {judged.degraded}")
         paused = self.simulation.paused
         waiting = [
             key
@@ -435,9 +475,25 @@ def one_history(seed: int, build: Callable[..., Simulation] = Simulation) -> Cou
     for slot in rng.choices(again, k=rng.randint(0, 6)) if again else ():
         _land(player, rng, slot)
         _move(player, rng)
+    if len(player.slots) <= FEW:
+        _stir(player, rng, [slot for slot in player.slots if slot not in never])
     player.check()
     player.finish(never)
     return player.counts
+
+
+def _stir(player: Player, rng: random.Random, slots: list[tuple[str, Partition]]) -> None:
+    """Few slices are broken, mended, restated and taken back again and again."""
+    player.wait(player.mesh.span.end - player.mesh.span.start)
+    for _ in range(30):
+        slot = rng.choice(slots)
+        if slot in player.before and rng.random() < 0.4:
+            player.land(slot, player.before[slot])
+        else:
+            player.land(slot, rng.choice(["a", "b", "bad"]))
+        player.wait(rng.choice([timedelta(seconds=40), timedelta(minutes=20), 3 * HOUR]))
+        if rng.random() < 0.3:
+            player.check()
 
 
 def _land(player: Player, rng: random.Random, slot: tuple[str, Partition]) -> None:
@@ -446,12 +502,19 @@ def _land(player: Player, rng: random.Random, slot: tuple[str, Partition]) -> No
     player.land(slot, player.landed.get(slot, "a") if kind == "same" else content)
 
 
+def _take_back(player: Player, rng: random.Random) -> None:
+    """What was restated is as it was before."""
+    if player.before:
+        slot = rng.choice(sorted(player.before))
+        player.land(slot, player.before[slot])
+
+
 def _move(player: Player, rng: random.Random) -> None:
     """Anything that is not a landing."""
     match rng.choice(
         [
             *("jump", "jump", "wait", "wait", "kill", "pause", "break", "check", "release", "kill"),
-            "silence",
+            *("silence", "back", "back"),
         ]
     ):
         case "jump":
@@ -468,6 +531,8 @@ def _move(player: Player, rng: random.Random) -> None:
             player.check()
         case "release":
             player.release()
+        case "back":
+            _take_back(player, rng)
         case "silence":
             player.silence(rng.randrange(9))
     player.hear()

@@ -227,6 +227,12 @@ class _Line:
     at: datetime
     inputs: Mapping[Slice, str | None]
     number: int
+    lacks: bool = False
+    """Whether it says that it went without something."""
+    unready: Mapping[Slice, int] = field(default_factory=dict)
+    """Of what was there and not ready when its run began: the number of the line that was there."""
+    lent: frozenset[Slice] = frozenset()
+    """Of these, what it read all the same, and says so."""
 
 
 @dataclass
@@ -237,6 +243,8 @@ class _View:
     read: dict[Slice, str | None]
     less: bool
     waits: bool
+    lent: frozenset[Slice]
+    """What is read though it is not ready."""
     unknown: bool
     """Whether it lacks something of which nobody can tell whether it is there."""
 
@@ -258,6 +266,7 @@ class Oracle:
         self._ends: dict[Slice, datetime] = {}
         self.released: dict[tuple[str, Start], int] = {}
         self.marked: dict[str, tuple[bool, frozenset[str]]] = {}
+        self.begun: dict[str, tuple[bool, frozenset[Slice], Mapping[Slice, int]]] = {}
         self.silent: set[str] = set()
         self._hopeless: dict[tuple[str, Start], bool] = {}
         self._all = {t.name: world.slices(t.name) for t in world.tables}
@@ -324,18 +333,64 @@ class Oracle:
         """What the edges do about inputs that are not as the line recorded them."""
         found: set[str] = set()
         for name, edge in self.edges(product):
-            if edge.restated == "ignore":
-                continue
-            if edge.how == "latest":
-                read = self.newest(edge.table)
-            else:
-                read = list(self.asked(name, start, edge)[0])
-            for each in read:
-                there = self.lines.get(each)
-                if (there.content if there else None) != line.inputs.get(each):
-                    freed = there and there.number < self.released.get((product, start), 0)
-                    found.add("rerun" if freed else edge.restated)
+            something = any(c is not None for (t, _), c in line.inputs.items() if t == edge.table)
+            for each in self.looks_at(name, start, edge):
+                there, was = self.lines.get(each), line.inputs.get(each)
+                if was is None:
+                    news = there is not None and there.number > line.unready.get(each, 0)
+                else:
+                    news = there is None or there.content != was
+                if edge.restated == "ignore" and not self._arrives(edge, each, line, something):
+                    continue
+                if news:
+                    found.add(self._does(product, start, edge, there))
         return found
+
+    def looks_at(self, name: str, start: Start, edge: Reads) -> list[Slice]:
+        """The slices that an edge means now."""
+        if edge.how == "latest":
+            return self.newest(edge.table)
+        return list(self.asked(name, start, edge)[0])
+
+    def _arrives(self, edge: Reads, each: Slice, line: _Line, something: bool) -> bool:
+        """
+        Whether a slice of an edge that ignores changes is one that the line went without: that is
+        no change. Of a group, the table of which nothing was read was not needed.
+        """
+        if edge.any_of and not something:
+            return False
+        if edge.how == "latest":
+            return not something
+        return each in line.inputs and line.inputs[each] is None
+
+    def _does(self, product: str, start: Start, edge: Reads, there: _Line | None) -> str:
+        freed = there and there.number < self.released.get((product, start), 0)
+        return "hold" if edge.restated == "hold" and not freed else "rerun"
+
+    def late(self, product: str, start: Start) -> set[str]:
+        """What the edges do about what was there and not ready, and is ready now, the very same."""
+        lines = [self.lines.get((t.name, start)) for t in self.world.product(product)]
+        lacked = {
+            each
+            for line in lines
+            if line
+            for each in line.unready
+            if line.inputs.get(each, "") is None
+        }
+        inputs = self.inputs(product, start) if lacked else None
+        return {
+            self._does(product, start, edge, self.lines.get(each))
+            for name, edge in self.edges(product)
+            for each in (self.looks_at(name, start, edge) if inputs else ())
+            if inputs and each in lacked and inputs.get(each) is not None
+        }
+
+    def degraded(self, name: str, start: Start) -> bool:
+        """Whether what is published still goes without something."""
+        line = self.lines[name, start]
+        return line.lacks or any(
+            self.lines[each].number == line.unready[each] for each in line.lent
+        )
 
     def standing(self, product: str, start: Start) -> Told | None:
         """The newest attempt that did not publish, if nothing has overtaken it."""
@@ -431,6 +486,7 @@ class Oracle:
             return _View(
                 *(met, found, less),
                 waits=until is not None and until > self.now and not met,
+                lent=frozenset(),
                 unknown=unknown,
             )
         there, never = self.asked(name, start, edge)
@@ -443,16 +499,23 @@ class Oracle:
         coming = any(states.get(each, "IMPOSSIBLE") != "IMPOSSIBLE" for each in lacking)
         late = until is None or until <= self.now or not coming
         good = len(read) - len(lacking)
+        lent: set[Slice] = set()
         if late and edge.max_lag is not None:
             for each in lacking:
                 instead = self._instead(each, edge.max_lag)
                 if instead is not None:
+                    lent |= {each} & {instead}
                     read[instead] = self.lines[instead].content
                     good += 1
         full = bool(read) and not lacking
         met = full or (late and _enough(edge, good, len(there) + len(never)))
         unknown = any(each in states and self.unknown(*each) for each in lacking)
-        return _View(met, read, bool(lacking), waits=not late and not met, unknown=unknown)
+        return _View(
+            *(met, read, bool(set(lacking) - lent)),
+            waits=not late and not met,
+            lent=frozenset(lent),
+            unknown=unknown,
+        )
 
     def _latest(self, edge: Reads) -> tuple[bool, dict[Slice, str | None], bool, bool]:
         if not self._all[edge.table]:
@@ -504,33 +567,36 @@ class Oracle:
 
     def inputs(self, product: str, start: Start) -> dict[Slice, str | None] | None:
         """What a build would read now; None if it has to wait."""
-        return self.looked(product, start)[0]
+        found = self.looked(product, start)
+        return found[0] if found else None
 
     def looked(
         self, product: str, start: Start
-    ) -> tuple[dict[Slice, str | None] | None, bool, frozenset[str]]:
+    ) -> tuple[dict[Slice, str | None], bool, frozenset[Slice], frozenset[str]] | None:
         """
-        What a build would read now, whether it would go without something, and of which tables
-        nobody can tell what it goes without.
+        What a build would read now, whether it would go without something, what it would read
+        though it is not ready, and of which tables nobody can tell what it goes without; None if
+        it has to wait.
         """
         views = [(edge, self.view(name, start, edge)) for name, edge in self.edges(product)]
         chosen = {edge.any_of for edge, view in views if edge.any_of and view.met}
         read: dict[Slice, str | None] = {}
-        less, unknown = False, set[str]()
+        less, unknown, lent = False, set[str](), set[Slice]()
         for edge, view in views:
             blocks = view.waits or (edge.required and not view.met)
             if edge.any_of:
                 blocks = edge.any_of not in chosen
             if blocks:
-                return None, False, frozenset()
+                return None
             told = not edge.any_of or any(view.read.values())  # nothing of an unneeded one is less
             less = less or (view.less and told)
+            lent |= view.lent
             if view.unknown and told:
                 unknown.add(edge.table)
             for each, content in view.read.items():
                 if content is not None or each not in read:
                     read[each] = content
-        return read, less, frozenset(unknown)
+        return read, less, frozenset(lent), frozenset(unknown)
 
     def due(  # noqa: PLR0911 - one reason after the other
         self, product: str, start: Start
@@ -542,6 +608,7 @@ class Oracle:
         lines = [self.lines.get((t.name, start)) for t in self.world.product(product)]
         attempt = self.standing(product, start)
         changed = [self.changed(product, start, line) for line in lines if line]
+        changed.append(self.late(product, start))
         if any("hold" in each for each in changed):
             return None
         if all(lines) and attempt is None:
@@ -592,9 +659,10 @@ class Oracle:
         said = f"{told.name} {told.start} at {told.at}"
         if key in self.alive:
             raise Wrong("doubled", f"{said}: run {self.alive[key].run} is still building it")
-        now, less, unknown = self.looked(*key)
-        if now is None:
+        looked = self.looked(*key)
+        if looked is None:
             raise Wrong("too early", f"{said}: its inputs are not ready")
+        now, less, lent, unknown = looked
         if set(told.inputs) != set(now):
             odd = sorted(map(str, set(told.inputs) ^ set(now)))
             raise Wrong("misaligned", f"{said} read other slices: {odd[:4]}")
@@ -605,7 +673,13 @@ class Oracle:
             raise Wrong("doubled", f"{said}: there was nothing to do")
         self.alive[key] = told
         self.runs[told.run] = told
-        self.marked[told.run] = (less, unknown)
+        self.marked[told.run] = (less or bool(lent), unknown)
+        unready = {
+            each: there.number
+            for each, content in now.items()
+            if (content is None or each in lent) and (there := self.lines.get(each))
+        }
+        self.begun[told.run] = (less, lent, unready)
         self.fired += 1
 
     def _published(self, told: Told) -> None:
@@ -616,6 +690,7 @@ class Oracle:
             raise Wrong("misaligned", f"{said}: that run was not started for it")
         if key not in self.alive or self.alive[key].run != told.run:
             raise Wrong("doubled", f"{said}: the run had no right to it")
+        less, lent, unready = self.begun[told.run]
         for table in self.world.product(told.name):
             before = self.lines.get((table.name, told.start))
             if before and _same(before.inputs, run.inputs):
@@ -626,7 +701,9 @@ class Oracle:
             if (told.degraded, told.unknown) != self.marked[told.run]:
                 marks = f"degraded is {told.degraded}, unknown {sorted(told.unknown)}"
                 raise Wrong("unmarked", f"{said}: {marks}, not {self.marked[told.run]}")
-            self.lines[table.name, told.start] = _Line(content, told.at, run.inputs, self.number)
+            self.lines[table.name, told.start] = _Line(
+                *(content, told.at, run.inputs, self.number, less, unready, lent)
+            )
         self.attempts.pop(key, None)
         del self.alive[key]
 

@@ -238,6 +238,35 @@ def _unknown_is_absent(patch: pytest.MonkeyPatch) -> None:
 
 
 @_bug
+def _stand_in_for_ever(patch: pytest.MonkeyPatch) -> None:
+    """What was read as its last good publication is marked though it was mended."""
+    patch.setattr(judging, "holding", lambda _, line: line.taint)
+
+
+@_bug
+def _late_latest_ignored(patch: pytest.MonkeyPatch) -> None:
+    """An edge that ignores changes ignores what was gone without."""
+    patch.setattr(judging, "_indifferent", lambda edge, _: edge.on_restatement.action == "ignore")
+
+
+@_bug
+def _born_stale(patch: pytest.MonkeyPatch) -> None:
+    """What was there and not ready counts as arrived at once."""
+    right = Judge.pins
+
+    def wrong(self: Judge, product: Product, at: Partition) -> tuple[Input, ...]:
+        return tuple(replace(i, unready=0) for i in right(self, product, at))
+
+    patch.setattr(Judge, "pins", wrong)
+
+
+@_bug
+def _ready_again_unseen(patch: pytest.MonkeyPatch) -> None:
+    """What was not ready, and is again without a new line, is not read."""
+    patch.setattr(Judge, "late", lambda *_: ())
+
+
+@_bug
 def _dead_for_ever(patch: pytest.MonkeyPatch) -> None:
     """The claim of a dead run is never given back."""
     right = MemoryLedger._free

@@ -203,7 +203,7 @@ def test_an_impossible_partition_is_no_step_but_explained() -> None:
     ]
 
 
-def test_a_build_that_would_read_the_same_again_is_in_vain() -> None:
+def test_what_was_not_ready_is_waited_for_without_holding_up_those_below() -> None:
     up, mid, down = "a.landing.x", "a.x", "b.y"
     tolerant = edge(mid, down, Trailing(2), wait=WaitPolicy(at_most_missing=1))
     mesh = make_mesh(
@@ -217,9 +217,30 @@ def test_a_build_that_would_read_the_same_again_is_in_vain() -> None:
     world.land(up, "2013-03-09", "moved")
     world.publish(down, DAY)  # without the 9th, which is stale
     assert planned(world, down) == ()
-    assert rested(world, down).readiness.state is State.STALE
+    assert rested(world, down).readiness.state is State.READY
     world.publish(mid, "2013-03-09")
     assert len(planned(world, down)) == 1
+
+
+def test_what_becomes_ready_again_without_a_publication_is_read_after_all() -> None:
+    up, mid, down = "a.landing.x", "a.x", "b.y"
+    tolerant = edge(mid, down, Trailing(2), wait=WaitPolicy(at_most_missing=1))
+    mesh = make_mesh(
+        [single(mid, Grain.DAY, edge(up, mid, Identity())), single(down, Grain.DAY, tolerant)],
+        [make_source(up, Grain.DAY)],
+    )
+    world = World(mesh)
+    for day in ("2013-03-09", DAY):
+        world.land(up, day)
+        world.publish(mid, day)
+    world.land(up, "2013-03-09", "moved")
+    world.publish(down, DAY)  # without the 9th, which is stale
+    world.land(up, "2013-03-09")  # and is as it was, after all
+    (step,) = planned(world, down)
+    assert step.because.startswith("a.x@1 2013-03-09 arrived after it was read")
+    world.publish(down, DAY)
+    assert rested(world, down).readiness.because == "current"
+    assert not world.judge().table(ref(down), world.slice(down, DAY)).degraded
 
 
 def test_a_mart_that_joins_a_product_is_built_once() -> None:

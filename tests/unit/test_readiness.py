@@ -665,8 +665,13 @@ class Plain:
             return line is not None
         read = [d.upstream for d in self.mesh.product(table).dependencies]
         newest = {up: self.world.lines.get((up, self.at)) for up in read}
-        recorded = {i.table: i.content for i in line.inputs}
-        return all(recorded[up] == (n.content if n else None) for up, n in newest.items())
+        recorded = {i.table: i for i in line.inputs}
+        return all(
+            (n.generation if n else 0) <= was.unready
+            if was.content is None
+            else n is not None and n.content == was.content
+            for was, n in ((recorded[up], n) for up, n in newest.items())
+        )
 
     def blamed(self, table: TableRef) -> list[TableRef]:
         if table.is_source:

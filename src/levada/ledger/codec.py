@@ -84,9 +84,16 @@ def decode_table(text: str) -> TableRef:
 
 
 def encode_inputs(inputs: Iterable[Input]) -> list[list[Any]]:
-    """Each input as `[table, partition, generation, content, data version]`."""
+    """
+    Each input as `[table, partition, generation, content, data version]`, and the generation that
+    was there and not ready, if one was.
+    """
     return [
-        [str(i.table), encode_partition(i.partition), i.generation, i.content, i.data_version]
+        [
+            *(str(i.table), encode_partition(i.partition)),
+            *(i.generation, i.content, i.data_version),
+            *((i.unready,) if i.unready else ()),
+        ]
         for i in inputs
     ]
 
@@ -104,8 +111,7 @@ def decode_inputs(rows: Iterable[list[Any]]) -> tuple[Input, ...]:
     2
     """
     return tuple(
-        Input(decode_table(table), decode_partition(part), generation, content, version)
-        for table, part, generation, content, version in rows
+        Input(decode_table(table), decode_partition(part), *read) for table, part, *read in rows
     )
 
 

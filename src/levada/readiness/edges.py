@@ -13,16 +13,12 @@ __all__ = [
     "Found",
     "Wait",
     "grouped",
-    "marks",
     "named",
     "said",
     "waiting",
-    "without",
 ]
 
 Wait = tuple[TableRef, Partition, Readiness]
-
-_MOST_MARKS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +31,8 @@ class Edge:
     ready: tuple[Partition, ...] = ()
     """The slices that are read: those that are ready, and what replaces others."""
     absent: tuple[Partition, ...] = ()
+    lent: tuple[Partition, ...] = ()
+    """Those of `ready` that are not ready, and are read as their last good publication."""
     waits: tuple[Wait, ...] = ()
     """What is not ready, and what can never be."""
     next: datetime | None = None
@@ -99,34 +97,6 @@ def said(edges: Iterable[Edge]) -> tuple[str, ...]:
     for n, edge in enumerate(edges):
         found.setdefault(edge.dependency.any_of or f"{n}", []).append(edge.said)
     return tuple(f"any of {' | '.join(x)}" if len(x) > 1 else x[0] for x in found.values())
-
-
-def marks(edge: Dependency, found: Found, replaced: dict[Partition, Partition]) -> tuple[str, ...]:
-    """What an edge is read without, or as of; many slices in one sentence."""
-    table = edge.upstream
-    if len(found.waits) > _MOST_MARKS:
-        first = found.waits[0][1]
-        unknown = sum(why.unknown for _, _, why in found.waits)
-        lacking = f"{len(found.waits)} of {found.total} absent"
-        lacking += f" ({unknown} unknown)" if unknown else ""
-        instead = f", {len(replaced)} replaced" if replaced else ""
-        return (f"degraded: {table} {lacking}, the first {first}{instead}",)
-    told: list[str] = []
-    for _, p, why in found.waits:
-        good = replaced.get(p)
-        lacking = f"degraded: {named(table, p)} {'unknown, ' if why.unknown else ''}"
-        if good == p:
-            told.append(f"{lacking}as of its last good publication")
-        elif good:
-            told.append(f"{lacking}replaced by {good}")
-        else:
-            told += without(table, p, unknown=why.unknown)
-    return tuple(told)
-
-
-def without(table: TableRef, partition: Partition | None, *, unknown: bool) -> tuple[str]:
-    """The mark of a slice that is not read at all."""
-    return (f"degraded: {named(table, partition)} {'unknown' if unknown else 'absent'}",)
 
 
 def named(table: TableRef, partition: Partition | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -14,13 +14,12 @@ from levada.readiness.edges import (
     Found,
     Wait,
     grouped,
-    marks,
     named,
     said,
     waiting,
-    without,
 )
 from levada.readiness.fingerprints import bare, fingerprint
+from levada.readiness.marks import holding, marks, without
 from levada.readiness.waived import repairable, tolerated
 from levada.terms import (
     WHOLE,
@@ -199,10 +198,10 @@ class Judge:
         said = f"published, generation {line.generation}, {line.verdict.value}"
         if line.warnings:
             said += f": {', '.join(line.warnings)}"
-        if line.taint:
-            said += f"; {', '.join(line.taint)}"
+        if taint := holding(self.facts, line):
+            said += f"; {', '.join(taint)}"
         leaving, wakes = self._leaving(line.table)
-        degraded = line.verdict is not Verdict.PASS or bool(line.taint)
+        degraded = line.verdict is not Verdict.PASS or bool(taint)
         return Readiness(State.READY, said + leaving, next=wakes, degraded=degraded)
 
     def foreign(self, line: Publication) -> str:
@@ -254,23 +253,53 @@ class Judge:
         self, product: Product, partition: Partition, line: Publication
     ) -> tuple[Change, ...]:
         """The inputs of a line that changed after it was made, unless their edge ignores that."""
-        recorded = {(i.table, i.partition): i.content for i in line.inputs}
+        recorded = {(i.table, i.partition): i for i in line.inputs}
         # A table that the run never read came with new code, and changed code makes nothing stale.
         known = {i.table for i in line.inputs}
+        read = {i.table for i in line.inputs if i.content is not None}
         found: dict[Slice, Change] = {}
-        pardoned = self.facts.pardons.get((product.id, partition), 0)
         for edge in self._dependencies(product):
-            action = edge.on_restatement.action
-            if action == "ignore" or edge.upstream not in known:
+            if edge.upstream not in known or _indifferent(edge, read):
                 continue
             for key in ((edge.upstream, p) for p in self._read(edge, partition)):
                 line_now, before = self.facts.line(*key), recorded.get(key)
-                if (line_now.content if line_now else None) == before:
+                if not _moved(edge, line_now, before):
                     continue
-                released = line_now is not None and line_now.position < pardoned
-                does = "rerun" if released else action
+                does = self._does(edge, product, partition, line_now)
                 if key not in found or does == "hold":
-                    found[key] = Change(*key, line_now, does, before is None)
+                    arrived = before is None or before.content is None
+                    found[key] = Change(*key, line_now, does, arrived)
+        return tuple(found.values())
+
+    def _does(
+        self, edge: Dependency, product: Product, partition: Partition, moved: Line | None
+    ) -> str:
+        """What an edge does about a change: a hold that was released reruns, as arrivals do."""
+        pardoned = self.facts.pardons.get((product.id, partition), 0)
+        released = moved is not None and moved.position < pardoned
+        return "hold" if edge.on_restatement.action == "hold" and not released else "rerun"
+
+    def late(self, product: Product, partition: Partition) -> tuple[Change, ...]:
+        """
+        What the newest lines went without since it was there and not ready, and what is ready now
+        though it was not published again: its own input is as before, or a waiver was renewed.
+        """
+        lacking = {
+            (i.table, i.partition)
+            for line in self.lines(product, partition)
+            for i in (line.inputs if line else ())
+            if i.content is None and i.unready
+        }
+        if not lacking or self.inputs(product, partition).state is not State.READY:
+            return ()
+        pinned = {(i.table, i.partition) for i in self.pins(product, partition) if i.content}
+        found: dict[Slice, Change] = {}
+        for edge in self._dependencies(product):
+            for key in ((edge.upstream, p) for p in self._read(edge, partition)):
+                if key in lacking and key in pinned:
+                    line = self.facts.line(*key)
+                    does = self._does(edge, product, partition, line)
+                    found[key] = Change(*key, line, does, arrived=True)
         return tuple(found.values())
 
     def resting(self, product: Product, partition: Partition) -> Readiness | None:
@@ -283,6 +312,7 @@ class Judge:
                 return held
         lines = [line for line in self.lines(product, partition) if line]
         changes = [c for line in lines for c in self.changes(product, partition, line)]
+        changes += self.late(product, partition)
         if held_by := [c for c in changes if c.action == "hold"]:
             return Readiness(State.HELD, f"held: {held_by[0]}; `levada release` lets it go on")
         if len(lines) < len(product.marts) or not changes or not self.mesh.quiet:
@@ -354,11 +384,16 @@ class Judge:
         for edge in self._judged(product, partition)[1]:
             table = edge.dependency.upstream
             for p in edge.absent:
-                found.setdefault((table, p), Input(table, p, 0, None))
+                there = self.facts.line(table, p)
+                unread = Input(table, p, 0, None, unready=there.generation if there else 0)
+                found.setdefault((table, p), unread)
             for p in edge.ready:
                 if line := self.facts.line(table, p):
                     version = line.path if isinstance(line, Landing) else self._version(table)
-                    found[table, p] = Input(table, p, line.generation, line.content, version)
+                    unready = line.generation if p in edge.lent else 0
+                    found[table, p] = Input(
+                        *(table, p, line.generation, line.content, version), unready
+                    )
         return tuple(found[key] for key in sorted(found))
 
     def _version(self, table: TableRef) -> str:
@@ -466,6 +501,7 @@ class Judge:
             self._said_of(edge, found, met=met, replaced=len(replaced)),
             (*read, *sorted(kept)),
             tuple(p for p in absent if p not in kept),
+            tuple(sorted(kept)),
             found.waits,
             found.next,
             degraded=found.degraded,
@@ -551,7 +587,7 @@ class Judge:
             said = f"{named(table, newest)}: {readiness.because}"
             waits = ((table, newest, readiness),)
             lacking = without(table, None, unknown=readiness.unknown)
-            return Edge(edge, False, said, (), (WHOLE,), waits, marks=lacking)
+            return Edge(edge, False, said, absent=(WHOLE,), waits=waits, marks=lacking)
         readiness = self.offered(product, at, table, newest)
         wakes = readiness.next
         if readiness.state is State.READY and limit is not None:
@@ -566,7 +602,7 @@ class Judge:
             said = f"{name}: {readiness.because}"
             waits = ((table, newest, readiness),)
             lacking = without(table, newest, unknown=readiness.unknown)
-            return Edge(edge, False, said, (), (newest,), waits, marks=lacking)
+            return Edge(edge, False, said, absent=(newest,), waits=waits, marks=lacking)
         return Edge(edge, True, name, (newest,), next=wakes, degraded=readiness.degraded)
 
     def _due(self, table: TableRef) -> Partition | None:
@@ -617,6 +653,29 @@ class Judge:
                 return True
             earlier = preceding(earlier)
         return False
+
+
+def _indifferent(edge: Dependency, read: Collection[TableRef]) -> bool:
+    """
+    Whether nothing that may happen to an edge's table makes a line stale. Who ignores changes of
+    what he read does not ignore what he went without, unless others of a group were enough.
+    """
+    if edge.on_restatement.action != "ignore":
+        return False
+    if isinstance(edge.mapping, Latest):
+        return bool(edge.any_of) or edge.upstream in read
+    return bool(edge.any_of) and edge.upstream not in read
+
+
+def _moved(edge: Dependency, now: Line | None, before: Input | None) -> bool:
+    """Whether a slice is another than a line recorded; what was not ready, if it is newer."""
+    absent = before is None or before.content is None
+    ignores = edge.on_restatement.action == "ignore" and not isinstance(edge.mapping, Latest)
+    if ignores and (before is None or not absent):
+        return False
+    if before is None or before.content is None:
+        return now is not None and now.generation > (before.unready if before else 0)
+    return now is None or now.content != before.content
 
 
 def _newer(line: Line, attempt: Attempt) -> bool:

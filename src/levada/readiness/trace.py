@@ -10,6 +10,7 @@ from datetime import datetime
 from levada.readiness.causes import failing
 from levada.readiness.edges import Wait
 from levada.readiness.judge import Judge, Slice
+from levada.readiness.marks import holding
 from levada.readiness.waived import standing
 from levada.terms import (
     CheckResult,
@@ -129,7 +130,7 @@ def inherited(table: TableRef, partition: Partition, facts: Facts) -> tuple[tupl
         if not isinstance(line, Publication):
             continue
         if here != start:
-            found += [(here, mark) for mark in (*line.taint, *line.warnings)]
+            found += [(here, mark) for mark in (*holding(facts, line), *line.warnings)]
         for read in line.inputs:
             key = (read.table, read.partition)
             if read.content is not None and key not in seen:

@@ -65,6 +65,8 @@ class Input:
     generation: int
     content: str | None
     data_version: str = ""
+    unready: int = 0
+    """The generation that was there and not READY: gone without, or read as the last good one."""
 
 
 @dataclass(frozen=True, slots=True)
