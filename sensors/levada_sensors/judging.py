@@ -18,7 +18,7 @@ from levada.errors import LawBroken
 from levada.intervals import containing, default_mapping, mapped, parse
 from levada.ledger.tail import Batch
 from levada.ports import Ledger, Want
-from levada.readiness import Judge
+from levada.readiness import Judge, endings, marks
 from levada.sense import want
 from levada.terms import (
     WHOLE,
@@ -190,10 +190,18 @@ def _judged_product(
             return found
         run = f"{prefix}{attempt}.{secrets.token_hex(4)}"
         if transaction.claim([found], run=run, lifetime=CLAIM_LIFETIME):
-            return Answer(Outcome.READY, f"claimed as {run}", facts.position)
+            told = "; ".join((f"claimed as {run}", *_told(facts, mesh, found)))
+            return Answer(Outcome.READY, told, facts.position)
         # Something moved under our eyes: its line will come by, or is judged again soon.
         soon = datetime.now(UTC) + timedelta(seconds=5)
         return Answer(Outcome.WAITING, "another run was quicker", facts.position, soon)
+
+
+def _told(facts: Facts, mesh: Mesh, found: Want) -> tuple[str, ...]:
+    """What a product must know of the inputs that it was given: what lacks, marks, and ends."""
+    read = [(i.table, i.partition) for i in found.inputs if i.content is not None]
+    leaving = endings(mesh, {table for table, _ in read}, datetime.now(UTC))
+    return (*found.taint, *marks(facts, read), *leaving)
 
 
 def glance_at_product(
@@ -297,7 +305,10 @@ def judge_tables(
     if waits:
         said = "waits for " + "; ".join(waits)
         return Answer(Outcome.WAITING, said, facts.position, min(wakes, default=None))
-    return Answer(Outcome.READY, ", ".join(f"{t} {p}" for t, p in wanted), facts.position)
+    leaving = endings(mesh, {table for table, _ in wanted}, judge.now)
+    names = ", ".join(f"{t} {p}" for t, p in wanted)
+    told = "; ".join((names, *marks(facts, wanted), *leaving))
+    return Answer(Outcome.READY, told, facts.position)
 
 
 def slices_inside(mesh: Mesh, interval: str, text: str, table: TableRef) -> tuple[Partition, ...]:

@@ -110,6 +110,12 @@ def test_the_wrong_one_is_refused_and_the_right_one_lets_it_through(mesh: Worksp
     assert any("waived by ines" in mark["mark"] for mark in said["marks"])
     ((waived,),) = mesh.rows("select waived from ledger.publications where product = 'south.sums'")
     assert [mark[::2] for mark in waived] == [["north.numbers@1", "enough_rows"]]
+    board = {(row["product"], row["partition"]): row for row in mesh.json("status")}
+    assert any("waived: enough_rows" in m for m in board["south.sums", FIRST]["marks"])
+    drawn = mesh.levada("status").stdout
+    assert "◐ marked" in drawn
+    assert f"south.sums: south.sums@1 {FIRST}: " in drawn
+    assert f"waived: enough_rows of north.numbers@1 {FIRST}" in drawn.replace("\n", " ")
 
 
 def test_a_consumer_that_has_not_fired_is_held_once_it_has_expired(mesh: Workspace) -> None:

@@ -194,7 +194,7 @@ def test_the_readers_of_a_deprecated_table_are_warned_from_its_local_day_on() ->
     assert list(before) == []
     assert (told.table, told.level) == (CLEARED, Level.WARNING)
     assert told.broken.wrong == (
-        "reads harbour.ships@1, which is deprecated since 2013-03-10, and is held from 2013-04-01"
+        "reads harbour.ships@1, which is deprecated since 2013-03-10, held from 2013-04-01"
     )
     assert told.broken.right == "read harbour.ships@2"
 

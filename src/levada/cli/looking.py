@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import overload
@@ -24,7 +25,18 @@ from levada.flow import platform as opening
 from levada.flow.consistency import findings
 from levada.flow.guarding import declared, muted
 from levada.intervals import parse, within
-from levada.readiness import Hop, Judge, ancestors, inherited, judge_table, suspects, trace
+from levada.readiness import (
+    Hop,
+    Judge,
+    ancestors,
+    endings,
+    inherited,
+    judge_table,
+    mark,
+    marks,
+    suspects,
+    trace,
+)
 from levada.settings import Settings, find_root, nearest, read_settings
 from levada.terms import (
     ConsistencyRule,
@@ -41,14 +53,9 @@ from levada.terms import (
 
 __all__ = ["board", "named", "states", "status", "why"]
 
-_WORSE = (
-    State.READY,
-    State.WAITING,
-    State.STALE,
-    State.HELD,
-    State.IMPOSSIBLE,
-    State.FAILED,
-)
+_MARKED = "MARKED"
+_WORSE = ("READY", _MARKED, "WAITING", "STALE", "HELD", "IMPOSSIBLE", "FAILED")
+_SHOWN = ("READY", _MARKED, *(state.value for state in State if state is not State.READY))
 
 
 def status(
@@ -74,6 +81,7 @@ def status(
             batches, unknown = declared(settings)
             asleep = muted(batches, found, opening.now())
     rows = [(product, _row(mesh, product, span, facts)) for product in products]
+    leaving = {product.id: _leaving(mesh, product) for product in products}
     if as_json:
         output.print_json(
             [
@@ -83,6 +91,8 @@ def status(
                     "state": found.state.value,
                     "because": found.because,
                     "degraded": found.degraded,
+                    "marks": list(marks(facts, _slices(product, [partition]))),
+                    "leaving": leaving[product.id],
                 }
                 for product, row in rows
                 for partition, found in row.items()
@@ -90,6 +100,10 @@ def status(
         )
     else:
         output.console.print(_drawing(rows, span, settings.zone))
+        for product, row in rows:
+            marked = [p for p, found in row.items() if found.degraded]
+            for said in (*marks(facts, _slices(product, marked)), *leaving[product.id]):
+                output.console.print(Text(f"{product.id}: {said}", style="yellow"))
         for said in (*(f"rule {rule}" for rule in asleep), *[unknown] * bool(unknown)):
             output.console.print(Text(said, "yellow"))
     return 0
@@ -105,9 +119,9 @@ def why(project: Path | None, table: str, partition: str, *, as_json: bool) -> i
     found = judge_table(mesh, ref, slice_, facts, now)
     hops = trace(mesh, ref, slice_, facts, now)
     doubted = suspects(mesh, ref, slice_, facts, now)
-    marks = inherited(ref, slice_, facts)
+    made_from = inherited(ref, slice_, facts)
     if as_json:
-        output.print_json(_why_json(mesh, ref, slice_, found, hops, doubted, marks))
+        output.print_json(_why_json(mesh, ref, slice_, found, hops, doubted, made_from))
         return 0
     head = Text.assemble((f"{ref} {slice_.key} ", "bold"), output.state_text(found.state))
     output.console.print(head, Text(found.because))
@@ -117,8 +131,8 @@ def why(project: Path | None, table: str, partition: str, *, as_json: bool) -> i
         _print_hops(settings, mesh, alike)
     for hop in doubted:
         output.console.print(Text(f"  suspect: {hop.table} {hop.partition} {_state_of(hop)}"))
-    for (origin, at), mark in marks:
-        output.console.print(Text(f"  made from {origin} {at}: {mark}"))
+    for (origin, at), said in made_from:
+        output.console.print(Text(f"  made from {origin} {at}: {said}"))
     return 0
 
 
@@ -148,15 +162,33 @@ def states(mesh: Mesh, product: Product, span: Span, facts: Facts) -> dict[Parti
 def _row(mesh: Mesh, product: Product, span: Span, facts: Facts) -> dict[Partition, Readiness]:
     judge = Judge(mesh, facts, opening.now())
     table = product.marts[0].table
-    return {p: judge.table(table, p) for p in within(product.grain, product.zone, span)}
+    found = {p: judge.table(table, p) for p in within(product.grain, product.zone, span)}
+    for partition, one in found.items():
+        if one.state is State.READY and any(mark(facts, *s) for s in _slices(product, [partition])):
+            found[partition] = replace(one, degraded=True)
+    return found
+
+
+def _slices(product: Product, partitions: Iterable[Partition]) -> list[tuple[TableRef, Partition]]:
+    """The slices of all of a product's tables: what mars one of them mars the product."""
+    return [(mart.table, p) for p in partitions for mart in product.marts]
+
+
+def _leaving(mesh: Mesh, product: Product) -> list[str]:
+    """Which of the tables that a product makes or reads go away."""
+    now = opening.now()
+    own = endings(mesh, [mart.table for mart in product.marts], now)
+    read = endings(mesh, {edge.upstream for edge in product.dependencies}, now)
+    return [*own, *(f"reads {said.replace(' is ', ', ', 1)}" for said in read if said not in own)]
 
 
 def _drawing(
     rows: Sequence[tuple[Product, Mapping[Partition, Readiness]]], span: Span, zone: str
 ) -> Table:
-    counts = {p.id: Counter(found.state for found in row.values()) for p, row in rows}
-    present = [state for state in State if any(count[state] for count in counts.values())]
-    heads = [f"{output.STYLES[state][0]} {state.value.lower()}" for state in present]
+    drawn = {p.id: [_kind(found) for found in row.values()] for p, row in rows}
+    counts = {name: Counter(kinds) for name, kinds in drawn.items()}
+    present = [kind for kind in _SHOWN if any(count[kind] for count in counts.values())]
+    heads = [f"{_style(kind)[0]} {kind.lower()}" for kind in present]
     named = max((len(product.id) for product, _ in rows), default=8)
     taken = named + len("whole") + sum(len(head) for head in heads) + 2 * (len(heads) + 3)
     wide = max(8, output.console.width - taken)
@@ -168,28 +200,37 @@ def _drawing(
     table.add_column("product", no_wrap=True, min_width=named)
     table.add_column("grain", style="dim", no_wrap=True, min_width=5)
     table.add_column(period if len(period) <= wide else f".. {last:%m-%d}", no_wrap=True)
-    for state, head in zip(present, heads, strict=True):
-        header = Text(head, style=output.STYLES[state][1])
+    for kind, head in zip(present, heads, strict=True):
+        header = Text(head, style=_style(kind)[1])
         table.add_column(header, justify="right", no_wrap=True, min_width=len(head))
-    for product, row in rows:
+    for product, _ in rows:
         signs = Text()
-        for state in _drawn([found.state for found in row.values()], wide):
-            sign, style = output.STYLES[state]
+        for kind in _drawn(drawn[product.id], wide):
+            sign, style = _style(kind)
             signs.append(sign, style=style)
-        numbers = [str(counts[product.id][state] or "") for state in present]
+        numbers = [str(counts[product.id][kind] or "") for kind in present]
         table.add_row(product.id, product.grain.value, signs, *numbers)
     return table
 
 
-def _drawn(states: Sequence[State], wide: int) -> list[State]:
+def _kind(found: Readiness) -> str:
+    """A state's word, or that something is to be known of what is ready."""
+    return _MARKED if found.state is State.READY and found.degraded else found.state.value
+
+
+def _style(kind: str) -> tuple[str, str]:
+    return output.MARKED if kind == _MARKED else output.STYLES[State(kind)]
+
+
+def _drawn(kinds: Sequence[str], wide: int) -> list[str]:
     """
     At most so many signs: where there are more partitions, each stands for the worst of a few.
 
-    >>> [s.value for s in _drawn([State.READY, State.READY, State.WAITING, State.READY], 2)]
+    >>> _drawn(["READY", "READY", "WAITING", "READY"], 2)
     ['READY', 'WAITING']
     """
-    size = -(-len(states) // wide) or 1
-    groups = (states[n : n + size] for n in range(0, len(states), size))
+    size = -(-len(kinds) // wide) or 1
+    groups = (kinds[n : n + size] for n in range(0, len(kinds), size))
     return [max(group, key=_WORSE.index) for group in groups]
 
 
@@ -282,7 +323,7 @@ def _why_json(
     found: Readiness,
     hops: Sequence[Hop],
     doubted: Sequence[Hop],
-    marks: Sequence[tuple[tuple[TableRef, Partition], str]],
+    made_from: Sequence[tuple[tuple[TableRef, Partition], str]],
 ) -> dict[str, object]:
     return {
         "table": str(ref),
@@ -293,8 +334,8 @@ def _why_json(
         "next": found.next.isoformat() if found.next else None,
         "suspects": [f"{hop.table} {hop.partition.key}" for hop in doubted],
         "marks": [
-            {"table": str(origin), "partition": at.key, "mark": mark}
-            for (origin, at), mark in marks
+            {"table": str(origin), "partition": at.key, "mark": said}
+            for (origin, at), said in made_from
         ],
         "causes": [
             {

@@ -14,6 +14,7 @@ from levada.errors import DeclarationError, Fault, LevadaError
 from levada.terms import State
 
 __all__ = [
+    "MARKED",
     "STYLES",
     "console",
     "errors",
@@ -36,6 +37,9 @@ STYLES: Mapping[State, tuple[str, str]] = {
     State.HELD: ("‖", "magenta"),
     State.IMPOSSIBLE: ("∅", "red"),
 }
+
+MARKED = ("◐", "yellow")
+"""Ready, and something is to be known of it."""
 
 
 def no_colour() -> None:

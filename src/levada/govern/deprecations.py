@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from levada.calendars import opening
 from levada.govern.policies import Broken, Finding, Level, Policy, Subject
+from levada.readiness import ending
 from levada.terms import Contract, TableRef
 
 __all__ = ["DEPRECATED", "deprecations"]
@@ -26,29 +26,11 @@ def deprecations(all_of: Iterable[Subject], now: datetime) -> Iterator[Finding]:
     for subject in subjects:
         for edge in subject.edges:
             read = contracts.get(edge.upstream)
-            if read is not None and _ending(read, now):
+            if read is not None and (said := ending(read, now)):
                 at = ("input", str(edge.upstream))
-                broken = Broken(_wrong(read), _right(read, contracts), at)
+                wrong = f"reads {read.table}, which is {said}"
+                broken = Broken(wrong, _right(read, contracts), at)
                 yield Finding(DEPRECATED, subject.mart.table, broken)
-
-
-def _ending(contract: Contract, now: datetime) -> bool:
-    since = contract.deprecated
-    if contract.status == "deprecated":
-        return True
-    if since is None:  # a last day without an end of support: whoever reads it must know by now
-        return contract.sunset is not None
-    return opening(since, contract.zone) <= now
-
-
-def _wrong(contract: Contract) -> str:
-    said = []
-    if contract.deprecated or contract.status == "deprecated":
-        since = f" since {contract.deprecated}" if contract.deprecated else ""
-        said.append(f"is deprecated{since}")
-    if contract.sunset:
-        said.append(f"is held from {contract.sunset}")
-    return f"reads {contract.table}, which {', and '.join(said)}"
 
 
 def _right(contract: Contract, known: Iterable[TableRef]) -> str:

@@ -12,6 +12,7 @@ from datetime import datetime
 from levada.readiness.causes import Change
 from levada.readiness.fingerprints import bare, fingerprint, forced
 from levada.readiness.judge import Judge
+from levada.readiness.known import ending, endings, mark, marks
 from levada.readiness.trace import Hop, ancestors, inherited, suspects, trace
 from levada.readiness.waived import Cover, admission, covering, standing
 from levada.terms import Facts, Input, Mesh, Partition, Product, Readiness, TableRef
@@ -25,11 +26,15 @@ __all__ = [
     "ancestors",
     "bare",
     "covering",
+    "ending",
+    "endings",
     "fingerprint",
     "forced",
     "inherited",
     "judge_inputs",
     "judge_table",
+    "mark",
+    "marks",
     "pins",
     "standing",
     "suspects",

@@ -19,6 +19,7 @@ from levada.readiness.edges import (
     waiting,
 )
 from levada.readiness.fingerprints import bare, fingerprint
+from levada.readiness.known import ending
 from levada.readiness.marks import holding, marks, without
 from levada.readiness.waived import repairable, tolerated
 from levada.terms import (
@@ -146,15 +147,13 @@ class Judge:
         return None
 
     def _leaving(self, table: TableRef) -> tuple[str, datetime | None]:
-        """What readers of a deprecated table are told, and when the next of its dates comes."""
+        """What readers of a table that goes away are told, and when the next of its dates comes."""
         contract = self.mesh.mart(table).contract
         dates = [d for d in (contract.deprecated, contract.sunset) if d]
         instants = [opening(d, contract.zone) for d in dates]
         ahead = min((i for i in instants if i > self.now), default=None)
-        if contract.deprecated is None or opening(contract.deprecated, contract.zone) > self.now:
-            return "", ahead
-        gone = f", held from {contract.sunset}" if contract.sunset else ""
-        return f"; deprecated since {contract.deprecated}{gone}", ahead
+        said = ending(contract, self.now)
+        return f"; {said}" if said else "", ahead
 
     def _landed(self, table: TableRef, line: Line | None) -> Readiness:
         if line is not None:
