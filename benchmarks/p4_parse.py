@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -112,6 +113,16 @@ def measure(products: int, rounds: int) -> dict[str, float]:
     }
 
 
+def importing() -> float:
+    """Seconds that `import levada` takes in a new interpreter: it is to stay under 0.1."""
+    code = "import time; t = time.perf_counter(); import levada; print(time.perf_counter() - t)"
+    taken = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+        for _ in range(5)
+    ]
+    return median(taken)
+
+
 def main() -> None:
     words = arguments(
         __doc__,
@@ -139,6 +150,7 @@ def main() -> None:
         unit="CPU s",
         sizes={f"{size}": {k: round(v, 3) for k, v in f.items()} for size, f in found.items()},
         rounds=rounds,
+        import_levada=round(importing(), 4),
     )
 
 

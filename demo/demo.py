@@ -14,9 +14,10 @@ A second run lands the same bytes, finds nothing to do, and proves it by countin
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -31,12 +32,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import source_system
 
+from levada import compiled
 from levada import sense as sensing
 from levada.adapters import postgres
-from levada.adapters.dbt.workers import DbtWorkers
 from levada.cli import looking
-from levada.errors import LevadaError
-from levada.flow import declaring, loop
+from levada.errors import LevadaError, ToolError
 from levada.flow import platform as opening
 from levada.intervals import within
 from levada.settings import Settings, read_settings
@@ -85,8 +85,9 @@ def main() -> int:
     try:
         with timing.part("databases"):
             credentials = _databases(settings)
+        begun = _count(settings, credentials)
         with timing.part("history, landed and built by `levada run`"):
-            mesh = _history(settings, credentials)
+            mesh = _history(settings)
         before = _count(settings, credentials)
         with timing.part("Airflow starts"):
             service.start(settings, credentials)
@@ -95,7 +96,7 @@ def main() -> int:
             arrived = _live(settings, mesh, credentials)
         after = _count(settings, credentials)
         _show(settings, mesh, credentials, timing)
-        _prove(before, after, arrived)
+        _prove(begun, before, after, arrived)
         address = service.address(settings)
     except LevadaError as error:
         console.print(f"error: {error}", style="red")
@@ -119,26 +120,19 @@ def _databases(settings: Settings) -> postgres.Credentials:
     return credentials
 
 
-def _history(settings: Settings, credentials: postgres.Credentials) -> Mesh:
+def _history(settings: Settings) -> Mesh:
+    """Land the past and build it by the one command, as somebody without Airflow would."""
     first, last = HISTORY
     landing = settings.root / "landing"
-    changed = source_system.land_span(first, last, landing)
+    with console.status("the source systems land files"):
+        changed = source_system.land_span(first, last, landing)
     console.print(f"the source systems landed {len(changed)} files in {landing.name}/")
-    with DbtWorkers() as workers:
-        with console.status("contracts and dbt projects become a mesh"):
-            mesh = declaring.compiled_mesh(settings, workers)
-            contracts = [mart.contract for product in mesh.products for mart in product.marts]
-            new = opening.record(settings, credentials, contracts)
-        console.print(f"governance recorded {len(new)} contracts")
-        span = Span.days(first, last, settings.zone)
-        with (
-            opening.open_platform(settings, mesh, credentials, workers) as platform,
-            _bars() as bars,
-        ):
-            runs = loop.run_plan(platform, mesh.products, span, _teller(bars))
-    lines = sum(len(run.lines) for run in runs)
-    console.print(f"{lines} lines published in {len(runs)} runs")
-    return mesh
+    words = ["run", "--from", f"{first}", "--to", f"{last}"]
+    console.print(f"$ levada {' '.join(words)}")
+    done = subprocess.run([sys.executable, "-m", "levada.cli", *words], cwd=ROOT, check=False)
+    if done.returncode:
+        raise ToolError("levada run", f"it ended with {done.returncode}; what it said stands above")
+    return compiled.load(settings)
 
 
 def _bars() -> Progress:
@@ -149,18 +143,6 @@ def _bars() -> Progress:
         TimeElapsedColumn(),
         console=console,
     )
-
-
-def _teller(bars: Progress) -> Callable[[loop.Progress], None]:
-    tasks = {}
-
-    def tell(told: loop.Progress) -> None:
-        name = told.product.id
-        if name not in tasks:
-            tasks[name] = bars.add_task(name, total=told.total)
-        bars.update(tasks[name], completed=told.done, total=told.total)
-
-    return tell
 
 
 @dataclass(frozen=True)
@@ -267,6 +249,8 @@ def _count(settings: Settings, credentials: postgres.Credentials) -> Count:
     with psycopg.connect(credentials.url("levada_runner", "levada")) as connection:
         row = connection.execute("select count(*) from ledger.publications").fetchone()
     with closing(opening.warehouse(settings, credentials)) as warehouse:
+        for domain in settings.domains:
+            warehouse.create(domain)
         versions = sum(len(warehouse.changes(domain)) for domain in settings.domains)
     return Count(int(row[0]) if row else 0, versions)
 
@@ -322,14 +306,17 @@ def _tasks(credentials: postgres.Credentials) -> list[tuple[str, int, float]]:
     return [(str(task), int(runs), float(seconds)) for task, runs, seconds in rows]
 
 
-def _prove(before: Count, after: Count, arrived: Arrived) -> None:
+def _prove(begun: Count, before: Count, after: Count, arrived: Arrived) -> None:
     lines, versions = after.lines - before.lines, after.versions - before.versions
     console.print(
         f"live days: {arrived.ready} of {arrived.total} intervals ready, "
         f"{lines} new publication lines, {versions} new data versions"
     )
-    if not lines and not versions:
-        console.print("[green]nothing was left to do, and nothing was done[/]")
+    if after == begun:
+        console.print(
+            f"[green]nothing was left to do, and nothing was done[/]: {after.lines} publication"
+            f" lines and {after.versions} versions of the data, before and after"
+        )
     for name in arrived.waiting[:10]:
         console.print(f"[red]not ready[/] {name}")
 

@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Protocol
 
 from levada import compiled
+from levada.adapters import postgres
 from levada.adapters.postgres import Credentials
-from levada.errors import ToolError
+from levada.errors import LevadaError, ToolError
 from levada.settings import Settings, find_root, read_settings
 from levada_sensors.limits import waiting_at_most
 
@@ -191,7 +192,10 @@ def running(settings: Settings) -> dict[str, int]:
 
 
 def main() -> None:
-    """Migrate the metadata, start every component, and start again whichever ends."""
+    """
+    Migrate the metadata, start every component, and start again whichever ends, the embedded
+    PostgreSQL too.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     settings = read_settings(find_root(Path(sys.argv[1])))
     ended = False
@@ -202,12 +206,14 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
+    server = _Server(settings)
     pause = 1.0
     while not ended and subprocess.run(_command("db", "migrate"), check=False).returncode:
         _log.error("the metadata database cannot be migrated; trying again in %g s", pause)
         time.sleep(pause)
         pause = min(pause * 2, 30.0)
-    _keep_up(settings, lambda: ended)
+        server.keep_up()
+    _keep_up(settings, server, lambda: ended)
     for name in COMPONENTS:
         process = _process(settings, name)
         if process is not None:
@@ -215,12 +221,33 @@ def main() -> None:
         _pid_file(settings, name).unlink(missing_ok=True)
 
 
-def _keep_up(settings: Settings, ended: _Ended) -> None:
+class _Server:
+    """The embedded PostgreSQL that `levada up` started; a server of the user's own is his own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._home = settings.home
+        self._ours = postgres.running(settings.home) is not None
+        self._due = 0.0
+
+    def keep_up(self) -> None:
+        """Start it again where it was killed; every few seconds, while that fails."""
+        if not self._ours or time.monotonic() < self._due or postgres.running(self._home):
+            return
+        _log.error("PostgreSQL ended; it is started again")
+        try:
+            postgres.start(self._home)
+        except (LevadaError, OSError) as error:
+            _log.error("%s", error)
+        self._due = time.monotonic() + 5.0
+
+
+def _keep_up(settings: Settings, server: _Server, ended: _Ended) -> None:
     children: dict[str, subprocess.Popen[bytes]] = {}
     due: dict[str, float] = dict.fromkeys(COMPONENTS, 0.0)
     pauses: dict[str, float] = dict.fromkeys(COMPONENTS, 1.0)
     began: dict[str, float] = {}
     while not ended():
+        server.keep_up()
         now = time.monotonic()
         for name in COMPONENTS:
             child = children.get(name)

@@ -140,12 +140,28 @@ def test_in_a_running_airflow_who_answers_is_who_approves(
                 " where dag_id = 'levada.approvals' and state = 'awaiting_input'"
             )
 
-        until(asking, lambda: (mesh.faults(), mesh.airflow("select * from task_instance")), 300)
+        def told() -> object:
+            return (mesh.faults(), mesh.airflow("select * from task_instance"), scheduled())
+
+        def scheduled() -> list[str]:
+            """What the scheduler said of the question."""
+            said = mesh.root / ".levada" / "airflow" / "logs" / "scheduler.log"
+            return [line for line in said.read_text().splitlines() if "task_id=approve" in line]
+
+        def heard() -> bool:
+            """
+            Whether the scheduler has heard that the worker which asked has ended. Where the answer
+            is queued before, Airflow may take that end for the answer's, and fails the task: it is
+            asked anew in the next round, which is later than this test waits.
+            """
+            return any("TaskInstance Finished" in line for line in scheduled())
+
+        until(lambda: asking() and heard(), told, 300)
         ((dag, run, task, index),) = asking()
         place = f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/{index}/hitlDetails"
         mesh.ask("PATCH", place, {"chosen_options": ["Approve"], "params_input": {}})
 
-        until(lambda: mesh.rows("select 1 from ledger.waivers"), mesh.faults, 300)
+        until(lambda: mesh.rows("select 1 from ledger.waivers"), told, 300)
         ((reviewer, said),) = mesh.rows("select reviewer, said from ledger.waivers")
         assert (reviewer, said["via"]) == ("Anonymous", "airflow")
         # The ledger's line wakes the reconciler, and the day that was withheld is published.

@@ -1,10 +1,10 @@
 """
 A mesh on real Airflow: nothing holds a worker while it waits, everything arrives exactly once.
 
-One story, because starting Airflow is what costs: wait, land, kill the triggerer, restart
-PostgreSQL, land the late hour, restate an hour and a whole table. Most hours are published by
-`levada run` before. No timetable runs a whole table: what lands opens its step, and the
-reconciler starts the run.
+One story, because starting Airflow is what costs: wait, land, withhold a broken file and mend it,
+kill the triggerer and PostgreSQL, land the late hour, restate an hour and a whole table. Most hours
+are published by `levada run` before. No timetable runs a whole table: what lands opens its step,
+and the reconciler starts the run.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,10 @@ import yaml
 from live import Live, until
 
 from levada.adapters import postgres
+from levada.flow import platform
+from levada.ledger.codec import encode_partition
 from levada_sensors import service
+from levada_sensors.judging import claim_prefix
 
 pytestmark = [pytest.mark.airflow, pytest.mark.integration]
 
@@ -119,6 +124,96 @@ def whole_runs(mesh: Live) -> list[tuple[Any, ...]]:
     )
 
 
+def land_broken_flights(mesh: Live) -> None:
+    """A row of the day has no readable departure time, from the first moment that it is there."""
+    beside = mesh.root / "beside"
+    source_system.land_flights(DAY, beside)
+    (file,) = (beside / "flights").iterdir()
+    source_system.break_row(file, "dep_time", "soon")
+    (mesh.landing / "flights").mkdir(exist_ok=True)
+    file.rename(mesh.landing / "flights" / file.name)
+
+
+def flights_run(mesh: Live) -> str:
+    """How the run of the day's flights stands."""
+    ((state,),) = mesh.airflow("select state from dag_run where dag_id = 'operations.flights'")
+    return str(state)
+
+
+def assert_withheld(mesh: Live) -> None:
+    """What reads the flights waits, and whoever asks is told the check, the row and whom to ask."""
+    assert ("operations.delays", "deferred", None, "") in mesh.tasks("sense")
+    (cause,) = mesh.json("why", "operations.delays", str(DAY))["causes"]
+    assert (cause["table"], cause["state"]) == ("operations.flights@1", "FAILED")
+    assert "operations-data" in cause["owner"]
+    failed = {check["id"]: check["rows"] for check in cause["checks"]}
+    assert "unreadable=dep_time" in failed["values_readable"][0]
+
+
+def assert_all_ends(mesh: Live) -> None:
+    """What was started is ended, by `levada down`, and nothing else."""
+    alive = service.running(mesh.settings)
+    assert set(alive) == {"supervisor", *service.COMPONENTS}
+    mesh.levada("down")
+    assert service.running(mesh.settings) == {}
+    assert service.address(mesh.settings) is None
+    assert [p.info for p in psutil.process_iter(["pid", "name", "cwd"]) if _inside(p, mesh)] == []
+
+
+def kill_server(mesh: Live) -> int:
+    """PostgreSQL as a machine out of memory ends it: the postmaster and every child, at once."""
+    pid = postgres.running(mesh.root / ".levada")
+    assert pid is not None
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    return pid
+
+
+@dataclass(frozen=True)
+class Built:
+    """A line that an Airflow run published: when its build began, and when its inputs came."""
+
+    table: str
+    began: datetime
+    inputs: tuple[datetime, ...]
+
+
+def built(mesh: Live) -> list[Built]:
+    """Every line that Airflow made, with the task that built it, from both databases."""
+    starts: dict[str, list[datetime]] = {}
+    for dag_id, run_id, start in mesh.airflow(
+        "select dag_id, run_id, start_date from task_instance where task_id = 'build'"
+        " union select dag_id, run_id, start_date from task_instance_history"
+        " where task_id = 'build' order by 3"
+    ):
+        if start is not None:
+            starts.setdefault(claim_prefix(dag_id, run_id), []).append(start)
+    came = {
+        (table, part, generation): at
+        for name in ("landings", "publications")
+        for table, part, generation, at in mesh.rows(
+            f"select table_name, part, generation, at from ledger.{name}"
+        )
+    }
+    with platform.ledger(mesh.credentials, "levada_runner") as ledger:
+        lines = ledger.published(0, 1000)
+    found = []
+    for line in lines:
+        prefix = f"{line.run.rpartition('@')[0]}@"
+        if prefix in starts:  # else `levada run` made it
+            read = [i for i in line.inputs if i.content is not None]
+            keys = [(str(i.table), encode_partition(i.partition), i.generation) for i in read]
+            began = max(start for start in starts[prefix] if start < line.at)
+            found.append(Built(str(line.table), began, tuple(came[key] for key in keys)))
+    return found
+
+
+def assert_inputs_came_before(found: list[Built]) -> None:
+    assert [each for each in found if max(each.inputs) >= each.began] == []
+
+
 def _inside(process: psutil.Process, mesh: Live) -> bool:
     return str(process.info["cwd"] or "").startswith(str(mesh.root))
 
@@ -140,36 +235,39 @@ def test_late_data_kills_and_restarts_lose_nothing_and_double_nothing(mesh: Live
 
     assert whole_runs(mesh) == []
 
-    # All but one hour lands: what can be published is, the day waits for its last hour.
-    source_system.land_flights(DAY, mesh.landing)
+    # All but one hour lands, the flights with a broken row: what can be published is, and that day
+    # is withheld, with what reads it.
+    land_broken_flights(mesh)
     source_system.land_whole(mesh.landing)
     for hour in SOON:
         source_system.land_weather_hour(hour, mesh.landing)
-    counts = {"operations.flights@1": 1, "operations.delays@1": 1, OBSERVATIONS: 22, PLANES: 1}
-    until(lambda: mesh.counts() == counts, mesh.lines)
+    counts = {OBSERVATIONS: 22, PLANES: 1}
+    until(lambda: mesh.counts() == counts and flights_run(mesh) == "failed", mesh.lines)
     assert ("weather.days", "deferred", None, "") in mesh.tasks("sense")
+    assert_withheld(mesh)
 
-    # The triggerer is killed and PostgreSQL restarted while the day and its last hour wait.
+    # The source lands the file again; nobody clears, marks or edits anything.
+    source_system.land_flights(DAY, mesh.landing)
+    counts |= {"operations.flights@1": 1, "operations.delays@1": 1}
+    until(lambda: mesh.counts() == counts, mesh.lines)
+
+    # The triggerer and all of PostgreSQL are killed while the day and its last hour wait.
     before = service.running(mesh.settings)["triggerer"]
     os.kill(before, signal.SIGKILL)
-    postgres.stop(mesh.root / ".levada")
-    postgres.start(mesh.root / ".levada")
+    server = kill_server(mesh)
     source_system.land_weather_hour(LATE, mesh.landing)
     counts |= {DAYS: 1, OBSERVATIONS: 23}
     until(lambda: mesh.counts() == counts, mesh.lines)
     assert service.running(mesh.settings)["triggerer"] != before
+    assert postgres.running(mesh.root / ".levada") not in (None, server)
     every = [(table, *line) for table, found in mesh.lines().items() for line in found]
     assert len(every) == len(set(every))
     assert {generation for _, _, generation in every} == {1}
 
-    # The day's build began after the last line that it reads.
-    ((began,),) = mesh.airflow(
-        "select start_date from task_instance where dag_id = 'weather.days' and task_id = 'build'"
-    )
-    ((last,),) = mesh.rows(
-        "select max(at) from ledger.publications where table_name = %s", OBSERVATIONS
-    )
-    assert last < began
+    # Every product's run began after the last of the lines that it read.
+    made = built(mesh)
+    assert Counter(each.table for each in made) == {**counts, OBSERVATIONS: 3}
+    assert_inputs_came_before(made)
 
     # An hour is restated, and the register has an aircraft less: the reconciler runs each again,
     # and the day that reads the hour; nothing else.
@@ -193,10 +291,7 @@ def test_late_data_kills_and_restarts_lose_nothing_and_double_nothing(mesh: Live
     assert published_rows(mesh) == len(register(mesh).read_text().splitlines()) - 1
     assert mesh.airflow("select dag_id, run_id from dag_run where state = 'failed'") == []
 
-    # What was started is ended, by `levada down`, and nothing else.
-    alive = service.running(mesh.settings)
-    assert set(alive) == {"supervisor", *service.COMPONENTS}
-    mesh.levada("down")
-    assert service.running(mesh.settings) == {}
-    assert service.address(mesh.settings) is None
-    assert [p.info for p in psutil.process_iter(["pid", "name", "cwd"]) if _inside(p, mesh)] == []
+    assert len(built(mesh)) == len(made) + 3
+    assert_inputs_came_before(built(mesh))
+
+    assert_all_ends(mesh)

@@ -421,6 +421,37 @@ def test_only_the_sound_domain_is_compiled(mesh: Workspace, said: list[dict[str,
     assert [p.id for p in compiled.load(settings).products if p.domain == "harbour"]
 
 
+@pytest.mark.parametrize(
+    ("domain", "kind"),
+    [
+        ("customs", "a check of an unknown column"),
+        ("customs", "an unknown key"),
+        ("customs", "a check that cannot be executed"),
+        ("customs", "a missing owner"),
+        ("east", "a cycle"),
+        ("reader", "a table that nobody promises"),
+        ("reader", "a ref of one argument that lands in another domain"),
+        ("ghost", "a missing dbt project"),
+    ],
+)
+def test_a_dag_file_is_refused_with_one_message_of(
+    mesh: Workspace, said: list[dict[str, Any]], domain: str, kind: str
+) -> None:
+    """What the DAG factory raises is what it gets when it asks for the domain's declarations."""
+    assert said, "a check has compiled what is sound, and said of the rest why not"
+    wrong = WRONGS[kind]
+
+    with pytest.raises(DeclarationError) as refused:
+        compiled.load_domain(read_settings(mesh.root), domain)
+
+    there = [fault for fault in refused.value.faults if fault.path == wrong.path]
+    (fault,) = [
+        f for f in there if re.search(wrong.says.removeprefix("LV02: "), f"{f.wrong}; {f.right}")
+    ]
+    assert fault.line == wrong.line(mesh.root)
+    assert "compile" not in str(refused.value)
+
+
 @pytest.fixture
 def two(tmp_path: Path) -> Workspace:
     """Two sound domains, compiled."""

@@ -1,0 +1,99 @@
+"""
+kill -9 of what runs a task in real Airflow, in build and in audit: everything arrives exactly once.
+
+The DAG file of the test arms the first tasks that come: a task's own process, or with it the worker
+of the LocalExecutor that watches over it, so that nobody is left to report its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny
+import yaml
+from live import Live, until
+
+pytestmark = [pytest.mark.airflow, pytest.mark.integration, pytest.mark.prove]
+
+DAYS = [f"2013-03-{day:02}" for day in range(8, 12)]
+NUMBERS, SUMS = "north.numbers", "south.sums"
+KILLS = ("build-alone", "build-with-its-worker", "publish-alone", "publish-with-its-worker")
+
+ARMED = f"""
+
+import os, signal, sys
+from pathlib import Path
+from airflow.sdk import get_parsing_context
+
+task = get_parsing_context().task_id
+
+def die():
+    root = Path(os.environ["LEVADA_PROJECT"])
+    for wish in sorted((root / "armed").glob(f"{{task}}-*")):
+        try:
+            wish.rename(root / "killed" / wish.name)
+        except FileNotFoundError:
+            continue
+        if "worker" in wish.name:
+            os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if task in ("build", "publish"):
+    sys.path.insert(0, "{Path(__file__).parents[1] / "support"}")
+    from killed import POINTS
+    POINTS["in build" if task == "build" else "in audit"](die)
+"""
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator[Live]:
+    mesh = Live(tiny.mesh(tmp_path / "mesh", ("north", "south"), last=DAYS[-1]).root)
+    words = yaml.safe_load((mesh.root / "levada.yaml").read_text())
+    words |= {"probe": {"every": "2s", "horizon": "40d"}, "lease": "10s"}
+    (mesh.root / "levada.yaml").write_text(yaml.safe_dump(words))
+    tiny.project(mesh, "north", lands=True)
+    tiny.contract(mesh, "north", "numbers")
+    source = "{{ source('landing', 'numbers') }}"
+    tiny.model(mesh, "north", "numbers", f"select {tiny.NUMBERS} from {source}")
+    tiny.project(mesh, "south")
+    tiny.contract(mesh, "south", "sums")
+    reads = "{{ ref('north', 'numbers') }}"
+    tiny.model(mesh, "south", "sums", f"select id, day, amount from {reads}")
+    for folder in ("armed", "killed"):
+        (mesh.root / folder).mkdir()
+    for kill in KILLS:
+        (mesh.root / "armed" / kill).touch()
+    try:
+        yield mesh
+    finally:
+        mesh.land_hard()
+        mesh.stop()
+
+
+def test_tasks_killed_in_build_and_in_audit_lose_nothing_and_double_nothing(mesh: Live) -> None:
+    mesh.start()
+    mesh.fly("north", "south")
+    file = mesh.root / "dags" / "north.py"
+    file.write_text(file.read_text() + ARMED)
+    for day in DAYS:
+        tiny.landed(mesh, "north", day, [1, 2])
+
+    def arrived() -> bool:
+        wanted = {f"{table}@1": len(DAYS) for table in (NUMBERS, SUMS)}
+        killed = {path.name for path in (mesh.root / "killed").iterdir()}
+        return mesh.counts() == wanted and killed == set(KILLS)
+
+    said = "select dag_id, task_id, state, try_number from task_instance order by 1, 2"
+    until(arrived, lambda: (mesh.lines(), mesh.airflow(said), mesh.faults()), 420)
+
+    for table in (NUMBERS, SUMS):
+        assert sorted(mesh.lines()[f"{table}@1"]) == [(f"{day}T00:00:00+00:00", 1) for day in DAYS]
+    assert mesh.rows("select run from ledger.claims") == []
+    assert mesh.rows("select run from ledger.intents") == []
+    died = mesh.airflow(
+        "select dag_id, task_id, state, count(*) from task_instance_history"
+        " where state = 'failed' group by 1, 2, 3 order by 2"
+    )
+    assert died == [(NUMBERS, "build", "failed", 2), (NUMBERS, "publish", "failed", 2)]
