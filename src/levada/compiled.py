@@ -37,7 +37,7 @@ __all__ = [
     "unpacked",
 ]
 
-_FORMAT = 4
+_FORMAT = 5
 _COMMAND = "run `levada compile`"
 
 

@@ -19,6 +19,7 @@ from levada import outside
 from levada.errors import Fault
 from levada.expectations import expected
 from levada.intervals import check_mapping, default_mapping, nests
+from levada.meetable import unmeetable
 from levada.settings import Settings, duration, nearest
 from levada.terms import (
     Check,
@@ -48,9 +49,12 @@ __all__ = ["Declared", "ModelFacts", "ParsedProject", "SourceFacts", "declare", 
 
 _META_KEYS = ("batch", "inputs")
 _INPUT_KEYS = (
-    *("mapping", "wait", "on_restatement", "within", "required", "pinned", "any_of"),
+    *("mapping", "wait", "on_restatement", "within", "required", "any_of"),
     "relies_on",
 )
+_SAID_ELSEWHERE = {
+    "pinned": "a reader pins a major version where it reads it: ref('domain', 'table', v=1)"
+}
 _WAIT_KEYS = ("at_least", "at_most_missing", "deadline", "max_lag")
 _PLAIN: Mapping[str, type[Identity | Rollup | FanOut]] = {
     "identity": Identity,
@@ -367,7 +371,8 @@ class _Joining:
                 for key in how:
                     if key not in _INPUT_KEYS:
                         wrong = f"meta.levada.inputs.{name}: unknown key {key!r}"
-                        self.fault(*place, wrong, nearest(key, _INPUT_KEYS))
+                        right = _SAID_ELSEWHERE.get(key) or nearest(key, _INPUT_KEYS)
+                        self.fault(*place, wrong, right)
         return told
 
     def _groups(self, edges: Sequence[Dependency], place: tuple[str, str, int]) -> None:
@@ -408,7 +413,6 @@ class _Joining:
                 wait=_wait(told.get("wait")),
                 required=_truth(told.get("required", True)),
                 on_restatement=_on_restatement(told.get("on_restatement"), mapping),
-                pinned=_truth(told.get("pinned", False)),
                 any_of=str(told.get("any_of", "")),
                 relies_on=self._reliance(upstream, told.get("relies_on"), place),
             )
@@ -419,6 +423,9 @@ class _Joining:
             return None
         if refused := check_mapping(mapping, *ends):
             self.fault(*place, f"{contract.table} cannot read {upstream} so: {refused}")
+            return None
+        if refused := unmeetable(edge, *ends, self.settings.span):
+            self.fault(*place, f"meta.levada.inputs.{upstream}: {refused}")
             return None
         return edge
 

@@ -81,7 +81,7 @@ def test_what_reads_a_table_that_is_gone_stays_and_cannot_be_judged(settings: Se
 
 def test_compiled_by_another_version_is_refused(settings: Settings) -> None:
     path = settings.home / "fleet.json"
-    path.write_text(path.read_text().replace('"format": 4', '"format": 0'))
+    path.write_text(path.read_text().replace('"format": 5', '"format": 0'))
     with pytest.raises(DeclarationError, match="another version"):
         compiled.load_domain(settings, "fleet")
 

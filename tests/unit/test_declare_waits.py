@@ -55,7 +55,11 @@ def test_a_deadline_a_lag_and_a_group_are_read(settings: Settings) -> None:
         settings,
         inputs={
             "a.landing.p": {"wait": {"deadline": "07:00", "max_lag": "2d"}, "any_of": "feed"},
-            "a.landing.q": {"wait": {"at_least": 1, "deadline": "7h"}, "any_of": "feed"},
+            "a.landing.q": {
+                "mapping": {"trailing": 3},
+                "wait": {"at_least": 1, "deadline": "7h"},
+                "any_of": "feed",
+            },
         },
     )
     assert found.faults == ()
@@ -79,6 +83,14 @@ def test_a_deadline_a_lag_and_a_group_are_read(settings: Settings) -> None:
         ({"any_of": "feed"}, "names a.landing.p alone"),
         ({"any_of": "feed", "required": False}, "one of a group is always required"),
         ({"anyof": "feed"}, "did you mean 'any_of'?"),
+        ({"pinned": True}, "ref('domain', 'table', v=1)"),
+        ({"mapping": {"lag": 31}}, "lag 31 reads beyond the mesh's span, whatever day is built"),
+        ({"mapping": {"trailing": 32}}, "it holds 31 days"),
+        ({"wait": {"at_least": 1}}, "counts intervals, and identity reads one"),
+        ({"mapping": {"lag": 1}, "wait": {"at_most_missing": 2}}, "and lag reads one"),
+        ({"mapping": "latest", "wait": {"at_least": 2}}, "and latest reads one"),
+        ({"mapping": {"trailing": 3}, "wait": {"at_least": 4}}, "4 of at most 3 can never be met"),
+        ({"mapping": {"trailing": 3}, "wait": {"at_most_missing": 3}}, "say at_least: 1"),
     ],
 )
 def test_what_cannot_be_meant_is_a_fault_with_its_place(
@@ -88,6 +100,19 @@ def test_what_cannot_be_meant_is_a_fault_with_its_place(
     (fault,) = found.faults
     assert said in f"{fault.wrong} {fault.right}"
     assert (fault.path, fault.line) == ("models/a/base/base.yml", 7)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"mapping": {"lag": 30}},
+        {"mapping": {"trailing": 31}},
+        {"mapping": {"trailing": 40}, "wait": {"at_least": 31}},
+        {"mapping": {"trailing": 3}, "wait": {"at_most_missing": 2}},
+    ],
+)
+def test_what_one_interval_can_meet_is_no_fault(settings: Settings, how: dict[str, Any]) -> None:
+    assert declared(settings, inputs={"a.landing.p": how}).faults == ()
 
 
 def test_a_whole_table_has_no_deadline(settings: Settings) -> None:

@@ -159,7 +159,6 @@ LATE = WaitPolicy(at_most_missing=1, deadline=Deadline(after=timedelta(hours=1))
         ({"wait": LATE}, "edge.wait_loosened", "edge.wait_tightened"),
         ({"required": False}, "edge.required_removed", "edge.required_added"),
         ({"mapping": Lag(1)}, "edge.mapping", "edge.mapping"),
-        ({"pinned": True}, "edge.pinned", "edge.pinned"),
         ({"any_of": "one"}, "edge.any_of", "edge.any_of"),
         ({"relies_on": Reliance(("n",))}, "edge.relies_on", "edge.relies_on"),
     ],

@@ -18,11 +18,11 @@ WEEK = "span: {from: 2013-03-04, to: 2013-03-10}\n"
 FLIGHTS, HOURS, DAILY = "operations.landing.flights", "weather.landing.hours", "company.daily"
 
 
-def told(tmp_path: Path, text: str) -> Timeline:
+def told(tmp_path: Path, text: str, dispatch: str = "sensor") -> Timeline:
     path = tmp_path / "scenario.yaml"
     path.write_text(WEEK + text)
     mesh = little_mesh()
-    return play(mesh, read_scenario(path, mesh))
+    return play(mesh, read_scenario(path, mesh), dispatch)
 
 
 def of(timeline: Timeline, kind: str, subject: str, key: str) -> list[Event]:
@@ -122,6 +122,14 @@ def test_a_pause_of_the_reconciler_delays_rebuilds_and_not_first_runs(tmp_path: 
     rebuilt = of(timeline, "published", "operations.flights@1", "2013-03-05")[1]
     (first,) = of(timeline, "published", "operations.flights@1", "2013-03-06")
     assert (rebuilt.at, first.at) == (utc("2013-03-08 05:01"), utc("2013-03-07 05:01"))
+
+
+def test_a_paused_reconciler_starts_no_first_run_where_it_dispatches(tmp_path: Path) -> None:
+    pause = "pauses: [{from: 2013-03-07 00:00, to: 2013-03-08 00:00}]\n"
+    timeline = told(tmp_path, pause, dispatch="ready")
+    (first,) = of(timeline, "published", "operations.flights@1", "2013-03-06")
+    assert first.at == utc("2013-03-08 05:01"), "the day was over when it had just been paused"
+    assert timeline.left == ()
 
 
 def test_the_same_scenario_is_the_same_timeline(tmp_path: Path) -> None:

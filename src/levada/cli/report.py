@@ -95,7 +95,6 @@ def _table(reviewed: Reviewed) -> dict[str, Any]:
                 "via": str(each.via),
                 "columns": None if each.columns is None else sorted(each.columns),
                 "known": each.known,
-                "pinned": each.pinned,
             }
             for each in reviewed.reached
         ],
@@ -172,7 +171,7 @@ def _details(reviewed: Reviewed) -> Iterator[str]:
         yield from ("", f"Reach: {reach(reviewed)}.", "")
         rows = [
             f"{each.table}, {each.hops} hop{'s' if each.hops > 1 else ''} away "
-            f"({each.owner.team}{', pinned' if each.pinned else ''}): {each.told}"
+            f"({each.owner.team}): {each.told}"
             for each in reviewed.reached
         ]
         yield from _listed(rows)

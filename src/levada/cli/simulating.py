@@ -34,7 +34,7 @@ def simulate(project: Path | None, scenario: Path, *, as_json: bool) -> int:
     settings = read_settings(find_root(project))
     with output.errors.status("compiling the declarations"), DbtWorkers() as workers:
         mesh = declaring.compiled_mesh(settings, workers)
-    timeline = play(mesh, read_scenario(scenario, mesh))
+    timeline = play(mesh, read_scenario(scenario, mesh), settings.dispatch)
     if as_json:
         output.print_json(_document(timeline))
         return 0

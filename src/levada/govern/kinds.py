@@ -141,7 +141,6 @@ KINDS: Mapping[str, tuple[Impact, str]] = {
     "edge.required_added": (_C, "the product is no longer built without it"),
     "edge.mapping": (_S, "the product is built from other partitions"),
     "edge.on_restatement": (_S, "corrections of the input reach readers otherwise"),
-    "edge.pinned": (_S, "the product reads another state of its input"),
     "edge.any_of": (_S, "which inputs suffice has changed"),
     "edge.relies_on": (_C, "what the reader states that it relies on has changed"),
 }

@@ -93,8 +93,6 @@ def _edge(old: Dependency | None, new: Dependency | None, gate: bool) -> Iterato
     if old.on_restatement != new.on_restatement:
         was, now = old.on_restatement, new.on_restatement
         yield "on_restatement", f"a corrected {name} makes it {now.action}, was {was.action}"
-    if old.pinned != new.pinned:
-        yield "pinned", f"{name} is {'' if new.pinned else 'no longer '}pinned"
     if old.any_of != new.any_of:
         said = f"in the choice {new.any_of}" if new.any_of else "in no choice"
         yield "any_of", f"{name} is {said}, was in {old.any_of or 'none'}"

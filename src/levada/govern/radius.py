@@ -29,7 +29,6 @@ class Reached:
     """None: all of them."""
     known: bool = True
     """Whether its lineage is known; without it nobody can tell which columns are concerned."""
-    pinned: bool = False
 
     @property
     def told(self) -> str:
@@ -92,7 +91,6 @@ def downstream(
             edge.upstream,
             concerned[below],
             below in lineages,
-            edge.pinned,
         )
         for below, (hops, edge) in ways.items()
     )

@@ -109,6 +109,8 @@ class Simulation:
     A mesh, its ledger and what is still to come.
 
     `takes` says how long a build runs and `makes` what comes of it. Only `targets` are ever built.
+    `dispatch` is that of the settings: a timetable starts first runs (`sensor`), or the reconciler
+    does (`ready`).
     """
 
     def __init__(
@@ -120,7 +122,9 @@ class Simulation:
         takes: Callable[[Product, Partition], timedelta] = lambda _, __: timedelta(minutes=1),
         makes: Callable[[Product, Claim], Built] | None = None,
         lease: timedelta = timedelta(seconds=30),
+        dispatch: str = "sensor",
     ) -> None:
+        self.dispatch = dispatch
         self.mesh, self.targets, self.now = mesh, frozenset(targets), start
         self.takes, self.makes, self.lease = takes, makes or plainly, lease
         self.ledger = MemoryLedger(lambda: self.now)
@@ -164,9 +168,10 @@ class Simulation:
         self.ledger.probed({table: because})
 
     def pause(self) -> None:
-        """Stop the reconciler: rebuilds and repairs wait, first runs do not."""
+        """Stop the reconciler: rebuilds and repairs wait, and first runs if it starts them."""
         self.paused = True
-        self._tell("paused", "the reconciler", None, "rebuilds and repairs wait")
+        waits = "rebuilds and repairs" if self._alone else "rebuilds, repairs and first runs"
+        self._tell("paused", "the reconciler", None, f"{waits} wait")
 
     def resume(self) -> None:
         """Start the reconciler again."""
@@ -174,6 +179,11 @@ class Simulation:
         self._dirty |= self._deferred
         self._deferred.clear()
         self._tell("resumed", "the reconciler", None, "it looks at everything that waited")
+
+    @property
+    def _alone(self) -> bool:
+        """Whether first runs start without the reconciler."""
+        return self.dispatch == "sensor"
 
     def release(self, product: str, partition: Partition, reason: str) -> None:
         """Let a partition be rebuilt from the changes that an edge holds."""
@@ -240,7 +250,7 @@ class Simulation:
         for step in found.steps:
             target = (step.product, step.partition)
             self.held.discard(target)
-            if self.paused and not step.first:
+            if self.paused and not (step.first and self._alone):
                 self._deferred.add(target)
             else:
                 steps.setdefault(step.product, []).append(step)

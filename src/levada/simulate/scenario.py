@@ -99,12 +99,19 @@ class Timeline:
     ended: datetime
 
 
-def play(mesh: Mesh, scenario: Scenario) -> Timeline:
-    """Play a scenario to its end: until nothing more can happen, at most to `until`."""
+def play(mesh: Mesh, scenario: Scenario, dispatch: str = "sensor") -> Timeline:
+    """
+    Play a scenario to its end: until nothing more can happen, at most to `until`.
+
+    :param dispatch: that of the mesh's settings
+    """
     targets, sources = _needed(mesh, scenario)
     start, audits = scenario.span.start, _Audits(scenario)
     simulation = Simulation(
-        mesh, targets, start, takes=lambda _, __: timedelta(0), lease=scenario.lease
+        *(mesh, targets, start),
+        takes=lambda _, __: timedelta(0),
+        lease=scenario.lease,
+        dispatch=dispatch,
     )
     later = _arrive(scenario, sources, simulation)
     simulation.work()  # what was there before the question begins

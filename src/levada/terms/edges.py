@@ -186,7 +186,6 @@ class Dependency:
     wait: WaitPolicy = WaitPolicy()
     required: bool = True
     on_restatement: OnRestatement = OnRestatement()
-    pinned: bool = False
     any_of: str = ""
     gate: bool = False
     """Whether only a blocking rule between tables reads it, and no model does."""
