@@ -39,6 +39,7 @@ class Asked(MemoryLedger):
             every.position,
             {k: v for k, v in every.tampered.items() if k in tables},
             {k: v for k, v in every.pardons.items() if k[0] in products},
+            probes={k: v for k, v in every.probes.items() if k in tables},
             restating={k: v for k, v in every.restating.items() if k[0] in products},
         )
 

@@ -524,7 +524,12 @@ def test_the_cause_is_the_file_that_did_not_land_with_the_whole_way_to_it() -> N
         "weather.landing.hours",
     ]
     assert hop.owner.team == "weather-in"
-    assert hop.since is None
+    assert hop.since == datetime(2013, 3, 10, 8, tzinfo=UTC), "its hour was over, and its file due"
+    early = trace(
+        *(world.mesh, ref("weather.landing.hours"), hop.partition, facts),
+        now=hop.since - timedelta(seconds=1),
+    )
+    assert [found.since for found in early] == [None]
 
 
 def test_the_cause_may_be_a_failed_audit_with_its_results() -> None:

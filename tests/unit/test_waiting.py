@@ -254,6 +254,27 @@ def test_a_deprecated_table_says_so_and_is_held_from_its_sunset_on() -> None:
     assert {rest.readiness.state for rest in rests if rest.partition.key == DAY} == {State.HELD}
 
 
+@pytest.mark.parametrize(
+    "state", [State.READY, State.STALE, State.FAILED, State.WAITING, State.IMPOSSIBLE]
+)
+def test_whatever_a_table_is_its_waiters_wake_on_its_dates(state: State) -> None:
+    world = leaving(date(2013, 6, 10), date(2013, 7, 1))
+    world.now = datetime(2013, 6, 12, tzinfo=UTC)
+    closes = datetime(2013, 7, 1, 4, tzinfo=UTC)
+    at = {State.WAITING: "2013-03-09", State.IMPOSSIBLE: "2014-03-09"}.get(state, DAY)
+    if state in (State.STALE, State.FAILED):
+        world.land("a.landing.x", DAY, "another")
+    if state is State.FAILED:
+        world.attempt("a.x", DAY, Verdict.FAIL)
+    found = see(world, "a.x", at)
+    if state is State.IMPOSSIBLE:
+        assert (found.state, found.next) == (state, None), "there is no such day, then as now"
+        return
+    assert (found.state, found.next) == (state, closes)
+    if state is not State.READY:
+        assert may(world, "a.y", at).next == closes
+
+
 def restated(quiet: timedelta, action: str = "rerun") -> World:
     up, down = "a.landing.x", "a.x"
     product = single(down, Grain.DAY, edge(up, down, Identity(), action=action))

@@ -11,7 +11,7 @@ from tests.unit.strategies import NOW, World, make_mesh, make_source, ref, singl
 
 from levada.audit import waive
 from levada.errors import NotPublishable
-from levada.plan import explain, plan
+from levada.plan import Lookout, explain, plan
 from levada.ports import Want
 from levada.readiness import admission, judge_inputs, judge_table, trace
 from levada.sense import want
@@ -293,3 +293,42 @@ def test_the_ledger_of_a_simulation_keeps_the_same_rules() -> None:
         ledger.waive(one, approval)
     assert [w.table for w in ledger.waivers([ref("a.x")])] == [ref("a.x")]
     assert ledger.waivers([ref("b.y")]) == ()
+
+
+def deep() -> World:
+    """A chain of six tables, all of them made of what a waiver let through in the first."""
+    names = ["a.x", *(f"b.t{n}" for n in range(5))]
+    edges = [("a.landing.x", "a.x"), *itertools.pairwise(names)]
+    products = [
+        single(down, Grain.DAY, Dependency(ref(up), ref(down), Identity())) for up, down in edges
+    ]
+    world = World(make_mesh(products, (make_source("a.landing.x", Grain.DAY),)))
+    world.land("a.landing.x", DAY)
+    world.waivers = (waiver(),)
+    for name in names[:-1]:
+        let_through(world, product=name)
+    return world
+
+
+def dispatched(lookout: Lookout, world: World) -> list[str]:
+    """Which products of this day a look would build now."""
+    at = world.slice("b.t4", DAY)
+    found = lookout.look(world.facts, world.now)
+    return [s.step.product for s in found if s.step.partition == at and s.mark]
+
+
+def test_a_look_sees_whom_a_renewed_waiver_or_a_clean_root_frees_however_far_below() -> None:
+    world = deep()
+    lookout = Lookout(world.mesh, timedelta(days=9999))
+    assert dispatched(lookout, world) == ["b.t4"]
+    world.now = NOW + HOUR
+    assert dispatched(lookout, world) == [], "it has ended"
+    world.waivers += (waiver(ends=2 * HOUR),)
+    assert dispatched(lookout, world) == ["b.t4"]
+    world.now = NOW + 2 * HOUR
+    assert dispatched(lookout, world) == []
+    key = (ref("a.x"), world.slice("a.x", DAY))
+    line = world.lines[key]
+    assert isinstance(line, Publication)
+    world.lines[key] = replace(line, waived=(), generation=2, position=world.tick())
+    assert dispatched(lookout, world) == ["b.t4"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,7 +21,19 @@ from levada.intervals import within
 from levada.plan.deciding import Target, decided, order
 from levada.plan.reaching import Reach
 from levada.readiness import Judge, fingerprint
-from levada.terms import Attempt, Facts, Mesh, Partition, Readiness, State, Step, TableRef
+from levada.terms import (
+    Attempt,
+    Facts,
+    Mesh,
+    Partition,
+    Publication,
+    Readiness,
+    State,
+    Step,
+    TableRef,
+    Waived,
+    Waiver,
+)
 
 __all__ = ["Lookout", "Standing"]
 
@@ -77,8 +89,10 @@ class Lookout:
     def next(self) -> datetime | None:
         """When time alone may change a step next, as of the last look."""
         self._drop_stale_alarms()
-        dates = [at for at, _ in self._all_dates(self._facts) if self._seen and at > self._seen]
-        return min([*dates, *(at for at, _ in self._alarms[:1])], default=None)
+        dates = [at for at, _ in self._dates]
+        dates += [waiver.expires for waiver in (self._facts.waivers if self._facts else ())]
+        ahead = [at for at in dates if self._seen and at > self._seen]
+        return min([*ahead, *(at for at, _ in self._alarms[:1])], default=None)
 
     # What is looked at
 
@@ -89,18 +103,15 @@ class Lookout:
         for subject, partition in _moved(self._facts, facts):
             if self._knows(subject):
                 found |= self._reach.of(subject, partition)
-        for at, table in self._all_dates(facts):
-            if self._seen < at <= now:
-                found |= self._reach.of(table, None)
+        for table in (table for at, table in self._dates if self._seen < at <= now):
+            found |= self._reach.of(table, None)
+        ended = [waiver for waiver in facts.waivers if self._seen < waiver.expires <= now]
+        for slice_ in _let_through(ended, facts):
+            found |= self._reach.of(*slice_)
         return found
 
     def _knows(self, subject: TableRef | str) -> bool:
         return isinstance(subject, TableRef) or subject in self._known
-
-    def _all_dates(self, facts: Facts | None) -> Iterator[tuple[datetime, TableRef]]:
-        yield from self._dates
-        if facts is not None:
-            yield from ((waiver.expires, waiver.table) for waiver in facts.waivers)
 
     def _come(self, now: datetime) -> set[Target]:
         """Those whose instant has come."""
@@ -176,8 +187,33 @@ def _moved(old: Facts, new: Facts) -> Iterator[tuple[TableRef | str, Partition |
         yield subject, None
     for subject in _differing(old.probes, new.probes):
         yield subject, None
-    for waiver in set(old.waivers) ^ set(new.waivers):
-        yield waiver.table, None
+    yield from _let_through(set(old.waivers) ^ set(new.waivers), new)
+    cleared = {
+        key
+        for key in _differing(old.lines, new.lines)
+        if isinstance(line := old.lines.get(key), Publication) and line.waived
+    }
+    if cleared:  # whoever is made of it is tainted no more, perhaps
+        yield from _marked(new, lambda mark: (mark.table, mark.partition) in cleared)
+
+
+def _let_through(
+    waivers: Collection[Waiver], facts: Facts
+) -> Iterator[tuple[TableRef, Partition | None]]:
+    """The tables of waivers, and the slices made of what they let through, however far below."""
+    checks = {(waiver.table, waiver.check) for waiver in waivers}
+    yield from ((table, None) for table, _ in checks)
+    if checks:
+        yield from _marked(facts, lambda mark: (mark.table, mark.check) in checks)
+
+
+def _marked(
+    facts: Facts, which: Callable[[Waived], bool]
+) -> Iterator[tuple[TableRef, Partition | None]]:
+    """The slices whose lines carry such marks."""
+    for key, line in facts.lines.items():
+        if isinstance(line, Publication) and any(map(which, line.waived)):
+            yield key
 
 
 def _differing(old: Mapping[Any, object], new: Mapping[Any, object]) -> Iterator[Any]:

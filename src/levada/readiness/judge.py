@@ -121,6 +121,13 @@ class Judge:
             return Readiness(State.IMPOSSIBLE, lost)
         if held := self._closed(table):
             return held
+        found = self._open(product, table, partition, line)
+        return replace(found, next=_soonest(found.next, self._dated(table)))
+
+    def _open(
+        self, product: Product, table: TableRef, partition: Partition, line: Line | None
+    ) -> Readiness:
+        """What a table is that nobody has closed."""
         attempt = self.attempt(product, partition)
         if attempt and attempt.verdict is Verdict.FAIL:
             return self._failed(attempt, table)
@@ -146,14 +153,16 @@ class Judge:
             return Readiness(State.HELD, f"its sunset was on {contract.sunset}")
         return None
 
-    def _leaving(self, table: TableRef) -> tuple[str, datetime | None]:
-        """What readers of a table that goes away are told, and when the next of its dates comes."""
+    def _dated(self, table: TableRef) -> datetime | None:
+        """When the next date of its contract, deprecation or sunset, makes another thing of it."""
         contract = self.mesh.mart(table).contract
-        dates = [d for d in (contract.deprecated, contract.sunset) if d]
-        instants = [opening(d, contract.zone) for d in dates]
-        ahead = min((i for i in instants if i > self.now), default=None)
-        said = ending(contract, self.now)
-        return f"; {said}" if said else "", ahead
+        dates = (d for d in (contract.deprecated, contract.sunset) if d)
+        return _soonest(*(_ahead(opening(d, contract.zone), self.now) for d in dates))
+
+    def _leaving(self, table: TableRef) -> str:
+        """What readers of a table that goes away are told."""
+        said = ending(self.mesh.mart(table).contract, self.now)
+        return f"; {said}" if said else ""
 
     def _landed(self, table: TableRef, line: Line | None) -> Readiness:
         if line is not None:
@@ -199,9 +208,8 @@ class Judge:
             said += f": {', '.join(line.warnings)}"
         if taint := holding(self.facts, line):
             said += f"; {', '.join(taint)}"
-        leaving, wakes = self._leaving(line.table)
         degraded = line.verdict is not Verdict.PASS or bool(taint)
-        return Readiness(State.READY, said + leaving, next=wakes, degraded=degraded)
+        return Readiness(State.READY, said + self._leaving(line.table), degraded=degraded)
 
     def foreign(self, line: Publication) -> str:
         """Why a line does not keep today's contract of its table; empty if it does."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from levada.intervals import end
 from levada.readiness.causes import failing
 from levada.readiness.edges import Wait
 from levada.readiness.judge import Judge, Slice
@@ -39,6 +40,7 @@ class Hop:
     readiness: Readiness
     owner: Owner
     since: datetime | None
+    """Of what has not landed, the end of its slice; None where nobody can say."""
     results: tuple[CheckResult, ...]
     """What did not pass in this table, blocking checks first."""
     path: tuple[Slice, ...]
@@ -187,8 +189,8 @@ def _hop(judge: Judge, found: Readiness, path: tuple[Slice, ...]) -> Hop:
     table, at = path[-1]
     owner = judge.mesh.owner(table)
     if table.is_source or found.state is State.IMPOSSIBLE:
-        failure = judge.facts.probes.get(table) if found.state is State.WAITING else None
-        return Hop(table, at, found, owner, failure.since if failure else None, (), path)
+        lacking = _lacking_since(judge, table, at) if found.state is State.WAITING else None
+        return Hop(table, at, found, owner, lacking, (), path)
     product = judge.mesh.product(table)
     attempt = judge.attempt(product, at)
     results = [
@@ -208,6 +210,14 @@ def _hop(judge: Judge, found: Readiness, path: tuple[Slice, ...]) -> Hop:
         since = _ready_since(judge, product, at)
         found = replace(found, because="not built yet, though its inputs are ready")
     return Hop(table, at, found, owner, since, tuple(results), path)
+
+
+def _lacking_since(judge: Judge, table: TableRef, at: Partition) -> datetime | None:
+    """Since when a source gives no answer, or else since when a file of it might have landed."""
+    if failure := judge.facts.probes.get(table):
+        return failure.since
+    over = at.start is not None and judge.facts.line(table, at) is None
+    return end(at) if over and end(at) <= judge.now else None
 
 
 def _ready_since(judge: Judge, product: Product, at: Partition) -> datetime | None:
