@@ -32,7 +32,7 @@ from levada.errors import LevadaError, ToolError
 from levada.settings import Settings, find_root, read_settings
 from levada_sensors.limits import waiting_at_most
 
-__all__ = ["COMPONENTS", "address", "environment", "main", "running", "start", "stop"]
+__all__ = ["COMPONENTS", "address", "environment", "given", "main", "running", "start", "stop"]
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 _SUPERVISOR = "supervisor"
@@ -120,6 +120,13 @@ def environment(settings: Settings, credentials: Credentials, waiting: int = 0) 
         **{f"{_CONNECTION}{role.upper()}": credentials.url(role, "levada") for role in roles},
         **{name: os.environ[name] for name in _outside(settings) if name in os.environ},
     }
+
+
+def given(settings: Settings, component: str, known: Mapping[str, str]) -> dict[str, str]:
+    """What a component is told of all that the supervisor knows: its own connections only."""
+    own: tuple[str, ...] = _KNOWS.get(component, ())
+    own += _outside(settings) if component == "triggerer" else ()
+    return {k: v for k, v in known.items() if k.startswith(own) or not k.startswith(_CONNECTION)}
 
 
 def _outside(settings: Settings) -> tuple[str, ...]:
@@ -259,13 +266,7 @@ def _keep_up(settings: Settings, server: _Server, ended: _Ended) -> None:
                 _end_group(child.pid)
                 del children[name]
             if name not in children and now >= due[name]:
-                known: tuple[str, ...] = _KNOWS.get(name, ())
-                known += _outside(settings) if name == "triggerer" else ()
-                env = {
-                    key: value
-                    for key, value in os.environ.items()
-                    if key.startswith(known) or not key.startswith(_CONNECTION)
-                }
+                env = given(settings, name, os.environ)
                 children[name] = _launch(settings, name, _command(name), env)
                 began[name] = now
                 _log.info("%s runs as %d", name, children[name].pid)

@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import merged
 import pytest
 from killed import POINTS
 from source_system import break_row, land_span
@@ -227,9 +228,16 @@ def test_beyond_the_limits_it_runs_only_once_it_is_approved(mesh: Workspace) -> 
         "approvers: [{username: ines, domains: [all]}, {username: joe, domains: [operations]}]\n"
     )
     mesh.levada("compile")
+    merged.repository(mesh)
     plan = str(planned(mesh, "approved", "operations.flights"))
     assert "more than 3" in mesh.levada("backfill", "run", plan, "--local", code=2).stderr
     words = ("backfill", "approve", plan, "--reason", "reviewed")
     assert "may not approve" in mesh.levada(*words, "--reviewer", "joe", code=2).stderr
+    law = (governance / "approvers.yaml").read_text()
+    (governance / "approvers.yaml").write_text(law.replace("[operations]", "[all]"))
+    assert "is not in " in mesh.levada(*words, "--reviewer", "joe", code=2).stderr
+    (governance / "approvers.yaml").write_text(law)
     mesh.levada(*words, "--reviewer", "ines")
+    ((said,),) = mesh.rows("select said from ledger.approvals where subject = 'backfill'")
+    assert len(said["commit"]) == 40
     assert ran(mesh, plan)["state"] == "finished"

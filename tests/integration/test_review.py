@@ -20,8 +20,8 @@ from levada.flow.reviewing import Compared
 from levada.govern import Reviewed
 from levada.settings import read_settings
 
-# Each starts several commands over a repository of its own: minutes, so not in the gate.
-pytestmark = [pytest.mark.integration, pytest.mark.prove]
+# Each reads a repository of its own with dbt: minutes, of which the gate keeps one story.
+pytestmark = pytest.mark.integration
 
 QUALITY = "{id: rows_present, metric: rowCount, mustBeGreaterThan: 0}"
 PINNED = "select {} from {{{{ ref('harbour', 'ships', v=1) }}}}"
@@ -78,6 +78,8 @@ models:
           inputs:
             harbour.ships:
               relies_on: {columns: [id], checks: [rows_present], sla: {latency: 12 h}}
+  - name: duties
+    config: {meta: {levada: {inputs: {harbour.ships: {pinned: true}}}}}
 """
     )
     (top / ".gitignore").write_text(".levada/\ntarget/\nlogs/\n")
@@ -118,6 +120,7 @@ def of(found: Compared, table: str) -> Reviewed:
 SHIPS = "contracts/harbour/ships.v1.odcs.yaml"
 
 
+@pytest.mark.prove
 def test_nothing_changed_passes_and_asks_nobody(mesh: Workspace, workers: DbtWorkers) -> None:
     found = review(mesh, workers)
     assert found.review.passes
@@ -141,6 +144,11 @@ def test_a_renamed_column_is_refused_and_names_whom_it_breaks(
     reached = {str(r.table): (r.hops, r.told) for r in ships.reached}
     assert reached == {"customs.duties@1": (1, "amount"), "customs.board@1": (2, "amount")}
     assert ships.below == 4
+    assert {str(r.table): r.pinned for r in ships.reached} == {
+        "customs.duties@1": True,
+        "customs.board@1": False,
+    }
+    assert "customs-data, pinned" in report.markdown(found)
     assert not found.review.passes
     assert "promise harbour.ships@2 beside it" in found.review.refused[0]
     asked = {a.who: a for a in found.review.approvals}
@@ -154,6 +162,7 @@ def test_a_renamed_column_is_refused_and_names_whom_it_breaks(
     assert git(mesh.root.parent, "worktree", "list").count("\n") == 1
 
 
+@pytest.mark.prove
 def test_what_a_reader_states_is_held_against_the_producers_change(
     mesh: Workspace, workers: DbtWorkers
 ) -> None:
@@ -176,6 +185,7 @@ def test_what_a_reader_states_is_held_against_the_producers_change(
     ]
 
 
+@pytest.mark.prove
 def test_a_statement_that_the_contract_does_not_keep_is_a_fault(
     mesh: Workspace, workers: DbtWorkers
 ) -> None:
@@ -195,6 +205,7 @@ def test_a_statement_that_the_contract_does_not_keep_is_a_fault(
     assert "models/customs/base/customs.yml:2" in said
 
 
+@pytest.mark.prove
 def test_the_command_says_it_as_json_and_markdown(mesh: Workspace) -> None:
     """A column more, and a version that stays: the first passes, the second does not."""
     edit(
@@ -220,6 +231,7 @@ def test_the_command_says_it_as_json_and_markdown(mesh: Workspace) -> None:
     assert "passes: 1 compatible in 1 table" in done.stdout
 
 
+@pytest.mark.prove
 def test_a_second_major_lives_beside_the_first(mesh: Workspace, workers: DbtWorkers) -> None:
     """The way out of a breaking change: it passes, and who must leave the old one is told."""
     second(mesh)
@@ -243,6 +255,7 @@ def test_a_second_major_lives_beside_the_first(mesh: Workspace, workers: DbtWork
     assert "warning: customs.days@1 reads harbour.ships@1, which is held" in told.stderr
 
 
+@pytest.mark.prove
 def test_two_majors_are_built_and_published_each_for_itself(mesh: Workspace) -> None:
     second(mesh)
     tiny.landed(mesh, "harbour", "2013-03-08", [1, 2])
@@ -275,6 +288,7 @@ def second(mesh: Workspace) -> None:
     )
 
 
+@pytest.mark.prove
 def test_a_table_that_goes_while_it_is_read_is_refused(
     mesh: Workspace, workers: DbtWorkers
 ) -> None:
@@ -293,6 +307,7 @@ def test_a_table_that_goes_while_it_is_read_is_refused(
     assert found.review.refused == ("customs.duties@1 is removed while customs.board@1 read it",)
 
 
+@pytest.mark.prove
 def test_an_edge_that_waits_for_less_is_told_and_must_be_approved(
     mesh: Workspace, workers: DbtWorkers
 ) -> None:
@@ -308,6 +323,39 @@ def test_an_edge_that_waits_for_less_is_told_and_must_be_approved(
     assert {"customs-data", "governance"} <= {a.who for a in found.review.approvals}
 
 
+def test_a_change_does_not_say_itself_who_must_approve_it(
+    mesh: Workspace, workers: DbtWorkers
+) -> None:
+    """What counts stands at the base: its CODEOWNERS, and whom its law entitles."""
+    top = mesh.root.parent
+    edit(mesh, SHIPS, ("version: 1.0.0", "version: 1.0.1"), ("harbour@tiny", "h@tiny"))
+    (top / ".github" / "CODEOWNERS").write_text("* @me\n")
+    law = mesh.root / "contracts/governance/approvers.yaml"
+    law.parent.mkdir(exist_ok=True)
+    law.write_text("approvers: [{username: joe, domains: [all]}]\n")
+    found = review(mesh, workers)
+    asked = {a.who: a for a in found.review.approvals}
+    assert {"@harbour-law", "@all"} <= set(asked)
+    assert "@me" not in asked
+    assert any("joe may approve a backfill of all" in why for why in asked["governance"].because)
+    assert asked["governance"].people == ()
+    assert [change.kind for change in found.review.law] == ["law.approvers_widened"]
+    assert "**The law itself**" in report.markdown(found)
+    assert report.document(found)["law"][0]["impact"] == "sensitive"
+
+
+def test_an_owners_file_that_is_not_utf_8_is_named(mesh: Workspace, workers: DbtWorkers) -> None:
+    top = mesh.root.parent
+    (top / ".github" / "CODEOWNERS").write_bytes(b"* @all\n/caf\xe9 @x\n")
+    git(top, "commit", "-qam", "Break the owners")
+    try:
+        with pytest.raises(DeclarationError, match=r":\.github/CODEOWNERS:2: is not UTF-8"):
+            review(mesh, workers, "change")
+    finally:
+        git(top, "reset", "-q", "--hard", "HEAD~1")
+
+
+@pytest.mark.prove
 def test_what_cannot_be_compared_says_why(
     mesh: Workspace, workers: DbtWorkers, tmp_path: Path
 ) -> None:
@@ -336,6 +384,7 @@ def test_what_cannot_be_compared_says_why(
     assert any("models/harbour/base/ships.sql" in fault.path for fault in broken.value.faults)
 
 
+@pytest.mark.prove
 def test_a_base_is_kept_by_its_commit_and_what_was_left_half_made_is_swept(
     mesh: Workspace, workers: DbtWorkers
 ) -> None:

@@ -6,15 +6,31 @@ import re
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.strategies import edge, make_mesh, make_source, ref, single
 
 from levada.adapters.lineage import Model, lineages
-from levada.govern import KINDS, Impact, Lineage, downstream, judged, leaving, readers
+from levada.cli import report
+from levada.govern import (
+    KINDS,
+    Impact,
+    Law,
+    Lineage,
+    downstream,
+    judged,
+    law_changes,
+    leaving,
+    readers,
+)
 from levada.govern.codeowners import owners, rules
 from levada.govern.meshes import mesh_changes
+from levada.govern.policies import Approval as Ignored
+from levada.govern.policies import Level, Policies, Policy
 from levada.terms import (
+    Batch,
+    ConsistencyRule,
     Deadline,
     Dependency,
     Grain,
@@ -24,6 +40,8 @@ from levada.terms import (
     Product,
     QueryProbe,
     Reliance,
+    RuleKind,
+    Severity,
     TableRef,
     WaitPolicy,
 )
@@ -276,6 +294,82 @@ def test_the_last_pattern_wins_and_may_say_nobody() -> None:
 
 
 # The reference
+
+
+def test_a_reader_that_is_pinned_is_named_as_such() -> None:
+    pinned = replace(reads("a", "b"), pinned=True)
+    found = {each.table: each.pinned for each in downstream(chain(pinned, reads("a", "d")), A)}
+    assert found == {B: True, D: False}
+
+
+def law(**changes: Any) -> Law:
+    usual: dict[str, Any] = {
+        "rights": {"ines": frozenset({("waiver", "x")})},
+        "names": {"ines": frozenset({"ines@x.example"})},
+        "limits": {"the widest window": timedelta(days=31)},
+        "approvers_path": "approvers.yaml",
+        "policies": Policies(policies=(ASKED,)),
+        "policies_path": "policies.yaml",
+        "batches": (batch(WARNS),),
+    }
+    return Law(**usual | changes)
+
+
+ASKED = Policy("described", lambda _: (), "why", asks="a description")
+WARNS = ConsistencyRule(
+    *("once", "daily", RuleKind.SQL, (), Severity.ADVISORY, "o", "d", "daily.yaml", 1, "h1"),
+)
+
+
+def batch(*rules: ConsistencyRule) -> Batch:
+    return Batch("daily", Grain.DAY, "UTC", "o", "d", "daily.yaml", rules)
+
+
+WIDER = {
+    "ines": frozenset({("waiver", "x"), ("breaking", "all")}),
+    "max": frozenset({("rule", "x")}),
+}
+LAWS: dict[str, tuple[dict[str, Any], str]] = {
+    "law.approvers_widened": ({"rights": WIDER}, "law.approvers_narrowed"),
+    "law.approvers_renamed": ({"names": {"ines": frozenset()}}, "law.approvers_renamed"),
+    "law.policy_removed": ({"policies": Policies()}, "law.policy_added"),
+    "law.policy_lowered": (
+        {"policies": Policies(policies=(replace(ASKED, level=Level.WARNING),))},
+        "law.policy_raised",
+    ),
+    "law.policy_changed": (
+        {"policies": Policies(policies=(replace(ASKED, asks="less"),))},
+        "law.policy_changed",
+    ),
+    "law.rule_removed": ({"batches": ()}, "law.rule_added"),
+    "law.rule_changed": ({"batches": (batch(replace(WARNS, hash="h2")),)}, "law.rule_changed"),
+}
+
+
+@pytest.mark.parametrize("kind", LAWS)
+def test_what_changes_the_law_is_told_there_and_back(kind: str) -> None:
+    changes, back = LAWS[kind]
+    assert law_changes(law(), law()) == ()
+    assert {c.kind for c in law_changes(law(), law(**changes))} == {kind}
+    assert {c.kind for c in law_changes(law(**changes), law())} == {back}
+
+
+def test_limits_and_ignored_restatements_are_of_the_law() -> None:
+    longer = law(limits={"the widest window": timedelta(days=300)})
+    (said,) = law_changes(law(), longer)
+    assert str(said).startswith("approvers.yaml: the widest window of a waiver is 300 days, was 31")
+    ignored = Policies(policies=(ASKED,), approvals=(Ignored(ref("x.a"), ref("x.b"), "why"),))
+    assert [c.kind for c in law_changes(law(), law(policies=ignored))] == ["law.ignore_approved"]
+
+
+def test_who_may_approve_by_the_law_that_stands_must_approve_another() -> None:
+    mesh = make_mesh([single("x.a", DAY)], [])
+    found = judged(mesh, mesh, law=law_changes(law(), law(rights=WIDER)), entitled=["ines"])
+    (asked,) = found.approvals
+    assert (asked.who, asked.people) == ("governance", ("ines",))
+    assert any("max may approve a rule of x" in why for why in asked.because)
+    assert report.verdict(found) == "passes: 2 sensitive in the law"
+    assert not judged(mesh, mesh, law=law_changes(law(rights=WIDER), law())).approvals
 
 
 def test_the_reference_has_every_class_as_the_code_has_it() -> None:

@@ -96,6 +96,19 @@ class Repository:
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 
+    def text(self, commit: str, path: str) -> str | None:
+        """A file as it was, by its path from the top; None if there was none. DeclarationError."""
+        done = ask(self.top, "show", f"{commit}:{path}")
+        if done.returncode:
+            return None
+        try:
+            return done.stdout.decode("utf-8")
+        except UnicodeDecodeError as error:
+            line = done.stdout[: error.start].count(b"\n") + 1
+            place = f"{commit[:12]}:{path}"
+            fault = Fault(place, line, "is not UTF-8", "write it anew as UTF-8")
+            raise DeclarationError((fault,)) from error
+
     def has(self, commit: str, name: str) -> bool:
         """Whether the mesh had this file then."""
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from levada.adapters.git import ask
 from levada.errors import DeclarationError, Fault, ToolError
 
-__all__ = ["Committed", "committed"]
+__all__ = ["Committed", "committed", "lawful"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,31 @@ def committed(path: Path, root: Path, commit: str, *, law: Iterable[Path] = ()) 
     def refuse(wrong: str, right: str) -> DeclarationError:
         return DeclarationError((Fault(shown, 0, wrong, right),))
 
-    if _git(root, "rev-parse", "--is-inside-work-tree") is None:
-        raise refuse("is in no git repository", "approve where the change was merged")
     if _git(root, "rev-parse", "--is-shallow-repository") == b"true\n":
         raise refuse("its history is cut", "fetch all of it: nobody can tell who wrote it")
+    name = lawful(root, commit, law, of=shown)
+    if _git(root, "show", f"{name}:./{shown}") != path.read_bytes():
+        wrong = f"is not in {name[:12]} as it is here"
+        raise refuse(wrong, "approve what was committed and reviewed")
+    wrote = _wrote(root, name, shown)
+    if not wrote:
+        raise refuse("nobody can tell who wrote it", "commit it by itself, where git log finds it")
+    return Committed(name, tuple(sorted(wrote)))
+
+
+def lawful(root: Path, commit: str, law: Iterable[Path], *, of: str = "--commit") -> str:
+    """
+    The full name of a commit of the branch at hand in which these files stand as they are here.
+
+    Raises DeclarationError where there is no such commit, or where a file that says what may be
+    approved by whom is not as it was committed: what nobody reviewed entitles nobody.
+    """
+
+    def refuse(wrong: str, right: str) -> DeclarationError:
+        return DeclarationError((Fault(of, 0, wrong, right),))
+
+    if _git(root, "rev-parse", "--is-inside-work-tree") is None:
+        raise refuse("is in no git repository", "approve where the change was merged")
     found = _git(
         root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}"
     )
@@ -46,21 +67,15 @@ def committed(path: Path, root: Path, commit: str, *, law: Iterable[Path] = ()) 
     name = found.decode().strip()
     if _git(root, "merge-base", "--is-ancestor", name, "HEAD") is None:
         raise refuse(f"{name[:12]} is not in the branch at hand", "check out what was merged")
-    if _git(root, "show", f"{name}:./{shown}") != path.read_bytes():
-        wrong = f"is not in {name[:12]} as it is here"
-        raise refuse(wrong, "approve what was committed and reviewed")
     for each in law:
         named = each.relative_to(root).as_posix()
+        here = each.read_bytes() if each.is_file() else None
         for stands in (name, "HEAD"):  # HEAD too: an old commit's law is put back by one checkout
-            here = each.read_bytes() if each.is_file() else None
             if _git(root, "show", f"{stands}:./{named}") != here:
                 wrong = f"is not in {stands[:12]} as it is here"
                 right = "approve by the law that was committed and reviewed"
                 raise DeclarationError((Fault(named, 0, wrong, right),))
-    wrote = _wrote(root, name, shown)
-    if not wrote:
-        raise refuse("nobody can tell who wrote it", "commit it by itself, where git log finds it")
-    return Committed(name, tuple(sorted(wrote)))
+    return name
 
 
 def _wrote(root: Path, commit: str, shown: str) -> set[str]:

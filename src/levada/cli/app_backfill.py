@@ -138,11 +138,18 @@ def backfill_rollback(
 @backfill_app.command("approve")
 def backfill_approve(
     plan: Annotated[Path, typer.Argument(help="The plan's file.", dir_okay=False)],
-    reviewer: Annotated[str, typer.Option("--reviewer", help="Who approves; needed.")] = "",
+    reviewer: Annotated[
+        str | None, typer.Option("--reviewer", help="Who approves; default the pipeline's actor.")
+    ] = None,
     reason: Why = "",
+    commit: Annotated[
+        str | None,
+        typer.Option("--commit", help="By whose approvers and policies; default the pipeline's."),
+    ] = None,
     project: Project = None,
 ) -> None:
     """Let a plan run that goes beyond what governance lets pass, as governance."""
-    from levada.cli import restating
+    from levada.cli import approving, restating
 
-    raise typer.Exit(restating.approve(project, plan, reviewer, reason))
+    review = approving.Review(commit, reviewer, (), reason)
+    raise typer.Exit(restating.approve(project, plan, review))

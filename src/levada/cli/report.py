@@ -19,14 +19,17 @@ _MOST = 20
 
 def verdict(review: Review) -> str:
     """The result in one line."""
-    if not review.tables:
+    if not review.tables and not review.law:
         return "passes: nothing that a reader may rely on has changed"
     counted = dict.fromkeys(reversed(_ORDER), 0)
-    for change in review.changes:
-        counted[change.impact] += 1
+    impacts = [*(c.impact for c in review.changes), *(c.impact for c in review.law)]
+    for each in impacts:
+        counted[each] += 1
     said = ", ".join(f"{n} {impact.value}" for impact, n in counted.items() if n)
     tables = len(review.tables)
-    across = f"{said} in {tables} table{'s' if tables > 1 else ''}"
+    places = [f"{tables} table{'s' if tables > 1 else ''}"] if tables else []
+    places += ["the law"] if review.law else []
+    across = f"{said} in {' and '.join(places)}"
     return f"passes: {across}" if review.passes else f"does not pass: {across}"
 
 
@@ -71,6 +74,16 @@ def document(found: Compared) -> dict[str, Any]:
         "base": {"name": found.base.name, "commit": found.base.commit, "tip": found.base.tip},
         "refused": list(review.refused),
         "tables": [_table(table) for table in gravest_first(review)],
+        "law": [
+            {
+                "kind": each.kind,
+                "impact": each.impact.value,
+                "what": each.what,
+                "because": each.because,
+                "path": each.path,
+            }
+            for each in review.law
+        ],
         "approvals": [
             {"who": a.who, "people": list(a.people), "because": list(a.because)}
             for a in review.approvals
@@ -147,6 +160,8 @@ def _lines(found: Compared) -> Iterator[str]:
         for asked in review.approvals:
             people = f" ({_text(', '.join(asked.people))})" if asked.people else ""
             yield f"| **{_text(asked.who)}**{people} | {_text(reasons(asked))} |"
+    if review.law:
+        yield from ("", "**The law itself**", "", *_listed([str(each) for each in review.law]))
     for reviewed in gravest_first(review):
         yield from _details(reviewed)
 

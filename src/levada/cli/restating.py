@@ -12,10 +12,13 @@ from typing import Any
 from rich.text import Text
 
 from levada import compiled
-from levada.adapters.approvers import read_policy
+from levada.adapters.approvers import APPROVERS, read_policy
 from levada.adapters.dbt.workers import DbtWorkers
+from levada.adapters.policies import FILE as POLICIES
+from levada.adapters.provenance import lawful
 from levada.approve import Subject, objections
 from levada.cli import output
+from levada.cli.approving import Review
 from levada.cli.running import Bar
 from levada.errors import DeclarationError, Fault
 from levada.flow import backfilling, declaring, restating, restoring
@@ -163,9 +166,13 @@ def status(project: Path | None, name: str | None, *, as_json: bool) -> int:
     return 0
 
 
-def approve(project: Path | None, file: Path, reviewer: str, reason: str) -> int:
-    """Let a plan run that goes beyond what policies let pass, as governance."""
+def approve(project: Path | None, file: Path, review: Review) -> int:
+    """
+    Let a plan run that goes beyond what policies let pass, as governance, by the approvers and
+    policies that are committed.
+    """
     settings = read_settings(find_root(project))
+    reviewer, reason = review.by, review.reason
     if not reason.strip():
         raise DeclarationError((Fault("--reason", 0, "says nothing", "say why it may run"),))
     mesh = compiled.load(settings, fresh=True)
@@ -174,6 +181,8 @@ def approve(project: Path | None, file: Path, reviewer: str, reason: str) -> int
     if not needs:
         output.console.print(f"{document['id']} needs no approval")
         return 0
+    law = (settings.root / APPROVERS, settings.root / POLICIES)
+    commit = lawful(settings.root, review.at, law)
     policy = read_policy(settings.root, settings.domains)
     authors = (found.asked.by,) if found.asked.by else ()
     faults = dict.fromkeys(
@@ -187,7 +196,7 @@ def approve(project: Path | None, file: Path, reviewer: str, reason: str) -> int
         opening.services(settings) as credentials,
         opening.ledger(credentials, "levada_governance") as ledger,
     ):
-        given = Approval(reviewer, authors, via="command line")
+        given = Approval(reviewer, authors, commit, via="command line")
         new = ledger.record_approval("backfill", str(document["id"]), reason, given)
     how = f"approved by {reviewer}" if new else "approved already"
     output.console.print(Text(f"{document['id']} is {how}"))

@@ -64,6 +64,11 @@ def _print(found: Compared) -> None:
             console.print(Text(line, style="red"))
         if reviewed.below:
             console.print(Text(f"    {report.reach(reviewed)}", style="dim"))
+    if review.law:
+        console.print(Text("\nthe law itself", style="bold"))
+    for law in review.law:
+        head, said = (f"{law.impact.value:<10}", _STYLES[law.impact]), f" {law.path}: {law.what}"
+        console.print(Text.assemble("  ", head, said, (f": {law.because}", "dim")))
     for warning in review.warnings:
         console.print(Text(f"\nwarning: {warning}", style="yellow"))
     if review.approvals:

@@ -11,11 +11,15 @@ from datetime import datetime
 from pathlib import Path
 
 from levada import compiled, govern
+from levada.adapters.approvers import APPROVERS, look
+from levada.adapters.consistency import read_batches
 from levada.adapters.dbt.compiling import table_of
 from levada.adapters.dbt.facts import CompileRequest
 from levada.adapters.dbt.workers import DbtWorkers
 from levada.adapters.git import Base, Repository
 from levada.adapters.lineage import Model, lineages
+from levada.adapters.policies import FILE as POLICIES
+from levada.adapters.policies import read_policies
 from levada.build import manifest_path, room_of
 from levada.errors import DeclarationError, Fault, LevadaError
 from levada.flow import declaring
@@ -51,15 +55,18 @@ def review(settings: Settings, name: str, workers: DbtWorkers, now: datetime) ->
     with _declared(settings, repository, base, workers) as before:
         old = declaring.up_to_date(before)
         known = _lineages(before, old, _domains(old, new, now), workers)
+        stood = _law(before, old)
     with compiled.uncollected():
         found = govern.judged(
             old,
             new,
             lineages=known,
-            rules=_code_owners(repository),
+            rules=_code_owners(repository, base.tip),
             within=repository.within,
             files=repository.differing(base.commit),
             now=now,
+            law=govern.law_changes(stood, _law(settings, new)),
+            entitled=sorted(stood.rights),
         )
     return Compared(base, replace(found, warnings=(*_behind(base), *found.warnings)))
 
@@ -194,9 +201,28 @@ def _names(mesh: Mesh, table: TableRef) -> tuple[str, ...]:
     return tuple(column.name for column in mesh.mart(table).contract.columns)
 
 
-def _code_owners(repository: Repository) -> tuple[codeowners.Rule, ...]:
-    for place in codeowners.PLACES:
-        path = repository.top / place
-        if path.is_file():
-            return codeowners.rules(path.read_text(encoding="utf-8"))
-    return ()
+def _law(settings: Settings, mesh: Mesh) -> govern.Law:
+    """What stands in `contracts/governance`; of a file with a fault nothing, as in a check."""
+    batches, _ = read_batches(settings.root, mesh)
+    approvers, faults = look(settings.root, settings.domains)
+    policies, _ = read_policies(settings.root, settings.domains)
+    if faults:
+        raise DeclarationError(faults)
+    return govern.Law(
+        rights={
+            a.username: frozenset((kind, domain) for kind in a.kinds for domain in a.domains)
+            for a in approvers.approvers
+        },
+        names={a.username: frozenset(a.known_as) for a in approvers.approvers},
+        limits={"the widest window": approvers.widest, "the longest life": approvers.longest},
+        approvers_path=APPROVERS,
+        policies=policies,
+        policies_path=POLICIES,
+        batches=batches,
+    )
+
+
+def _code_owners(repository: Repository, commit: str) -> tuple[codeowners.Rule, ...]:
+    """By the branch that is asked for: a change does not say itself who must approve it."""
+    found = (repository.text(commit, place) for place in codeowners.PLACES)
+    return codeowners.rules(next((text for text in found if text is not None), ""))

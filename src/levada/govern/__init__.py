@@ -11,6 +11,7 @@ from levada.govern import codeowners
 from levada.govern.approvals import leaving
 from levada.govern.findings import Approval, Broken, Review, Reviewed
 from levada.govern.kinds import KINDS, Change, Impact
+from levada.govern.law import Law, LawChange, law_changes
 from levada.govern.lineage import Lineage, Lineages
 from levada.govern.promises import changes
 from levada.govern.radius import Reached, downstream, readers
@@ -22,6 +23,8 @@ __all__ = [
     "Broken",
     "Change",
     "Impact",
+    "Law",
+    "LawChange",
     "Lineage",
     "Lineages",
     "Reached",
@@ -31,6 +34,7 @@ __all__ = [
     "codeowners",
     "downstream",
     "judged",
+    "law_changes",
     "leaving",
     "readers",
     "touched",

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from levada.govern import codeowners
 from levada.govern.findings import Approval, Reviewed
 from levada.govern.kinds import Impact
+from levada.govern.law import LawChange
 from levada.govern.radius import readers
 from levada.terms import Mart, Mesh, TableRef
 
@@ -20,10 +21,21 @@ _LEAVING = (
 """Changes that ask the readers of a table to leave it."""
 
 
-def approvals(old: Mesh, new: Mesh, tables: Sequence[Reviewed]) -> Iterator[Approval]:
+def approvals(
+    old: Mesh,
+    new: Mesh,
+    tables: Sequence[Reviewed],
+    law: Sequence[LawChange] = (),
+    entitled: Sequence[str] = (),
+) -> Iterator[Approval]:
     """The teams: of what changed, of what breaks or must leave; and governance."""
     asked: dict[str, tuple[set[str], dict[str, None]]] = {}
-    for who, people, because in _asked(old, new, tables):
+    of_law = (
+        (_GOVERNANCE, tuple(entitled), f"{change.path}: {change.what}")
+        for change in law
+        if change.impact is not Impact.COMPATIBLE
+    )
+    for who, people, because in (*_asked(old, new, tables), *of_law):
         members, reasons = asked.setdefault(who, (set(), {}))
         members.update(people)
         reasons[because] = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from levada.govern.kinds import Change, Impact
+from levada.govern.law import LawChange
 from levada.govern.lineage import ALL, Columns
 from levada.govern.radius import Reached
 from levada.terms import Owner, TableRef
@@ -61,6 +62,7 @@ class Review:
     """What was found. It passes if nothing is refused."""
 
     tables: tuple[Reviewed, ...]
+    law: tuple[LawChange, ...] = ()
     approvals: tuple[Approval, ...] = ()
     warnings: tuple[str, ...] = ()
 

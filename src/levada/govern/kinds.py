@@ -143,6 +143,19 @@ KINDS: Mapping[str, tuple[Impact, str]] = {
     "edge.on_restatement": (_S, "corrections of the input reach readers otherwise"),
     "edge.any_of": (_S, "which inputs suffice has changed"),
     "edge.relies_on": (_C, "what the reader states that it relies on has changed"),
+    # the law itself
+    "law.approvers_widened": (_S, "more may be let pass, or by more people"),
+    "law.approvers_narrowed": (_C, "less may be let pass, or by fewer people"),
+    "law.approvers_renamed": (_S, "who approves his own is known by these names"),
+    "law.policy_added": (_C, "more is asked than before"),
+    "law.policy_removed": (_S, "what was asked is asked no more"),
+    "law.policy_lowered": (_S, "what was refused is only warned of"),
+    "law.policy_raised": (_C, "more is asked than before"),
+    "law.policy_changed": (_S, "nobody can tell that as much is asked as before"),
+    "law.ignore_approved": (_S, "corrections of the input no longer reach the table"),
+    "law.rule_added": (_C, "more is watched than before"),
+    "law.rule_removed": (_S, "what it flagged is flagged no more"),
+    "law.rule_changed": (_S, "nobody can tell that it flags what it did before"),
 }
 """Impact and reason of every kind of change; `docs/reference/changes.md` shows the same table."""
 

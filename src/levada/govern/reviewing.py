@@ -10,6 +10,7 @@ from levada.govern import codeowners
 from levada.govern.approvals import approvals, leaving, owned
 from levada.govern.findings import Broken, Review, Reviewed
 from levada.govern.kinds import Change, Impact
+from levada.govern.law import LawChange
 from levada.govern.lineage import ALL, Columns, Lineages, read
 from levada.govern.meshes import mesh_changes
 from levada.govern.promises import changes
@@ -48,6 +49,8 @@ def judged(
     within: str = "",
     files: Iterable[str] = (),
     now: datetime | None = None,
+    law: Sequence[LawChange] = (),
+    entitled: Sequence[str] = (),
 ) -> Review:
     """
     Judge a change from one mesh to another.
@@ -55,11 +58,15 @@ def judged(
     `lineages` are those of the old mesh: what stands is what can break. `rules` are those of
     CODEOWNERS and `within` the mesh's folder in the repository, with a slash at its end; `files`
     are the changed ones, from the top of the repository. `now` tells which ends have passed.
+    `law` is what changes of the law, `entitled` who may approve by the law that stands.
     """
     judging = _Judging(old, new, lineages or {})
     tables = tuple(judging.table(table, said) for table, said in touched(old, new, now).items())
-    asked = (*approvals(old, new, tables), *owned(rules, within, files, tables))
-    return Review(tables, asked, tuple(leaving(new)))
+    asked = (
+        *approvals(old, new, tables, law, entitled),
+        *owned(rules, within, files, tables),
+    )
+    return Review(tables, tuple(law), asked, tuple(leaving(new)))
 
 
 @dataclass(frozen=True)
