@@ -78,8 +78,6 @@ models:
           inputs:
             harbour.ships:
               relies_on: {columns: [id], checks: [rows_present], sla: {latency: 12 h}}
-  - name: duties
-    config: {meta: {levada: {inputs: {harbour.ships: {pinned: true}}}}}
 """
     )
     (top / ".gitignore").write_text(".levada/\ntarget/\nlogs/\n")
@@ -144,11 +142,6 @@ def test_a_renamed_column_is_refused_and_names_whom_it_breaks(
     reached = {str(r.table): (r.hops, r.told) for r in ships.reached}
     assert reached == {"customs.duties@1": (1, "amount"), "customs.board@1": (2, "amount")}
     assert ships.below == 4
-    assert {str(r.table): r.pinned for r in ships.reached} == {
-        "customs.duties@1": True,
-        "customs.board@1": False,
-    }
-    assert "customs-data, pinned" in report.markdown(found)
     assert not found.review.passes
     assert "promise harbour.ships@2 beside it" in found.review.refused[0]
     asked = {a.who: a for a in found.review.approvals}

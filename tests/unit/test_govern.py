@@ -296,12 +296,6 @@ def test_the_last_pattern_wins_and_may_say_nobody() -> None:
 # The reference
 
 
-def test_a_reader_that_is_pinned_is_named_as_such() -> None:
-    pinned = replace(reads("a", "b"), pinned=True)
-    found = {each.table: each.pinned for each in downstream(chain(pinned, reads("a", "d")), A)}
-    assert found == {B: True, D: False}
-
-
 def law(**changes: Any) -> Law:
     usual: dict[str, Any] = {
         "rights": {"ines": frozenset({("waiver", "x")})},
