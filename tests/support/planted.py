@@ -14,6 +14,7 @@ import pytest
 
 from levada import intervals
 from levada.ports import Want
+from levada.readiness import currency, impossible, reading, waits
 from levada.readiness import judge as judging
 from levada.readiness.judge import Judge
 from levada.simulate import engine
@@ -55,7 +56,8 @@ def _no_25th_hour(patch: pytest.MonkeyPatch) -> None:
             return replace(found, partitions=found.partitions[:24])
         return found
 
-    patch.setattr(judging, "mapped", wrong)
+    for module in (reading, impossible, waits):
+        patch.setattr(module, "mapped", wrong)
 
 
 @_bug
@@ -95,7 +97,7 @@ def _deadline_in_utc(patch: pytest.MonkeyPatch) -> None:
     def wrong(deadline: Deadline, partition: Partition) -> datetime:
         return intervals.due(deadline, replace(partition, zone="UTC"))
 
-    patch.setattr(judging, "due", wrong)
+    patch.setattr(waits, "due", wrong)
 
 
 @_bug
@@ -151,7 +153,7 @@ def _absent_unrecorded(patch: pytest.MonkeyPatch) -> None:
 @_bug
 def _second_newest(patch: pytest.MonkeyPatch) -> None:
     """Latest takes the second newest slice."""
-    right = Judge._newest_slice
+    right = Judge.newest
 
     def wrong(self: Judge, table: TableRef) -> Partition | None:
         newest = right(self, table)
@@ -160,7 +162,7 @@ def _second_newest(patch: pytest.MonkeyPatch) -> None:
         before = intervals.preceding(newest)
         return before if self.facts.line(table, before) else newest
 
-    patch.setattr(Judge, "_newest_slice", wrong)
+    patch.setattr(Judge, "newest", wrong)
 
 
 @_bug
@@ -246,7 +248,7 @@ def _stand_in_for_ever(patch: pytest.MonkeyPatch) -> None:
 @_bug
 def _late_latest_ignored(patch: pytest.MonkeyPatch) -> None:
     """An edge that ignores changes ignores what was gone without."""
-    patch.setattr(judging, "_indifferent", lambda edge, _: edge.on_restatement.action == "ignore")
+    patch.setattr(currency, "_indifferent", lambda edge, _: edge.on_restatement.action == "ignore")
 
 
 @_bug

@@ -12,9 +12,11 @@ __all__ = [
     "Edge",
     "Found",
     "Wait",
+    "ahead",
     "grouped",
     "named",
     "said",
+    "soonest",
     "waiting",
 ]
 
@@ -58,6 +60,16 @@ class Found:
     def coming(self) -> bool:
         """Whether anything that is not ready may still become so."""
         return any(why.state is not State.IMPOSSIBLE for _, _, why in self.waits)
+
+
+def ahead(instant: datetime | None, now: datetime) -> datetime | None:
+    """An instant that is still to come."""
+    return instant if instant and instant > now else None
+
+
+def soonest(*instants: datetime | None) -> datetime | None:
+    """The first of the instants that there are."""
+    return min((instant for instant in instants if instant), default=None)
 
 
 def grouped(judged: Iterable[Edge]) -> tuple[Edge, ...]:

@@ -10,8 +10,9 @@ from datetime import datetime
 from levada.intervals import end
 from levada.readiness.causes import failing
 from levada.readiness.edges import Wait
-from levada.readiness.judge import Judge, Slice
+from levada.readiness.judge import Judge
 from levada.readiness.marks import holding
+from levada.readiness.reading import Slice
 from levada.readiness.waived import standing
 from levada.terms import (
     CheckResult,
