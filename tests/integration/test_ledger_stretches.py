@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -203,6 +205,25 @@ def test_a_log_from_before_stretches_is_covered_when_it_is_migrated(
             with psycopg.connect(server.url(OWNER, name)) as connection:
                 connection.execute(f"grant connect on database {name} to {READER}")
             assert stretches(old) == one_stretch(year)
+        finally:
+            admin.execute(f"drop database {name} with (force)")
+
+
+def test_a_ledger_that_lacks_the_newest_migration_alone_is_brought_to_it(
+    server: Any, ledgers: Any
+) -> None:
+    versions = Path(roles.__file__).parent / "migrations" / "versions"
+    (file,) = versions.glob(f"{roles.newest()}_*.py")
+    (version,) = re.findall(r'^down_revision = "(\w+)"', file.read_text(), re.MULTILINE)
+    name = f"{ledgers.database}_before"
+    with psycopg.connect(server.admin_url, autocommit=True) as admin:
+        admin.execute(f"create database {name} owner {OWNER}")
+        try:
+            roles.migrate(server.url(OWNER, name), version)
+            roles.prepare(server, name)
+            with psycopg.connect(server.url(OWNER, name)) as connection:
+                found = connection.execute("select version_num from ledger.alembic_version")
+                assert found.fetchall() == [(roles.newest(),)]
         finally:
             admin.execute(f"drop database {name} with (force)")
 

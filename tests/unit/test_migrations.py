@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from levada.ledger.roles import newest
+
 VERSIONS = Path(__file__).parents[2] / "src" / "levada" / "ledger" / "migrations" / "versions"
 NOT_OF_THE_LOG = {"entry", "feed", "lease", "heartbeat", "inspected", "turn"}
 AT_ONCE = {"landings", "publications", "claims"}
@@ -35,6 +40,12 @@ def last(name: str, told: str) -> str:
     """The newest body of a function."""
     bodies = re.findall(rf"function ledger\.{name}\(.*?\$\$(.*?)\$\$", told, re.DOTALL)
     return str(bodies[-1])
+
+
+def test_the_newest_is_the_head_of_the_chain_whatever_its_number() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(VERSIONS.parent))
+    assert newest() == ScriptDirectory.from_config(config).get_current_head()
 
 
 def test_the_last_projector_knows_every_kind_of_line() -> None:

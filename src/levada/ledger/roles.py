@@ -35,6 +35,7 @@ __all__ = [
     "Server",
     "domain_role",
     "migrate",
+    "newest",
     "provision",
 ]
 
@@ -121,9 +122,19 @@ def prepare(server: Server, database: str) -> None:
     with _connected(server.url(OWNER, database)) as ledger:
         _run(ledger, "alter default privileges revoke execute on functions from public")
         current = _version(ledger)
-    newest = max(path.name[:4] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
-    if current != newest:  # alembic takes half a second to import, and is seldom needed
+    if current != newest():  # alembic takes half a second to import, and is seldom needed
         migrate(server.url(OWNER, database))
+
+
+def newest() -> str:
+    """The migration that no other one follows, whatever its number: what alembic calls the head."""
+    told = [path.read_text() for path in (_MIGRATIONS / "versions").glob("[0-9]*.py")]
+    chain: list[set[str]] = [
+        {found for text in told for found in re.findall(rf'^{name} = "(\w+)"', text, re.MULTILINE)}
+        for name in ("revision", "down_revision")
+    ]
+    (head,) = chain[0] - chain[1]
+    return head
 
 
 def migrate(url: str, version: str = "head") -> None:
