@@ -21,7 +21,7 @@ from levada.adapters.dbt import DbtWorkers
 from levada.adapters.gx import GreatExpectations
 from levada.adapters.probes import Probes
 from levada.errors import ClaimLost, LandingMoved, LevadaError, TableHeld
-from levada.flow import stages
+from levada.flow import canary, stages
 from levada.flow.platform import now, warehouse
 from levada.flow.stages import Platform, Run, failed_attempt, heartbeat
 from levada.ports import Relation, Stage
@@ -88,7 +88,7 @@ def build(root: Path, product_id: str, named: str, dag_run: tuple[str, str]) -> 
             built = stages.build(platform, run)
             # Until `publish` begins, nobody renews the lease.
             platform.runner.renew(run.id, CLAIM_LIFETIME)
-        return {"run": built.id, "stage": _written(built)}
+        return {"run": built.id, **_written(built)}
 
 
 def publish(root: Path, product_id: str, named: str, built: Mapping[str, Any]) -> None:
@@ -96,7 +96,7 @@ def publish(root: Path, product_id: str, named: str, built: Mapping[str, Any]) -
     with opened(root, publishing=True) as platform:
         product, partition = _target(platform, product_id, named)
         run = _run_of(platform, str(built["run"]), product, partition)
-        run = replace(run, stage=_read(built["stage"], platform))
+        run = _read(run, built, platform)
         with _told(platform, run), heartbeat(platform, run):
             platform.publisher.renew(run.id, platform.settings.lease)
             run = stages.publish(platform, stages.audit(platform, run))
@@ -173,8 +173,9 @@ def _told(platform: Platform, run: Run) -> Iterator[None]:
 
 
 def _drop(platform: Platform, run: Run) -> None:
-    stage = run.stage or Stage(run.id, platform.settings.home / "stages" / run.id, {}, {})
-    platform.warehouse.discard(stage)
+    for each in (run.id, f"{run.id}.old"):
+        stage = Stage(each, platform.settings.home / "stages" / each, {}, {})
+        platform.warehouse.discard(stage)
 
 
 def _withheld(platform: Platform, attempt: Attempt) -> str:
@@ -197,10 +198,20 @@ def _withheld(platform: Platform, attempt: Attempt) -> str:
 
 
 def _written(run: Run) -> dict[str, Any]:
-    stage = run.stage
-    if stage is None:
-        raise AirflowFailException(f"run {run.id} left no stage")
+    """Where the stage of a run is and, of a canary, that of the old version."""
+    if run.canary is None or run.old is None or run.old.stage is None:
+        if run.stage is None:
+            raise AirflowFailException(f"run {run.id} left no stage")
+        return {"stage": _place(run.stage)}
+    return {
+        "stage": _place(run.stage) if run.stage else None,
+        "canary": run.canary.id,
+        "old": _place(run.old.stage),
+        "failed": run.failed,
+    }
 
+
+def _place(stage: Stage) -> dict[str, Any]:
     def places(relations: Mapping[TableRef, Relation]) -> dict[str, list[str]]:
         return {str(t): [r.database, r.schema, r.name] for t, r in relations.items()}
 
@@ -213,7 +224,18 @@ def _written(run: Run) -> dict[str, Any]:
     }
 
 
-def _read(written: Mapping[str, Any], platform: Platform) -> Stage:
+def _read(run: Run, built: Mapping[str, Any], platform: Platform) -> Run:
+    """The run with what its `build` left; the canary is the one by which it was built."""
+    stage = _stage(built["stage"], platform) if built["stage"] else None
+    if "canary" not in built:
+        return replace(run, stage=stage)
+    known = {each.id: each for each in platform.runner.canaries(run.product.id)}
+    found = known[built["canary"]]
+    old = replace(canary.old_run(platform, run, found), stage=_stage(built["old"], platform))
+    return replace(run, stage=stage, canary=found, old=old, failed=str(built["failed"]))
+
+
+def _stage(written: Mapping[str, Any], platform: Platform) -> Stage:
     def places(relations: Mapping[str, Sequence[str]]) -> dict[TableRef, Relation]:
         return {TableRef.parse(table): Relation(*words) for table, words in relations.items()}
 

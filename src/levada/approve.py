@@ -13,10 +13,10 @@ from datetime import timedelta
 
 __all__ = ["ALL", "KINDS", "Approver", "Policy", "Subject", "objections"]
 
-KINDS = ("waiver", "breaking", "backfill", "rule")
+KINDS = ("waiver", "breaking", "backfill", "rule", "canary")
 """
 What can be approved: a waiver, a contract that breaks what its table promised, a backfill, a rule
-between tables that flagged too much.
+between tables that flagged too much, a new version that ran beside the old one.
 """
 ALL = "all"
 

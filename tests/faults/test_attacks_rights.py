@@ -43,6 +43,10 @@ MAY_CALL: dict[str, frozenset[str]] = {
         ("begin_backfill", "settle_backfill", "turn_backfill", "undo_backfill"), frozenset({RUNNER})
     ),
     **dict.fromkeys(("inspect", "release", "tell", "renew", "unknown_runs", "withhold"), BOTH),
+    **dict.fromkeys(("abort_canary", "settle_canary", "start_canary"), frozenset({RUNNER})),
+    **dict.fromkeys(("promote_canary",), frozenset({GOVERNANCE})),
+    **dict.fromkeys(("tell_canary",), frozenset({PUBLISHER})),
+    **dict.fromkeys(("project_canary", "project_canary_told", "promotable"), NOBODY),
     **dict.fromkeys(
         ("confirm", "intend", "lock_tables", "publish", "report", "withdraw"),
         frozenset({PUBLISHER}),

@@ -10,6 +10,7 @@ import typer
 from levada import __version__
 from levada.cli import output
 from levada.cli.app_backfill import backfill_app
+from levada.cli.app_canary import canary_app
 from levada.cli.app_consistency import breaks_app, consistency_app
 from levada.cli.options import From, Json, Project, Selection, To
 
@@ -29,6 +30,7 @@ app.add_typer(policy_app, name="policy")
 app.add_typer(backfill_app, name="backfill")
 waiver_app = typer.Typer(help="Look after waivers.", no_args_is_help=True)
 app.add_typer(waiver_app, name="waiver")
+app.add_typer(canary_app, name="canary")
 app.add_typer(consistency_app, name="consistency")
 app.add_typer(breaks_app, name="breaks")
 

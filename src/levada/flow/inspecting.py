@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import subprocess
+from collections.abc import Mapping
 
 from levada import publish as publishing
 from levada.adapters import odcs
@@ -12,7 +13,7 @@ from levada.ports import Ledger, Warehouse
 from levada.settings import Settings
 from levada.terms import Tampering
 
-__all__ = ["inspect", "tell_owners"]
+__all__ = ["inspect", "send", "tell_owners"]
 
 _PATIENCE = 30.0
 """Seconds that telling somebody may take."""
@@ -58,7 +59,7 @@ def tell_owners(settings: Settings, ledger: Ledger) -> None:
             "since": each.at.isoformat(),
             "todo": f"find who did it, then `levada release {each.table} --reason WHY`",
         }
-        failed = _failure(settings, message)
+        failed = send(settings, message)
         if failed:
             _log.error("%s, who could not be told: %s", said, failed)
         else:
@@ -66,13 +67,13 @@ def tell_owners(settings: Settings, ledger: Ledger) -> None:
             ledger.tell(each, whom)
 
 
-def _failure(settings: Settings, message: dict[str, str]) -> str:
-    """Why the command did not tell it; nothing, if it did."""
+def send(settings: Settings, message: Mapping[str, str]) -> str:
+    """Tell somebody, by the command of `tell`; why that failed, nothing if it did not."""
     try:
         done = subprocess.run(
             settings.tell,
             cwd=settings.root,
-            input=json.dumps(message) + "\n",
+            input=json.dumps(dict(message)) + "\n",
             text=True,
             capture_output=True,
             timeout=_PATIENCE,

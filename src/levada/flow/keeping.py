@@ -10,18 +10,18 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from levada import compiled
 from levada.build import manifest_path
 from levada.readiness import bare, fingerprint
 from levada.settings import Settings
-from levada.terms import Product, Publication
+from levada.terms import Mesh, Product, Publication
 
-__all__ = ["Kept", "keep", "made_with"]
+__all__ = ["Kept", "as_it_was", "keep", "kept_as", "made_with"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,31 @@ def keep(settings: Settings, domain: str) -> bool:
 
 def made_with(settings: Settings, line: Publication, product: str) -> Kept | None:
     """The kept declarations by which a line was made; None where they are not kept."""
-    domain = line.table.domain
+
+    def made(each: Product) -> bool:
+        return fingerprint(each, line.partition, line.inputs) == bare(line.made_by)
+
+    return _found(settings, line.table.domain, product, made)
+
+
+def kept_as(settings: Settings, product: Product, like: Callable[[Product], bool]) -> Kept | None:
+    """The newest kept declarations of a product that are like this; None where there are none."""
+    return _found(settings, product.domain, product.id, like)
+
+
+def as_it_was(mesh: Mesh, kept: Kept) -> Mesh:
+    """The mesh of today with the product, and the sources of its domain, as they were."""
+    then = {source.table: source for source in kept.sources.sources}
+    return replace(
+        mesh,
+        products=tuple(kept.product if p.id == kept.product.id else p for p in mesh.products),
+        sources=(*(s for s in mesh.sources if s.table not in then), *then.values()),
+    )
+
+
+def _found(
+    settings: Settings, domain: str, product: str, like: Callable[[Product], bool]
+) -> Kept | None:
     newest_first = sorted(
         (settings.home / "kept" / domain).glob("*.json.gz"),
         key=lambda path: path.stat().st_mtime,
@@ -77,9 +101,7 @@ def made_with(settings: Settings, line: Publication, product: str) -> Kept | Non
         if share is None:
             continue
         for each in share.products:
-            if each.id == product and fingerprint(each, line.partition, line.inputs) == bare(
-                line.made_by
-            ):
+            if each.id == product and like(each):
                 manifest = path.with_name(path.name.replace(".json.gz", ".msgpack.gz"))
                 return Kept(each, share, manifest)
     return None

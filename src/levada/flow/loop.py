@@ -141,7 +141,8 @@ def sweep(platform: Platform) -> None:
     """Remove what runs that died have left in the stages."""
     claims = platform.runner.facts((), [p.id for p in platform.mesh.products]).claims.values()
     intents = platform.runner.intents()
-    platform.warehouse.sweep({c.run for c in claims} | {i.run for i in intents})
+    live = {c.run for c in claims} | {i.run for i in intents}
+    platform.warehouse.sweep(live | {f"{run}.old" for run in live})
 
 
 def _round(

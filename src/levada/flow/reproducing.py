@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from levada.adapters.diffing import DuckSide, compare
 from levada.adapters.warehouses._session import scratch
 from levada.adapters.warehouses._sql import within_partitions
-from levada.build import build_request, room_of
 from levada.diff import Difference, Question
 from levada.errors import LandingMoved, ToolError, VersionGone
-from levada.flow.keeping import Kept, made_with
-from levada.flow.stages import Platform, inputs_of, new_run_id, span_of
-from levada.terms import Claim, Mesh, Publication, TableRef
+from levada.flow.keeping import Kept, as_it_was, made_with
+from levada.flow.runs import Platform, made, new_run_id, staged
+from levada.terms import Claim, Publication, TableRef
 
 if TYPE_CHECKING:
     from levada.ports import Stage
@@ -71,30 +70,13 @@ def _expired(platform: Platform, line: Publication) -> str:
 
 
 def _rebuilt(platform: Platform, line: Publication, kept: Kept) -> Reproduced:
-    settings, product = platform.settings, kept.product
-    then = replace(platform, mesh=_as_it_was(platform.mesh, kept))
-    run = new_run_id()
+    then = replace(platform, mesh=as_it_was(platform.mesh, kept))
+    run, product = new_run_id(), kept.product
     claim = Claim(product.id, line.partition, run, 0, line.made_by, line.inputs, platform.clock())
-    tables, sources = inputs_of(then, product, [claim])
-    stage = platform.warehouse.stage(run, product, tables, sources)
+    stage = staged(then, run, product, [claim])
     try:
-        with kept.manifest(settings, run) as manifest:
-            result = platform.builder(
-                build_request(
-                    then.mesh,
-                    product,
-                    stage,
-                    span=span_of([claim]),
-                    profile=platform.warehouse.profile(stage, product.domain),
-                    root=settings.root,
-                    project_dir=settings.root / "models" / product.domain,
-                    manifest=manifest,
-                    room=room_of(settings, product.domain),
-                    spelled=platform.warehouse.spelled,
-                )
-            )
-        if not result.ok:
-            return Reproduced(line, "failed", result.message)
+        with kept.manifest(platform.settings, run) as manifest:
+            made(then, product, stage, [claim], manifest)
         stage = platform.warehouse.seal(stage)
         return _compared(then, line, kept, stage)
     finally:
@@ -131,13 +113,3 @@ def _difference(
         return compare(connection, one, other, Question(contract.key))
     finally:
         connection.close()
-
-
-def _as_it_was(mesh: Mesh, kept: Kept) -> Mesh:
-    """The mesh of today with the product, and the sources of its domain, as they were."""
-    then = {source.table: source for source in kept.sources.sources}
-    return replace(
-        mesh,
-        products=tuple(kept.product if p.id == kept.product.id else p for p in mesh.products),
-        sources=(*(s for s in mesh.sources if s.table not in then), *then.values()),
-    )

@@ -8,55 +8,42 @@ begins again. `execute` carries a run through all of them; Airflow's tasks call 
 from __future__ import annotations
 
 import itertools
-import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from levada import publish as publishing
 from levada import sense as sensing
-from levada.adapters import odcs
-from levada.adapters.probes import Probes
-from levada.adapters.probes.files import location
-from levada.audit import Auditor, reports, waive
-from levada.build import Builder, build_request, manifest_path, room_of
-from levada.errors import ClaimLost, LandingMoved, LevadaError, TableHeld, ToolError
-from levada.flow import gate, gating
+from levada.audit import reports
+from levada.build import manifest_path
+from levada.errors import ClaimLost, LandingMoved, LevadaError, TableHeld
+from levada.flow import canary, gate, gating
 from levada.flow.inspecting import tell_owners
-from levada.intervals import bounds, windows
-from levada.plan import backoff
-from levada.ports import (
-    Clock,
-    LandedFile,
-    Ledger,
-    Reject,
-    Stage,
-    StagedSource,
-    StagedTable,
-    Want,
-    Warehouse,
+from levada.flow.runs import (
+    Platform,
+    Run,
+    failed_attempt,
+    inputs_of,
+    made,
+    new_run_id,
+    span_of,
+    staged,
+    waived,
 )
-from levada.settings import Settings
+from levada.ports import Reject, Want
 from levada.terms import (
-    Attempt,
     AuditReport,
     Check,
     CheckResult,
     Claim,
-    Contract,
-    Input,
     Mart,
-    Mesh,
     Partition,
     Product,
     Publication,
     Readiness,
-    Severity,
-    Source,
-    Span,
     TableRef,
     Verdict,
     Waived,
@@ -80,50 +67,6 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
-    """Everything a run needs from outside, each with its own rights."""
-
-    settings: Settings
-    mesh: Mesh
-    runner: Ledger
-    publisher: Ledger
-    warehouse: Warehouse
-    builder: Builder
-    auditor: Auditor
-    clock: Clock
-    probes: Probes
-    claim_lifetime: timedelta
-    """How long a claim keeps its pins before `build` begins and the lease takes over."""
-
-    def recorded(self, label: str) -> Contract:
-        """The contract that the ledger recorded under `id version hash`."""
-        return odcs.from_canonical(self.publisher.contract(label))
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One product built for one or more partitions, as far as it has come."""
-
-    id: str
-    product: Product
-    partitions: tuple[Partition, ...]
-    claims: tuple[Claim, ...] = ()
-    waiting: Mapping[Partition, Readiness] = field(default_factory=dict)
-    stage: Stage | None = None
-    reports: Mapping[Partition, AuditReport] = field(default_factory=dict)
-    lines: tuple[Publication, ...] = ()
-    attempts: tuple[Attempt, ...] = ()
-    before: Mapping[tuple[str, Partition], Attempt] = field(default_factory=dict)
-    """The attempts that failed before this run."""
-    over: bool = False
-    """Nothing is left to do: all waits, all failed, or all published."""
-    again: sensing.Again | None = None
-    """A backfill asks for it."""
-    split: bool = False
-    """A tool failed on many partitions together; they were given back."""
-
-
 def sense(platform: Platform, run: Run) -> Run:
     """Judge, pin and claim in one ledger transaction."""
     mesh, product = platform.mesh, run.product
@@ -144,31 +87,20 @@ def build(platform: Platform, run: Run) -> Run:
     claims = run.claims or platform.runner.claims(run.id)
     gate.admit(platform.runner, run.product, platform.clock())
     platform.runner.renew(run.id, platform.settings.lease)
-    tables, sources = inputs_of(platform, run.product, claims)
-    stage = platform.warehouse.stage(run.id, run.product, tables, sources)
-    run = replace(run, claims=claims, stage=stage)
-    settings, domain = platform.settings, run.product.domain
-    result = platform.builder(
-        build_request(
-            platform.mesh,
-            run.product,
-            stage,
-            span=span_of(claims),
-            profile=platform.warehouse.profile(stage, domain),
-            root=settings.root,
-            project_dir=settings.root / "models" / domain,
-            manifest=manifest_path(settings, domain),
-            room=room_of(settings, domain),
-            spelled=platform.warehouse.spelled,
-        )
-    )
-    if not result.ok:
-        raise ToolError("dbt", result.message)
-    return run
+    run = replace(run, claims=claims)
+    if found := canary.serving(platform, run.product):
+        return canary.build(platform, run, found)
+    stage = staged(platform, run.id, run.product, claims)
+    made(platform, run.product, stage, claims, manifest_path(platform.settings, run.product.domain))
+    return replace(run, stage=stage)
 
 
 def audit(platform: Platform, run: Run) -> Run:
     """Take the stage away from the domain and judge it by the recorded contracts."""
+    return _audited(platform, run) if run.old is None else canary.audit(platform, run, _audited)
+
+
+def _audited(platform: Platform, run: Run) -> Run:
     if run.stage is None:
         raise ValueError("audit needs a stage")
     stage = platform.warehouse.seal(run.stage)
@@ -188,10 +120,16 @@ def audit(platform: Platform, run: Run) -> Run:
 
 def publish(platform: Platform, run: Run) -> Run:
     """Swap in what passed, write its lines; withhold what did not."""
+    if run.old is None:
+        return _published(platform, run)
+    return canary.publish(platform, run, _published)
+
+
+def _published(platform: Platform, run: Run) -> Run:
     if run.stage is None:
         raise ValueError("publish needs a stage")
     now = platform.clock()
-    judged, used = _waived(platform, run, now)
+    judged, used = waived(platform, run, now)
     failing = [c for c in run.claims if not judged[c.partition].verdict.publishes]
     attempts = tuple(failed_attempt(platform, run, c, judged[c.partition]) for c in failing)
     if attempts:
@@ -249,14 +187,10 @@ def execute(
         platform.runner.withhold(attempts)
         run = replace(run, attempts=attempts, over=True)
     finally:
-        if run.stage is not None:
-            platform.warehouse.discard(run.stage)
+        for each in (run, run.old):
+            if each is not None and each.stage is not None:
+                platform.warehouse.discard(each.stage)
     return run
-
-
-def new_run_id() -> str:
-    """A fresh name for a run."""
-    return f"run-{secrets.token_hex(8)}"
 
 
 def _with_rejects(
@@ -286,63 +220,6 @@ def _short(file: str, root: Path) -> str:
 
 def _slice_of(reject: Reject) -> str:
     return reject.partition
-
-
-def inputs_of(
-    platform: Platform, product: Product, claims: Sequence[Claim]
-) -> tuple[list[StagedTable], list[StagedSource]]:
-    """What the pins of the claims look like in a stage."""
-    mesh = platform.mesh
-    pinned: dict[TableRef, dict[Partition, Input]] = {}
-    for claim in claims:
-        for pin in claim.inputs:
-            if pin.content is not None:
-                pinned.setdefault(pin.table, {})[pin.partition] = pin
-    tables, sources = [], []
-    for table in sorted({edge.upstream for edge in product.dependencies}):
-        pins = pinned.get(table, {})
-        if table.is_source:
-            source = mesh.source(table)
-            if source.readable:
-                sources.append(_source(platform, source, pins))
-        else:
-            contract = mesh.mart(table).contract
-            whole = contract.interval_column is None
-            version = next((pin.data_version for pin in pins.values()), "")
-            cut = None if whole and pins else windows(sorted(pins))
-            tables.append(StagedTable(contract, version, cut))
-    return tables, sources
-
-
-def span_of(claims: Sequence[Claim]) -> Span | None:
-    """The stretch of time that the claims cover; None for WHOLE."""
-    slices = [claim.partition for claim in claims if claim.partition.start is not None]
-    return Span(bounds(min(slices))[0], bounds(max(slices))[1]) if slices else None
-
-
-def _source(platform: Platform, source: Source, pins: Mapping[Partition, Input]) -> StagedSource:
-    contents = {partition: pin.content or "" for partition, pin in sorted(pins.items())}
-    if rows := platform.probes.rows(source, contents):
-        return StagedSource(source.table, source.columns, (), rows)
-    root = platform.settings.root
-    files = (
-        LandedFile(partition, location(root, source, partition), content)
-        for partition, content in contents.items()
-    )
-    return StagedSource(source.table, source.columns, tuple(files))
-
-
-def _waived(
-    platform: Platform, run: Run, now: datetime
-) -> tuple[Mapping[Partition, AuditReport], Mapping[Partition, tuple[Waiver, ...]]]:
-    """
-    The reports without the checks that governance waived, judged as late as can be: a waiver that
-    expired during the run counts for nothing.
-    """
-    granted = platform.publisher.waivers([mart.table for mart in run.product.marts])
-    waived = {p: waive(report, granted, now) for p, report in run.reports.items()}
-    left = {p: report for p, (report, _) in waived.items()}
-    return left, {p: used for p, (_, used) in waived.items()}
 
 
 def _lines(
@@ -384,35 +261,6 @@ def _made_of(product: Product, mart: Mart) -> set[TableRef]:
             found.add(table)
             ahead += [d.upstream for d in siblings[table].dependencies if d.upstream in siblings]
     return found
-
-
-def failed_attempt(
-    platform: Platform, run: Run, claim: Claim, report: AuditReport | None, error: str = ""
-) -> Attempt:
-    """What is recorded of a claim that does not publish: its audit failed, or was never told."""
-    now = platform.clock()
-    key = (run.product.id, claim.partition)
-    before = run.before.get(key)
-    tries = before.tries if before and before.verdict is Verdict.UNKNOWN else 0
-    verdict = report.verdict if report else Verdict.UNKNOWN
-    results = report.offending if report else ()
-    blocking = [r for r in results if r.check.severity is Severity.BLOCKING]
-    named = ", ".join(f"{r.check.id} of {r.table}" for r in blocking)
-    causes = {r.because for r in blocking}
-    if verdict is Verdict.UNKNOWN and len(causes) == 1:
-        named = causes.pop()  # one cause, however many checks it stopped
-    return Attempt(
-        product=run.product.id,
-        partition=claim.partition,
-        run=run.id,
-        fingerprint=claim.fingerprint,
-        verdict=verdict,
-        because=error or f"the audit says {verdict.value}: {named or 'no check was told'}",
-        results=results,
-        tries=tries + 1,
-        at=now,
-        not_before=now + backoff(tries) if verdict is Verdict.UNKNOWN else None,
-    )
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from psycopg.types.json import Jsonb
 
 from levada.errors import LawBroken, NotPublishable
 from levada.ledger._backfills import Backfills
+from levada.ledger._canaries import Canaries
 from levada.ledger._connections import Connection, Connections
 from levada.ledger._read import (
     FACTS,
@@ -64,7 +65,7 @@ from levada.terms import (
 __all__ = ["PostgresLedger"]
 
 
-class PostgresLedger(Backfills):
+class PostgresLedger(Backfills, Canaries):
     """
     The ledger through the role of `url`; threads may share it, and it survives a fork.
 

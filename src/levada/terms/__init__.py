@@ -11,6 +11,7 @@ from levada.terms.backfills import (
     Past,
     Stretch,
 )
+from levada.terms.canaries import Canary, CanaryState, Trial
 from levada.terms.consistency import (
     Batch,
     Break,
@@ -98,6 +99,8 @@ __all__ = [
     "Begun",
     "Break",
     "BreakState",
+    "Canary",
+    "CanaryState",
     "Check",
     "CheckResult",
     "Claim",
@@ -158,6 +161,7 @@ __all__ = [
     "Tampering",
     "Tolerance",
     "Trailing",
+    "Trial",
     "Verdict",
     "WaitPolicy",
     "Waived",

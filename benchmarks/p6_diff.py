@@ -1,0 +1,134 @@
+"""
+What comparing two tables costs: twice 10,000,000 rows of Parquet, of which a few differ.
+
+Ours is `levada diff`'s engine, in a fresh process. Its floor, in another one, is what it takes to
+read both sides and fingerprint them, and nothing more. The peers run beside it over the same files,
+where a Python that has them is named by --peers: the two that take tables in memory read the files
+first, and all of theirs that reads, joins and reports is counted, as all of ours is.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from _figure import arguments, in_a_process, median, report, say, spent
+
+ROWS, GOAL, FLOOR, MEMORY, ROUNDS = 10_000_000, 15, 2.0, 2048, 3
+PEERS = ("datacompy", "reladiff", "sqlmesh")
+CHANGED, LOST, NEW = 7, 3, 2
+"""Rows of which one cent differs, rows that only the old side has, rows that only the new has."""
+_ROW = """
+    i AS id, 'customer ' || hash(i) % 1000000 AS customer, (hash(i, 1) % 200)::UTINYINT::INTEGER
+    AS store, CAST(hash(i, 2) % 100000000 AS DECIMAL(12, 2)) / 100 AS amount,
+    TIMESTAMPTZ '2013-01-01 00:00:00+00' + to_seconds(i) AS at, DATE '2013-01-01'
+    + (i // 100000)::INTEGER AS day, hash(i, 3) % 3 = 0 AS paid"""
+
+
+def written(folder: Path, rows: int) -> None:
+    """Both sides: the new one lacks the first rows, has others, and one cent more in some."""
+    import duckdb
+
+    step = rows // (CHANGED + 1)
+    with duckdb.connect() as db:
+        db.execute("SET TimeZone = 'UTC'")
+        row = f"SELECT * REPLACE (CAST(amount AS DECIMAL(12, 2)) AS amount) FROM (SELECT {_ROW}"
+        old = f"{row} FROM range({rows}) r(i))"
+        new = (
+            f"SELECT * REPLACE (CAST(amount + CASE WHEN id % {step} = 0 AND id > 0 AND id <= "
+            f"{CHANGED * step} THEN 0.01 ELSE 0 END AS DECIMAL(12, 2)) AS amount)"
+            f" FROM ({row} FROM range({LOST}, {rows + NEW}) r(i)))"
+        )
+        for name, sql in (("old", old), ("new", new)):
+            db.execute(f"COPY ({sql}) TO '{folder / name}.parquet' (FORMAT parquet)")
+
+
+def compared(folder: Path, *, floor: bool) -> dict[str, Any]:
+    """What comparing takes, or what only the fingerprints take; in MB and CPU seconds."""
+    import duckdb
+
+    from levada.adapters.diffing import DuckSide, compare
+    from levada.diff import Question, align
+
+    with duckdb.connect(config={"memory_limit": "2GB", "threads": 2}) as db:
+        db.execute("SET TimeZone = 'UTC'")
+        a, b = (DuckSide(db, f"read_parquet('{folder / s}.parquet')") for s in ("old", "new"))
+        with spent() as took:
+            if floor:
+                aligned = align(a.columns(), b.columns(), Question(("id",)))
+                a.digests(aligned, native=True)
+                b.digests(aligned, native=True)
+                found: dict[str, int] = {}
+            else:
+                told = compare(db, a, b, Question(("id",)))
+                found = {"changed": told.changed, "old": told.only_a, "new": told.only_b}
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"cpu": took.cpu, "memory": memory, "found": found}
+
+
+def beside(python: str, peer: str, folder: Path) -> dict[str, Any]:
+    """What a peer takes in a process of its own, or why it took nothing."""
+    script = str(Path(__file__).with_name("_diff_peers.py"))
+    done = subprocess.run(
+        [python, script, peer, str(folder)], check=False, stdout=subprocess.PIPE, text=True
+    )
+    if done.returncode:
+        return {"broke": done.returncode}
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def main() -> None:
+    options = arguments(
+        __doc__,
+        one={"default": "", "help": "compare, or only fingerprint, this folder; prints JSON"},
+        floor={"action": "store_true", "help": "with --one: only the fingerprints"},
+        peers={"default": "", "help": "a Python that has datacompy, reladiff and sqlmesh"},
+    )
+    if options.one:
+        print(json.dumps(compared(Path(options.one), floor=options.floor)))
+        return
+    rows = 100_000 if options.small else ROWS
+    with tempfile.TemporaryDirectory(prefix="levada-p6-") as name:
+        folder = Path(name)
+        written(folder, rows)
+        say(f"wrote 2 x {rows:,} rows")
+        here = Path(__file__)
+        ours, floors = [], []
+        for _ in range(ROUNDS):
+            ours.append(in_a_process(here, "--one", name))
+            floors.append(in_a_process(here, "--one", name, "--floor"))
+        took, floor = (median([each["cpu"] for each in side]) for side in (ours, floors))
+        memory = max(each["memory"] for each in ours)
+        say(f"{took:.2f} CPU s, fingerprints alone {floor:.2f}, {memory:.0f} MB")
+        theirs = {}
+        for peer in PEERS if options.peers else ():
+            theirs[peer] = beside(options.peers, peer, folder)
+            say(f"{peer}: {theirs[peer]}")
+    planted = {"changed": CHANGED, "old": LOST, "new": NEW}
+    exact = all(each["found"] == planted for each in ours)
+    best = min((t["cpu"] for t in theirs.values() if "cpu" in t), default=0.0)
+    report(
+        "p6_diff",
+        ours=took,
+        peer=best,
+        ratio=best / took,
+        goal=f"{GOAL}x less CPU than the best peer, {FLOOR:g}x the fingerprints, 2 GB, exact",
+        met=best >= GOAL * took and took <= FLOOR * floor and memory <= MEMORY and exact,
+        unit="CPU s of comparing 2 tables",
+        fingerprints=floor,
+        over_fingerprints=took / floor,
+        memory_mb=memory,
+        exact=exact,
+        peers=theirs,
+        rows=rows,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""`levada canary`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from levada import compiled
+from levada.adapters.dbt.workers import DbtWorkers
+from levada.cli import output
+from levada.cli.approving import Review
+from levada.cli.differing import tolerances
+from levada.errors import DeclarationError, Fault
+from levada.flow import canarying, declaring
+from levada.flow import platform as opening
+from levada.settings import find_root, read_settings
+from levada.terms import Canary, CanaryState, Product, Trial
+
+__all__ = ["abort", "promote", "start", "status"]
+
+_STYLES = {
+    CanaryState.RUNNING: "yellow",
+    CanaryState.PROMOTED: "green",
+    CanaryState.ABORTED: "red",
+}
+
+
+def start(
+    project: Path | None,
+    name: str,
+    *,
+    wanted: int,
+    promote: str,
+    near: Sequence[str],
+    reason: str,
+    dry_run: bool,
+) -> int:
+    """Run what is written now beside what was published last."""
+    settings = read_settings(find_root(project))
+    if promote not in ("approval", "policy"):
+        raise DeclarationError((Fault("--promote", 0, "is approval or policy"),))
+    with DbtWorkers() as workers:
+        mesh = declaring.compiled_mesh(settings, workers)
+    product = canarying.named(mesh, name)
+    terms = canarying.Terms(wanted, promote == "policy", tolerances(near), reason)
+    with (
+        opening.services(settings) as credentials,
+        opening.ledger(credentials, "levada_runner") as ledger,
+    ):
+        canary = canarying.begun(settings, product, ledger, terms, opening.now())
+        if not dry_run:
+            ledger.start_canary(canary)
+    how = "would be started" if dry_run else f"{canary.id} is started"
+    then = "by itself" if canary.by_policy else "by approval"
+    output.console.print(
+        f"canary of {name} {how}: version {canary.new} beside {canary.old}; after {wanted} equal"
+        f" intervals in a row it may be promoted {then}"
+    )
+    return 0
+
+
+def status(project: Path | None, name: str | None, *, as_json: bool) -> int:
+    """Every canary, or the newest of a product with what each interval told."""
+    settings = read_settings(find_root(project))
+    mesh = compiled.load(settings)
+    product = canarying.named(mesh, name) if name else None
+    with (
+        opening.services(settings) as credentials,
+        opening.ledger(credentials, "levada_runner") as ledger,
+    ):
+        found = ledger.canaries(name)
+        told = {each.id: ledger.trials(each.id) for each in found}
+    if as_json:
+        output.print_json([_json(each, told[each.id]) for each in found])
+        return 0
+    for each in found if product is None else found[-1:]:
+        output.console.print(_line(each))
+        for trial in told[each.id] if product else ():
+            output.console.print(_told(trial))
+        if product and each.differing:
+            output.console.print(Text(f"  ask {_owner(product)}", "yellow"))
+    if not found:
+        output.console.print("none", style="dim")
+    return 0
+
+
+def _line(each: Canary) -> Text:
+    end = f": {each.because}" if each.because else ""
+    return Text.assemble(
+        f"{each.id} {each.product} ",
+        (each.state.value, _STYLES[each.state]),
+        f"{end}; {each.told} intervals, {each.differing} differ, "
+        f"{each.in_a_row} of {each.wanted} equal in a row",
+    )
+
+
+def _told(trial: Trial) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 2))
+    style = "green" if trial.equal else "red"
+    late = "" if trial.counts else " (does not count: another run published it, or none did)"
+    table.add_row(
+        trial.partition.key,
+        Text("equal" if trial.equal else "differs", style),
+        trial.because + late,
+    )
+    return table
+
+
+def _json(each: Canary, told: Sequence[Trial]) -> dict[str, Any]:
+    return {
+        "canary": each.id,
+        "product": each.product,
+        "state": each.state.value,
+        "old": each.old,
+        "new": each.new,
+        "wanted": each.wanted,
+        "by_policy": each.by_policy,
+        "in_a_row": each.in_a_row,
+        "reason": each.reason,
+        "because": each.because,
+        "reviewer": each.reviewer,
+        "since": each.since.isoformat(),
+        "intervals": [
+            {
+                "partition": t.partition.key,
+                "equal": t.equal,
+                "counts": t.counts,
+                "because": t.because,
+                "differences": json.loads(json.dumps(dict(t.differences))),
+            }
+            for t in told
+        ],
+    }
+
+
+def _owner(product: Product) -> str:
+    return ", ".join(dict.fromkeys(str(mart.contract.owner) for mart in product.marts))
+
+
+def promote(project: Path | None, name: str, given: Review, *, dry_run: bool) -> int:
+    """Let the new version be built alone: by the canary's policy, or as governance by approval."""
+    settings = read_settings(find_root(project))
+    product = canarying.named(compiled.load(settings), name)
+    with opening.services(settings) as credentials:
+        with opening.ledger(credentials, "levada_runner") as ledger:
+            canary = ledger.canary(name)
+            if canary is None or canary.state is not CanaryState.RUNNING:
+                output.console.print(f"no canary of {name} runs")
+                return 1
+            if canary.by_policy and not dry_run:
+                ledger.settle_canary(canary.id)
+        if not canary.by_policy:
+            if not given.reason.strip():
+                raise DeclarationError((Fault("--reason", 0, "says nothing", "say why"),))
+            approval, owner = canarying.approved(
+                *(settings, product),
+                reviewer=given.by,
+                commit=given.at,
+                authors=given.authors,
+                via="pipeline",
+            )
+            with opening.ledger(credentials, "levada_governance") as governance:
+                if not dry_run:
+                    governance.promote_canary(canary.id, owner, given.reason, approval)
+    how = "would be promoted" if dry_run else "is promoted"
+    output.console.print(f"canary {canary.id} of {name} {how}: {canary.new} is built alone")
+    return 0
+
+
+def abort(project: Path | None, name: str, reason: str, *, dry_run: bool) -> int:
+    """Build the old version alone, and publish by it again what the new one has published."""
+    settings = read_settings(find_root(project))
+    if not reason.strip():
+        raise DeclarationError((Fault("--reason", 0, "says nothing", "say why"),))
+    with DbtWorkers() as workers:
+        mesh = declaring.compiled_mesh(settings, workers)
+        product = canarying.named(mesh, name)
+        with (
+            opening.services(settings) as credentials,
+            opening.ledger(credentials, "levada_runner") as ledger,
+            opening.open_platform(settings, mesh, credentials, workers) as platform,
+        ):
+            canary = ledger.canary(name)
+            if canary is None:
+                output.console.print(f"there is no canary of {name}")
+                return 1
+            if dry_run:
+                output.console.print(f"canary {canary.id} of {name} would be aborted")
+                return 0
+            ledger.abort_canary(canary.id, reason)
+            made = canarying.restored(platform, product, canary)
+    lines = [line for run in made for line in run.lines]
+    failed = [attempt for run in made for attempt in run.attempts]
+    output.console.print(
+        f"canary {canary.id} of {name} is aborted: {canary.old} is built alone; "
+        f"{len(lines)} lines published by it again"
+    )
+    for attempt in failed:
+        output.console.print(Text(f"{attempt.partition.key}: {attempt.because}", "red"))
+    return 1 if failed else 0

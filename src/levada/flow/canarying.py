@@ -1,0 +1,185 @@
+"""Starting a canary, promoting it by approval, and taking it back."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from levada.adapters.approvers import read_policy
+from levada.approve import Subject
+from levada.errors import DeclarationError, Fault
+from levada.flow.canary import version
+from levada.flow.granting import approval
+from levada.flow.keeping import Kept, kept_as, made_with
+from levada.flow.stages import Platform, Run, execute
+from levada.ledger import PostgresLedger
+from levada.readiness import bare, fingerprint
+from levada.sense import Again
+from levada.settings import Settings, nearest
+from levada.terms import (
+    Approval,
+    Canary,
+    CanaryState,
+    Mesh,
+    Partition,
+    PartitionMapping,
+    Product,
+    Publication,
+    TableRef,
+    Tolerance,
+)
+
+__all__ = ["Terms", "approved", "begun", "named", "restored"]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms a canary runs."""
+
+    wanted: int
+    by_policy: bool
+    tolerance: Mapping[str, Tolerance]
+    reason: str
+
+
+def named(mesh: Mesh, name: str) -> Product:
+    """The product of this id. Raises DeclarationError."""
+    known = {product.id: product for product in mesh.products}
+    if name not in known:
+        right = nearest(name, known)
+        raise DeclarationError((Fault("PRODUCT", 0, f"no product is called {name!r}", right),))
+    return known[name]
+
+
+def begun(
+    settings: Settings, product: Product, ledger: PostgresLedger, terms: Terms, now: datetime
+) -> Canary:
+    """
+    The canary of what is written now, beside what was published last; nothing is started.
+
+    Raises DeclarationError with everything that is against it.
+    """
+    faults: list[Fault] = []
+
+    def fault(where: str, wrong: str, right: str = "") -> None:
+        faults.append(Fault(where, 0, wrong, right))
+
+    kept = _served(settings, product, ledger)
+    if isinstance(kept, str):
+        fault(product.id, kept, "publish it once; then there is an old version to compare with")
+    else:
+        for wrong, right in _unlike(kept.product, product):
+            fault(product.id, wrong, right)
+    columns = {column.name for contract in product.contracts for column in contract.columns}
+    for column in terms.tolerance:
+        if column not in columns:
+            fault("--tolerance", f"no column {column!r}", nearest(column, columns))
+    if terms.wanted < 1:
+        fault("--intervals", "a canary compares one interval at least")
+    if not terms.reason.strip():
+        fault("--reason", "says nothing", "say what the new version changes")
+    if faults or isinstance(kept, str):
+        raise DeclarationError(faults)
+    return Canary(
+        id=f"c-{secrets.token_hex(3)}",
+        product=product.id,
+        state=CanaryState.RUNNING,
+        old=version(kept.product),
+        new=version(product),
+        wanted=terms.wanted,
+        by_policy=terms.by_policy,
+        tolerance=terms.tolerance,
+        reason=terms.reason,
+        since=now,
+    )
+
+
+def _served(settings: Settings, product: Product, ledger: PostgresLedger) -> Kept | str:
+    """The version that is served: by which the newest line was made."""
+    ended = ledger.canary(product.id)
+    if ended is not None and ended.state is CanaryState.ABORTED:
+        kept = kept_as(settings, product, lambda each: version(each) == ended.old)
+        if kept is not None:
+            return kept
+    lines = _lines(product, ledger)
+    if not lines:
+        return "nothing of it is published"
+    newest = max(lines, key=lambda line: line.position)
+    return made_with(settings, newest, product.id) or "the code that was published is not kept here"
+
+
+def _lines(product: Product, ledger: PostgresLedger) -> list[Publication]:
+    table = product.marts[0].table
+    facts = ledger.facts([table], [product.id])
+    return [x for x in facts.lines.values() if isinstance(x, Publication) and x.table == table]
+
+
+def _unlike(old: Product, new: Product) -> list[tuple[str, str]]:
+    """Why the two versions of a product cannot run beside one another."""
+    if version(old) == version(new):
+        return [("what is written is what was published", "change it first, and compile it")]
+    found = []
+    if [c.label for c in old.contracts] != [c.label for c in new.contracts]:
+        right = "publish the contract first, or make it a new major: its readers choose"
+        found.append(("its contracts changed: rows are compared under one promise", right))
+    if _read(old) != _read(new):
+        right = "make it a new major, or another product"
+        found.append(("it reads other tables, or other intervals of them, than before", right))
+    return found
+
+
+def _read(product: Product) -> set[tuple[TableRef, PartitionMapping]]:
+    return {(edge.upstream, edge.mapping) for edge in product.dependencies}
+
+
+def approved(
+    settings: Settings, product: Product, *, reviewer: str, commit: str,
+    authors: Sequence[str], via: str,
+) -> tuple[Approval, str]:  # fmt: skip
+    """
+    The approval of a product's models as they stand, and whose they are. Raises DeclarationError
+    with all that is against it.
+    """
+    policy = read_policy(settings.root, settings.domains)
+    found: list[Approval] = []
+    faults: list[Fault] = []
+    for mart in product.marts:
+        subject = Subject("canary", product.domain, mart.model_path, mart.contract.owners)
+        try:
+            found.append(
+                approval(
+                    *(settings, policy, subject),
+                    reviewer=reviewer, commit=commit, authors=authors, via=via,
+                )
+            )  # fmt: skip
+        except DeclarationError as error:
+            faults += error.faults
+    if faults:
+        raise DeclarationError(faults)
+    wrote = tuple(dict.fromkeys(who for each in found for who in each.authors))
+    first = found[0]
+    owner = next(iter(product.marts[0].contract.owners), "")
+    return Approval(first.reviewer, wrote, first.commit, via), owner
+
+
+def restored(platform: Platform, product: Product, canary: Canary) -> tuple[Run, ...]:
+    """Publish by the old version again what the new one has published, interval by interval."""
+    return tuple(
+        execute(platform, product, (partition,), Again(canary.id))
+        for partition in _by_the_new(platform, product)
+    )
+
+
+def _by_the_new(platform: Platform, product: Product) -> list[Partition]:
+    """The intervals whose newest line was made by what is written now."""
+    table = product.marts[0].table
+    facts = platform.runner.facts([table], [product.id])
+    return sorted(
+        line.partition
+        for line in facts.lines.values()
+        if isinstance(line, Publication)
+        and line.table == table
+        and bare(line.made_by) == fingerprint(product, line.partition, line.inputs)
+    )

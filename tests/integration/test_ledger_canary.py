@@ -1,0 +1,110 @@
+"""Canaries in the ledger: what counts, who may promote, and what is replayed from the log."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from levada.errors import LawBroken, NotPublishable, TerminalError
+from levada.terms import (
+    Approval,
+    Canary,
+    CanaryState,
+    Grain,
+    Partition,
+    TableRef,
+    Tolerance,
+    Trial,
+)
+
+pytestmark = pytest.mark.integration
+
+PRODUCT, TABLE = "operations.flights", TableRef("operations", "flights")
+FIRST = datetime(2013, 3, 1, tzinfo=UTC)
+DAYS = [Partition(Grain.DAY, FIRST + timedelta(days=n), "UTC") for n in range(5)]
+CANARY = Canary(
+    *("c-1", PRODUCT, CanaryState.RUNNING, "old", "new", 2, False),
+    *({"fare": Tolerance(Decimal("0.01"))}, "round otherwise", FIRST),
+)
+INES = Approval("ines", ("joe",), "abc", "pipeline")
+
+
+def told(ledgers: Any, day: Partition, *, equal: bool, run: str, publishes: bool = True) -> None:
+    """What an interval told, and its publication by the same run."""
+    trial = Trial(day, equal, "" if equal else "2 changed", {"t": {"changed": 2}}, run)
+    ledgers.publisher.tell_canary("c-1", [trial])
+    if publishes:
+        line = ledgers.line(TABLE, day, made_by=f"f of {run}")
+        ledgers.publish(PRODUCT, [line], run=run)
+
+
+def in_a_row(ledgers: Any) -> int:
+    return int(ledgers.runner.canary(PRODUCT).in_a_row)
+
+
+def test_equal_intervals_in_a_row_count_once_and_by_what_is_published(ledgers: Any) -> None:
+    ledgers.runner.start_canary(CANARY)
+    assert replace(ledgers.runner.canary(PRODUCT), since=FIRST) == CANARY
+    told(ledgers, DAYS[0], equal=True, run="r1")
+    told(ledgers, DAYS[1], equal=True, run="r2", publishes=False)
+    assert in_a_row(ledgers) == 1, "killed before it published, it told nothing"
+    told(ledgers, DAYS[0], equal=True, run="r3")
+    assert in_a_row(ledgers) == 1, "a restated interval is one interval"
+    told(ledgers, DAYS[1], equal=False, run="r4.old")
+    assert in_a_row(ledgers) == 0
+    told(ledgers, DAYS[1], equal=True, run="r5")
+    assert in_a_row(ledgers) == 2, "its newest generation is equal"
+    told(ledgers, DAYS[2], equal=False, run="r6.old")
+    told(ledgers, DAYS[3], equal=True, run="r7")
+    assert in_a_row(ledgers) == 1
+    assert [t.counts for t in ledgers.runner.trials("c-1")] == [True] * 4
+    assert ledgers.owner.verify() == ()
+
+
+def test_it_is_promoted_by_governance_after_so_many_and_by_nobody_else(ledgers: Any) -> None:
+    ledgers.runner.start_canary(CANARY)
+    told(ledgers, DAYS[0], equal=True, run="r1")
+    with pytest.raises(TerminalError, match="has 1 equal intervals in a row, and needs 2"):
+        ledgers.governance.promote_canary("c-1", "ann", "so", INES)
+    told(ledgers, DAYS[1], equal=True, run="r2")
+    with pytest.raises(TerminalError, match="promoted by approval"):
+        ledgers.runner.settle_canary("c-1")
+    with pytest.raises(LawBroken):
+        ledgers.publisher.promote_canary("c-1", "ann", "so", INES)
+    for owner, approval in (("ines", INES), ("ann", replace(INES, authors=("ines",)))):
+        with pytest.raises(NotPublishable, match="does not approve it"):
+            ledgers.governance.promote_canary("c-1", owner, "so", approval)
+    ledgers.runner.begin_backfill("bf-1", {}, {PRODUCT: DAYS[:1]})
+    with pytest.raises(TerminalError, match="backfill bf-1 has open steps"):
+        ledgers.governance.promote_canary("c-1", "ann", "so", INES)
+    ledgers.runner.turn_backfill("bf-1", "cancelled", "enough")
+
+    ledgers.governance.promote_canary("c-1", "ann", "two days alike", INES)
+
+    found = ledgers.runner.canary(PRODUCT)
+    assert (found.state, found.reviewer) == (CanaryState.PROMOTED, "ines")
+    with pytest.raises(TerminalError, match="is promoted: only a running one"):
+        ledgers.governance.promote_canary("c-1", "ann", "again", INES)
+    assert ledgers.runner.abort_canary("c-1", "it was wrong")
+    assert not ledgers.runner.abort_canary("c-1", "it was wrong")
+    ledgers.owner.rebuild()
+    assert ledgers.owner.verify() == ()
+
+
+def test_one_runs_at_a_time_and_a_policy_promotes_by_its_count(ledgers: Any) -> None:
+    lenient = replace(CANARY, by_policy=True, wanted=1)
+    ledgers.runner.start_canary(lenient)
+    with pytest.raises(TerminalError, match=r"c-1 of operations\.flights is running"):
+        ledgers.runner.start_canary(replace(lenient, id="c-2"))
+    told(ledgers, DAYS[0], equal=True, run="r1")
+    assert ledgers.runner.canary(PRODUCT).ripe
+
+    ledgers.runner.settle_canary("c-1")
+
+    assert ledgers.runner.canary(PRODUCT).state is CanaryState.PROMOTED
+    ledgers.runner.start_canary(replace(lenient, id="c-2"))
+    assert [each.id for each in ledgers.runner.canaries()] == ["c-1", "c-2"]
