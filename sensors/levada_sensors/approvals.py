@@ -1,5 +1,6 @@
 """
-The system DAG that asks for open waivers, by Airflow's own human-in-the-loop operator.
+The system DAG that asks for what waits for an approval, by Airflow's human-in-the-loop operator:
+waivers, rules that the over-detection guard suspended or holds, canaries that are ripe.
 
 Who answers is whoever Airflow says has answered. His answer counts by the same rules as in the
 pipeline of the protected branch: he is entitled, asked, no owner and no author, and the file is
@@ -9,6 +10,7 @@ committed and still says what was shown to him. The line is written with the gov
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +48,7 @@ def approvals_dag(
         catchup=False,
         max_active_runs=1,
         is_paused_upon_creation=False,
-        description="Asks for waivers that somebody requested, and records who approved them.",
+        description="Asks for what waits for an approval, and records who approved it.",
         doc_md=__doc__,
         tags=["levada"],
         default_args={"owner": "levada", "retries": 0},
@@ -60,7 +62,7 @@ def approvals_dag(
 
 class OpenRequests(BaseOperator):
     """
-    Reads the waiver files that nobody has answered.
+    Reads what nobody has answered.
 
     :param root: the folder of `levada.yaml`
     """
@@ -71,20 +73,25 @@ class OpenRequests(BaseOperator):
 
     def execute(self, context: Context) -> list[dict[str, str]]:  # noqa: ARG002
         """What to ask, request by request."""
-        from levada.flow.granting import opened
+        from levada.flow.asking import opened
+        from levada.ledger.findings import Findings
 
         root = Path(self.root)
         settings, mesh = connections.settings_of(root), connections.mesh_of(root)
         url = connections.AirflowCredentials().url(connections.RUNNER)
-        found = opened(settings, mesh, connections.ledger_at(url), datetime.now(UTC))
+        with closing(Findings(url)) as reports:
+            ledger = connections.ledger_at(url)
+            found = opened(settings, mesh, ledger, reports, datetime.now(UTC))
         return [
             {
-                "path": request.path,
-                "digest": request.waiver.hash,
-                "subject": f"Waive {request.waiver.check} of {request.waiver.table}?",
-                "body": _body(request.path, (root / request.path).read_text("utf-8")),
+                "kind": each.kind,
+                "name": each.name,
+                "path": each.path,
+                "digest": each.digest,
+                "subject": each.title,
+                "body": _body(each.path, each.text),
             }
-            for request in found
+            for each in found
         ]
 
 
@@ -95,24 +102,38 @@ def _body(path: str, text: str) -> str:
 
 class ApproveWaiver(ApprovalOperator):
     """
-    Asks for one waiver; approved, it is granted as the file stood when it was asked for.
+    Asks for one approval; given, it counts for what stood there when it was asked for.
 
     :param root: the folder of `levada.yaml`
-    :param path: the waiver's file, inside it
+    :param path: the file, inside it
     :param digest: the hash of what the file said
+    :param kind: `waiver`, `rule` or `canary`
+    :param name: the rule's or the product's
     """
 
-    def __init__(self, *, root: str, path: str, digest: str, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        root: str,
+        path: str,
+        digest: str,
+        kind: str = "waiver",
+        name: str = "",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.root = root
         self.path = path
         self.digest = digest
+        self.kind = kind
+        self.name = name
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Write the line of whoever approved; a refusal writes none, and is asked anew."""
         answered = super().execute_complete(context, event)
         if answered["chosen_options"] == [self.APPROVE]:
-            self.log.info("%s", grant(Path(self.root), self.path, self.digest, _who(event)))
+            asked = (self.kind, self.name or self.path, self.digest)
+            self.log.info("%s", grant(Path(self.root), asked, _who(event)))
         return answered
 
     def process_trigger_event_error(self, event: dict[str, Any]) -> None:
@@ -128,28 +149,19 @@ def _who(event: Mapping[str, Any]) -> str:
     return str(user.get("name") or user.get("id") or "")
 
 
-def grant(root: Path, path: str, digest: str, reviewer: str) -> str:
-    """Grant what a file asked for, if it still does; what was done, in words."""
+def grant(root: Path, asked: tuple[str, str, str], reviewer: str) -> str:
+    """Grant what was asked for (kind, name, digest), if it still stands so; in words."""
     from levada.errors import LevadaError
-    from levada.flow import granting
+    from levada.flow.asking import approve
+    from levada.ledger.findings import Findings
 
     settings, mesh = connections.settings_of(root), connections.mesh_of(root)
+    url = connections.AirflowCredentials().url(connections.GOVERNANCE)
+    ledger = connections.ledger_at(url)
     try:
-        request, policy = granting.requested(settings, mesh, root / path)
-        if request.waiver.hash != digest:
-            raise AirflowFailException(f"{path} changed after it was asked for: it is asked anew")
-        approval = granting.approval(
-            *(settings, policy, request.subject),
-            reviewer=reviewer,
-            commit="HEAD",
-            via="airflow",
-        )
-        url = connections.AirflowCredentials().url(connections.GOVERNANCE)
-        ledger = connections.ledger_at(url)
-        try:
-            new = ledger.waive(request.waiver, approval)
-        finally:
-            ledger.close()
+        with closing(Findings(url)) as reports:
+            return approve(settings, mesh, ledger, reports, asked, reviewer)
     except LevadaError as error:
         raise AirflowFailException(f"{reviewer}'s approval does not count: {error}") from error
-    return f"{path}: {'granted' if new else 'granted already'}, approved by {approval.reviewer}"
+    finally:
+        ledger.close()

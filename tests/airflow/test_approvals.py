@@ -12,6 +12,10 @@ import tiny
 from live import Live, until
 from merged import approvers, repository, waiver
 
+from levada.flow.canary import version
+from levada.intervals import parse
+from levada.ledger import PostgresLedger
+from levada.terms import Canary, CanaryState, Trial
 from levada_sensors import connections
 from levada_sensors.approvals import ApproveWaiver, OpenRequests, approvals_dag, grant
 
@@ -66,10 +70,9 @@ def signed_in(mesh: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     connections.ledger_at.cache_clear()
 
 
-def answered(mesh: Live, chosen: str, who: str | None, digest: str) -> Any:
-    task = ApproveWaiver(
-        task_id="approve", subject="?", root=str(mesh.root), path=PLACE, digest=digest
-    )
+def answered(mesh: Live, chosen: str, who: str | None, digest: str, **of: str) -> Any:
+    asked = {"path": PLACE, "digest": digest, **of}
+    task = ApproveWaiver(task_id="approve", subject="?", root=str(mesh.root), **asked)
     event: dict[str, Any] = {
         "chosen_options": [chosen],
         "params_input": {},
@@ -110,7 +113,36 @@ def test_an_answer_counts_by_the_rules_of_every_other_approval(mesh: Live) -> No
     assert (reviewer, said["via"], by) == ("ines", "airflow", "levada_governance")
     assert "joe" in said["authors"]
     assert OpenRequests(task_id="ask", root=str(mesh.root)).execute({}) == []
-    assert "granted already" in grant(mesh.root, PLACE, digest, "ines")
+    assert "granted already" in grant(mesh.root, ("waiver", PLACE, digest), "ines")
+
+
+@pytest.mark.usefixtures("signed_in")
+def test_a_canary_that_is_ripe_is_asked_for_and_promoted_by_the_same_rules(mesh: Live) -> None:
+    mesh.levada("run")
+    ((run,),) = mesh.rows("select run from ledger.publications")
+    product = connections.mesh_of(mesh.root).product("north.numbers")
+    ledger = PostgresLedger(mesh.credentials.url("levada_runner", "levada"))
+    publisher = PostgresLedger(mesh.credentials.url("levada_publisher", "levada"))
+    terms: Any = (1, False, {}, "count otherwise", datetime.now(UTC))
+    ledger.start_canary(
+        Canary("c-1", product.id, CanaryState.RUNNING, "old", version(product), *terms)
+    )
+    assert OpenRequests(task_id="ask", root=str(mesh.root)).execute({}) == []
+    day = parse(product.grain, DAY, product.zone)
+    publisher.tell_canary("c-1", [Trial(day, True, "the same rows", {}, run)])
+
+    (asked,) = OpenRequests(task_id="ask", root=str(mesh.root)).execute({})
+    told = {key: asked[key] for key in ("kind", "name", "path")}
+    assert told == {"kind": "canary", "name": product.id, "path": product.marts[0].model_path}
+    with pytest.raises(Exception, match="wrote it"):
+        answered(mesh, "Approve", "joe", asked["digest"], **told)
+    answered(mesh, "Approve", "ines", asked["digest"], **told)
+
+    found = ledger.canary(product.id)
+    assert found is not None
+    assert (found.state, found.reviewer) == (CanaryState.PROMOTED, "ines")
+    for each in (ledger, publisher):
+        each.close()
 
 
 def test_the_dag_asks_in_rounds_and_holds_no_address(tmp_path: Path) -> None:
