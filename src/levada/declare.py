@@ -451,7 +451,7 @@ class _Joining:
             if TableRef.parse(named) not in reads:
                 wrong = f"check {check.id} compares with {named}, which the model does not read"
                 right = nearest(named, {str(t) for t in reads} or {"(it reads nothing)"})
-                self.fault(contract.table.domain, contract.path, 1, wrong, right)
+                self.fault(contract.table.domain, contract.path, 0, wrong, right)
 
     def acyclic(self, products: list[Product]) -> list[Product]:
         """Refuse cycles between products, naming their way."""

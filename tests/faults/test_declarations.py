@@ -490,6 +490,42 @@ def test_a_domain_that_breaks_keeps_its_old_file_and_is_refused_alone(two: Works
     assert two.levada("run", code=2).stderr.splitlines()[-1] == "1 fault"
 
 
+def test_a_relationship_to_what_the_model_does_not_read_is_told_on_its_line(
+    two: Workspace,
+) -> None:
+    tiny.contract(two, "harbour", "cranes")
+    tiny.model(two, "harbour", "cranes", "select id, day, amount from {{ ref('ships') }}")
+    path = two.root / "contracts/shapes/docked.v1.odcs.yaml"
+    text = path.read_text()
+    path.write_text(
+        text.replace(
+            "name: amount,", "name: amount, relationships: [{to: harbour.cranes.amount}],", 1
+        )
+    )
+    faults = [f for f in two.json("check", code=2)["faults"] if "harbour.cranes" in f["wrong"]]
+    (line,) = (n for n, said in enumerate(path.read_text().splitlines(), 1) if "cranes" in said)
+    assert [(f["path"], f["line"]) for f in faults] == [
+        ("contracts/shapes/docked.v1.odcs.yaml", line)
+    ]
+    assert "compares with harbour.cranes@1, which the model does not read" in faults[0]["wrong"]
+
+
+def test_a_waiver_of_a_table_whose_contract_is_torn_is_no_second_fault(two: Workspace) -> None:
+    folder = two.root / "contracts/governance/waivers"
+    folder.mkdir(parents=True)
+    (folder.parent / "approvers.yaml").write_text("approvers: [{username: ines, domains: [all]}]")
+    (folder / "one.yaml").write_text(
+        "table: harbour.ships\ncheck: rows_present\nwindow: {from: 2013-03-08, to: 2013-03-08}\n"
+        "reason: why\nowner: joe\napprover: ines\nexpires: 2099-01-01\n"
+    )
+    assert two.json("check")["faults"] == []
+    unreadable(two)
+
+    faults = two.json("check", code=2)["faults"]
+
+    assert not [f for f in faults if "waivers" in f["path"]]
+
+
 def broken(two: Workspace) -> None:
     """A contract of the harbour gets a key that nobody knows."""
     path = two.root / "contracts/harbour/ships.v1.odcs.yaml"

@@ -273,6 +273,29 @@ CASES = {
     "a query that writes": (FLOWN, sql("delete from {object}"), "not a single SELECT"),
     "two queries": (FLOWN, sql("select 1 from {object}; select 2"), "not a single SELECT"),
     "a query of two columns": (FLOWN, sql("select 1, 2 from {object}"), "more than one column"),
+    "a query of a day": (
+        FLOWN,
+        sql("select cast(null as date) from {object} limit 1"),
+        "it returns DATE: a rule returns one number",
+    ),
+    "a query of a text": (FLOWN, sql("select max(tailnum) from {object}"), "it returns VARCHAR"),
+    "a query of an interval": (
+        FLOWN,
+        sql("select max(cast(null as timestamp)) - min(cast(null as timestamp)) from {object}"),
+        "it returns INTERVAL",
+    ),
+    "a query of all rows": (FLOWN, sql("select distance from {object}"), "it returns many rows"),
+    "a query of each group": (
+        FLOWN,
+        sql("select count(*) from {object} group by tailnum"),
+        "a row for each group",
+    ),
+    "a query of each value": (
+        FLOWN,
+        sql("select distinct distance from {object}"),
+        "a row for each value",
+    ),
+    "a query of nothing": (FLOWN, sql("select null from {object} limit 1"), "nothing but NULL"),
     "a query of a sample": (FLOWN, sql("select 1 from {object} tablesample 9%"), "tablesample"),
     "a query of another table": (FLOWN, sql("select 1 from {object}, secrets"), "reads secrets"),
     "a query of a file": (
@@ -562,7 +585,7 @@ def test_a_reference_to_an_unpromised_column_is_found_across_contracts(tmp_path:
     write(tmp_path, PLANES, "fleet/planes.v1.odcs.yaml")
     contracts, (fault,) = odcs.read_contracts(tmp_path)
     assert [contract.table.name for contract in contracts] == ["planes"]
-    assert "'tailnum.references' cannot run" in fault.wrong
+    assert "'tailnum.references' cannot run: fleet.planes@1 promises no column" in fault.wrong
     assert fault.line == 29
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from tests.unit.strategies import NOW, World, make_mesh, make_source, ref, single
 
+from levada.approve import Approver, Policy, Subject, objections
 from levada.audit import waive
 from levada.errors import NotPublishable
 from levada.plan import Lookout, explain, plan
@@ -108,44 +109,81 @@ CONSUMERS: dict[str, tuple[str, ...]] = {
 FIRED = {"not fired": False, "fired before": True}
 
 
+APPROVERS = {
+    "whom it asks": "ines",
+    "another who may": "max",
+    "one who may not": "eve",
+    "its owner": "joe",
+    "its author": "kim",
+    "nobody": "",
+}
+HASHES = {"this text": True, "a former text": False}
+POLICY = Policy(tuple(Approver(who, ("a",)) for who in ("ines", "max", "joe", "kim")))
+SUBJECT = Subject("waiver", "a", "w.yaml", ("joe",), "ines")
+
+
+def granted(asked: Waiver, approver: str, text: str) -> tuple[Waiver, ...]:
+    """What the ledger keeps of a file: what its text said when somebody entitled approved it."""
+    ledger = MemoryLedger(lambda: NOW)
+    reviewer = APPROVERS[approver]
+    if not objections(SUBJECT, reviewer, ("kim",), POLICY):
+        said = asked if HASHES[text] else replace(asked, window=ELSEWHERE, hash="former")
+        ledger.waive(said, Approval(reviewer, ("kim",)))
+    return tuple(ledger.facts().waivers)
+
+
 @pytest.mark.parametrize(
-    ("end", "window", "check", "table", "consumer", "fired"),
-    list(itertools.product(ENDS, WINDOWS, CHECKS, TABLES, CONSUMERS, FIRED)),
+    ("end", "approver", "text"), list(itertools.product(ENDS, APPROVERS, HASHES))
 )
 def test_a_reader_starts_only_on_what_a_live_waiver_of_it_lets_him(
-    end: str, window: str, check: str, table: str, consumer: str, fired: str
+    end: str, approver: str, text: str
 ) -> None:
-    world = chain()
-    world.land("a.landing.x", DAY)
-    let_through(world)
-    if FIRED[fired]:  # while it was waived for everybody
-        world.waivers = (waiver(),)
-        let_through(world, product="b.y")
-        world.redeclare("b.y", code="mended")  # so that there is something to repair
-    world.waivers = (
-        replace(
+    """Every combination, with those of this table below."""
+    started_on = 0
+    for axes in itertools.product(WINDOWS, CHECKS, TABLES, CONSUMERS, FIRED):
+        window, check, table, consumer, fired = axes
+        world = chain()
+        world.land("a.landing.x", DAY)
+        let_through(world)
+        if FIRED[fired]:  # while it was waived for everybody
+            world.waivers = (waiver(),)
+            let_through(world, product="b.y")
+            world.redeclare("b.y", code="mended")  # so that there is something to repair
+        asked = replace(
             ENDS[end],
             window=WINDOWS[window],
             check=CHECKS[check],
             table=ref(TABLES[table]),
             consumers=CONSUMERS[consumer],
-        ),
-    )
-    covers = (end, window, check, table) == ("live", "this window", "this check", "this table")
-    admits = covers and consumer != "for another"
+        )
+        # What let it through once is over; the ledger keeps its line.
+        world.waivers = (waiver(ends=-2 * HOUR), *granted(asked, approver, text))
+        counts = (approver, text) == ("whom it asks", "this text")
+        said = (end, window, check, table)
+        covers = counts and said == ("live", "this window", "this check", "this table")
+        # A former text was of the other window: by its hash, what the file says now is not granted.
+        admits = covers and consumer != "for another"
 
-    found = started(world, "b.y")
+        found = started(world, "b.y")
 
-    if admits or FIRED[fired]:
-        assert isinstance(found, Want)
-        assert found.inputs[0].content is not None
-    else:
-        assert isinstance(found, Readiness)
-        assert found.state is State.HELD
-    # Nobody in particular reads only what is waived for all.
-    table_now = judge_table(world.mesh, ref("a.x"), world.slice("a.x", DAY), world.facts, NOW)
-    assert (table_now.state is State.READY) == (covers and consumer == "for all")
-    assert isinstance(world.facts.line(ref("a.x"), world.slice("a.x", DAY)), Publication)
+        if admits or FIRED[fired]:
+            assert isinstance(found, Want), axes
+            assert found.inputs[0].content is not None
+            started_on += not FIRED[fired]
+        else:
+            assert isinstance(found, Readiness), axes
+            assert found.state is State.HELD, axes
+        # Nobody in particular reads only what is waived for all.
+        table_now = judge_table(world.mesh, ref("a.x"), world.slice("a.x", DAY), world.facts, NOW)
+        assert (table_now.state is State.READY) == (covers and consumer == "for all"), axes
+        assert isinstance(world.facts.line(ref("a.x"), world.slice("a.x", DAY)), Publication)
+    right = (end, approver, text) == ("live", "whom it asks", "this text")
+    assert started_on == (3 if right else 0)
+
+
+def test_the_table_holds_every_combination_that_the_issue_names() -> None:
+    told = itertools.product(ENDS, WINDOWS, CHECKS, TABLES, CONSUMERS, FIRED, APPROVERS, HASHES)
+    assert len(list(told)) == 3 * 2 * 2 * 2 * 4 * 2 * 6 * 2
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,14 @@ def parse(query: str, column: str | None = None) -> Rule:
         raise ValueError(f"the query holds a {odd.key}, which an audit cannot carry over")
     if len(select.selects) != 1 or select.is_star:
         raise ValueError("the query returns more than one column: a rule returns one number")
+    for clause, each in (("group", "group"), ("distinct", "value")):
+        if select.args.get(clause) and not select.args.get("limit"):
+            raise ValueError(
+                f"the query returns a row for each {each}: a rule returns one number; count in a"
+                " query around it"
+            )
+    if isinstance(select.selects[0].unalias(), exp.Null):
+        raise ValueError("the query returns nothing but NULL: a rule returns one number")
     rule = Rule(select, _tables(select))
     known = {("", _OBJECT), *((table.db, table.name) for table in select.find_all(exp.Table))}
     if wrong := readonly.unfit(select.sql(dialect="duckdb"), frozenset(known)):

@@ -41,7 +41,7 @@ def read_request(path: Path, root: Path, mesh: Mesh, policy: Policy) -> Request:
 
     Raises DeclarationError with every fault of the file.
     """
-    reading = _Reading(YamlFile(path, root), mesh, policy)
+    reading = _Reading(YamlFile(path, root), root, mesh, policy)
     request = reading.request()
     if reading.file.faults or request is None:
         raise DeclarationError(reading.file.faults)
@@ -65,8 +65,8 @@ def requests(
 class _Reading:
     """One pass over a waiver file."""
 
-    def __init__(self, file: YamlFile, mesh: Mesh, policy: Policy) -> None:
-        self.file, self.mesh, self.policy = file, mesh, policy
+    def __init__(self, file: YamlFile, root: Path, mesh: Mesh, policy: Policy) -> None:
+        self.file, self.root, self.mesh, self.policy = file, root, mesh, policy
         self.fault = file.fault
 
     def request(self) -> Request | None:
@@ -117,11 +117,18 @@ class _Reading:
         if not self.file.plain("table", name):
             return None
         try:
-            return self.mesh.mart(TableRef.parse(name)).contract
-        except (KeyError, ValueError):
-            known = [str(t).removesuffix("@1") for t in self.mesh.tables()]
-            self.fault("table", f"no published table is called {name!r}", nearest(name, known))
-            return None
+            table = TableRef.parse(name)
+            return self.mesh.mart(table).contract
+        except KeyError:
+            file = f"contracts/{table.domain}/{table.name}.v{table.major}.odcs.yaml"
+            if (self.root / file).is_file():
+                self.fault("table", f"{file} cannot be read", Fault.ELSEWHERE)
+                return None
+        except ValueError:
+            pass
+        known = [str(t).removesuffix("@1") for t in self.mesh.tables()]
+        self.fault("table", f"no published table is called {name!r}", nearest(name, known))
+        return None
 
     def _check(self, name: str, contract: Contract) -> None:
         if not self.file.plain("check", name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from levada.cli import output
@@ -164,8 +165,10 @@ def _look(
         if deep is not None:
             with told.stage("waivers") as stage:
                 policy, wrong = approvers.look(settings.root, settings.domains)
-                asked = waivers.requests(settings.root, found.mesh, policy)[1]
-                stage.found(waived := (*wrong, *asked))
+                every = replace(found.mesh, products=found.seen)  # those with a fault elsewhere too
+                asked = waivers.requests(settings.root, every, policy)[1]
+                own = (fault for fault in asked if not (faults and fault.follows))
+                stage.found(waived := (*wrong, *own))
             with told.stage("consistency") as stage:
                 rules, batches = between(settings, found, faults)
                 stage.found(rules, f"{batches} batches")

@@ -67,7 +67,8 @@ def declared(
     with told.stage("dbt parse") as stage:
         projects, project_faults, anew = _projects(settings, workers, contracts)
         found = declare(settings, contracts, projects)
-        faults = {*project_faults, *found.faults, *_listed(contracts, projects)}
+        named = (_placed(settings, fault) for fault in found.faults)
+        faults = {*project_faults, *named, *_listed(contracts, projects)}
         faults |= {*_unreached(settings, projects), *_unheld(settings, contracts)}
         stage.found(faults, f"{anew} of {len(projects)} projects, the others as before")
     with told.stage("gates") as stage:
@@ -277,6 +278,17 @@ def _listed(contracts: Sequence[Contract], projects: Sequence[ParsedProject]) ->
         if (columns := by_name.get((project.name, model.name, model.major or 1)))
         for fault in column_faults(model, columns)
     ]
+
+
+def _placed(settings: Settings, fault: Fault) -> Fault:
+    """On the line of the table that a check compares with: the declaration knows no text."""
+    said = re.search(r"compares with ([\w.]+)", fault.wrong)
+    if fault.line or said is None:
+        return fault
+    path, name = settings.root / fault.path, said[1].rpartition(".")[2]
+    whole, alone = (rf"\b{re.escape(each)}\b" for each in (said[1], f"{name}."))
+    line = line_of(path, whole, pattern=True) or line_of(path, alone, pattern=True)
+    return replace(fault, line=line or 1)
 
 
 def _unheld(settings: Settings, contracts: Sequence[Contract]) -> list[Fault]:

@@ -310,10 +310,16 @@ def _end(partition: Partition) -> str:
     return f"TIMESTAMPTZ '{bounds(partition)[1]:%Y-%m-%d %H:%M:%S}+00'"
 
 
-def _query(check: Check, related: Callable[[TableRef], str]) -> str:
+def answer(check: Check, related: Callable[[TableRef], str]) -> str:
+    """What a SQL rule returns for one partition, of `levada_parts levada_p`."""
     rule = sqlrule.parse(str(argument(check, "query")), check.column)
     own = f"select * exclude ({PART}) from levada_rows where {PART} = levada_p.part"
-    number = f"nullif(cast(({rule.sql(own, related)}) as double), 'nan')"
+    return f"({rule.sql(own, related)})"
+
+
+def _query(check: Check, related: Callable[[TableRef], str]) -> str:
+    rule = sqlrule.parse(str(argument(check, "query")), check.column)
+    number = f"nullif(cast({answer(check, related)} as double), 'nan')"
     counted = "cast(value as bigint)" if rule.counted is not None else "0"
     return (
         f"select part, value, {counted} as n, NULL::varchar[] as samples"

@@ -20,6 +20,15 @@ from levada.terms import WHOLE, Check, Contract, Grain, Partition, TableRef
 
 __all__ = ["Stage", "rehearse"]
 
+_ONE_NUMBER = "a rule returns one number for the interval"
+_NUMBERS = frozenset(
+    (
+        *("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "DECIMAL", "DOUBLE"),
+        *("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT", "FLOAT", "BIGNUM"),
+    )
+)
+"""What a bound can be compared with, as a number."""
+
 _CAN_FAIL = ("foreignKey", "invalidValues", "missingValues", "sql")
 """Metrics with words of the author's in their SQL; the others need nothing but the columns."""
 
@@ -64,8 +73,29 @@ class Stage:
         for check in trying:  # alone: an error ends a transaction
             sql = _try(check, contract, partition, lambda table: str(_where(table)))
             if error := self._fails(sql, known, contract, partition):
-                said[check.id] = error
+                many = "More than one row" in error
+                said[check.id] = f"it returns many rows: {_ONE_NUMBER}" if many else error
+            elif check.metric == "sql" and (kind := self._kind(check, known, contract, partition)):
+                said[check.id] = f"it returns {kind}: {_ONE_NUMBER}"
         return said
+
+    def _kind(
+        self,
+        check: Check,
+        known: Mapping[TableRef, Contract],
+        contract: Contract,
+        partition: Partition,
+    ) -> str:
+        """The type of what a SQL rule returns, if that is no number; empty if it is one."""
+        self._connection.execute("begin")
+        try:
+            self._set(known, contract, partition)
+            answer = measures.answer(check, lambda table: str(_where(table)))
+            sql = f"select typeof({answer}) from levada_parts levada_p"
+            (kind,) = self._connection.execute(sql).fetchone() or ("",)
+            return "" if str(kind).partition("(")[0] in _NUMBERS else str(kind)
+        finally:
+            self._connection.execute("rollback")
 
     def _pass(
         self,
@@ -87,10 +117,15 @@ class Stage:
             values = (
                 f"cast(null as {c.type}) as {measures.quoted(c.name)}" for c in promised.columns
             )
-            one = "" if table == contract.table else " where false"
+            one = " from range(2)" if table == contract.table else " where false"
             ctes.append(f"{names[table]} as materialized (select {', '.join(values)}{one})")
         ctes.append(f"levada_rows as (select 0 as {measures.PART}, * from {own})")
-        tries = (_try(check, contract, partition, names.__getitem__) for check in checks)
+        tries = (
+            _number(check, names.__getitem__)
+            if check.metric == "sql"
+            else _try(check, contract, partition, names.__getitem__)
+            for check in checks
+        )
         try:
             self._connection.execute(f"with {', '.join(ctes)} {' union all '.join(tries)}")
         except duckdb.Error:
@@ -128,8 +163,10 @@ class Stage:
             columns = ", ".join(f"{measures.quoted(c.name)} {c.type}" for c in promised.columns)
             run(f"create table {_where(table)} ({columns})")
         run(f"create table levada_parts as {measures.parts(contract, [partition], [0])}")
-        # One row without values: over no row at all DuckDB would not evaluate the author's words.
-        run(f"insert into {_where(contract.table)} default values")
+        # Rows without values: over no row at all DuckDB would not evaluate the author's words, and
+        # over a single one it would not see that a rule returns as many as there are.
+        for _ in range(2):
+            run(f"insert into {_where(contract.table)} default values")
         run(
             f"create view levada_rows as select 0 as {measures.PART}, * from"
             f" {_where(contract.table)}"
@@ -142,6 +179,13 @@ def _try(
     where = _where(contract.table)
     sql = measures.measure(check, contract, where, [partition], related)
     return f"select * from ({sql}) m where not ({measures.holds(check, 'value')})"
+
+
+def _number(check: Check, related: Callable[[TableRef], str]) -> str:
+    """What of a SQL rule does not even bind where it returns a day, a text or an interval."""
+    value = f"{measures.answer(check, related)} + 0.0::double"
+    sql = f"select {value} as value from levada_parts levada_p"
+    return f"select 0 as part, value, 0 as n, NULL::varchar[] as samples from ({sql}) m"
 
 
 def _where(table: TableRef) -> Relation:

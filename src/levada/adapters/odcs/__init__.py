@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import cast
 
 from levada.adapters.documents import Document, Place, read_file
 from levada.adapters.gx.rehearsal import Stage
@@ -21,7 +22,7 @@ from levada.adapters.odcs.kept import Kept
 from levada.adapters.odcs.reading import TABLE, UNNAMED, canonical, digest, reading
 from levada.adapters.remembered import Memory, Nothing
 from levada.errors import DeclarationError, Fault
-from levada.settings import find_root
+from levada.settings import find_root, nearest
 from levada.terms import Contract, TableRef
 
 __all__ = [
@@ -146,11 +147,26 @@ class _Judged:
         said: Mapping[str, str] = {}
         with suppress(Exception) if self.faults else nullcontext():  # not all columns can be made
             said = stage.rehearse(self.contract, others)
+        said = {**said, **dict(_pointless(self.contract, others))}
         return tuple(
             self.document.fault(self.places[check], f"the check {check!r} cannot run: {error}")
             for check, error in said.items()
             if not self.document.torn(self.places[check])
         )
+
+
+def _pointless(
+    contract: Contract, others: Mapping[TableRef, Contract]
+) -> Iterator[tuple[str, str]]:
+    """Relationships to columns that their table does not promise, by the id of their check."""
+    for check in contract.checks:
+        said = dict(check.arguments)
+        if check.metric != "foreignKey" or (to := TableRef.parse(str(said["to"]))) not in others:
+            continue
+        names = [column.name for column in others[to].columns]
+        for column in cast("Sequence[str]", said["to_columns"]):
+            if column not in names:
+                yield check.id, f"{to} promises no column {column!r}; {nearest(column, names)}"
 
 
 def from_canonical(text: str) -> Contract:
