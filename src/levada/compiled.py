@@ -187,7 +187,9 @@ def load(settings: Settings, *, fresh: bool = False) -> Mesh:
         except DeclarationError as error:
             faults += error.faults
     if not shares and not fresh:
-        raise DeclarationError((Fault("levada.yaml", 0, "nothing is compiled yet", _COMMAND),))
+        told = [f for f in faults if (settings.root / f.path).exists()]  # of another version
+        nothing = Fault("levada.yaml", 0, "nothing is compiled yet", _COMMAND)
+        raise DeclarationError(told or (nothing,))
     lost = _lost(shares)
     faults += [Fault("levada.yaml", 0, f"{name} {why}", _COMMAND) for name, why in lost.items()]
     if faults and fresh:

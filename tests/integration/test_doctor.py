@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
@@ -246,3 +247,15 @@ def test_a_database_without_airflow_has_no_sensors(mesh: Workspace) -> None:
 
 def test_a_duration_that_is_none_is_refused(mesh: Workspace) -> None:
     assert "is no duration" in mesh.levada("doctor", "--older-than", "soon", code=2).stderr
+
+
+def test_where_no_batch_was_ever_run_no_rule_is_called_dead(
+    mesh: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = SimpleNamespace(overdue=False, state="dead")
+    monkeypatch.setattr(doctor, "asleep", lambda *_: (dead,))
+
+    assert check(mesh, "rules") == (
+        Health.UNSEEN,
+        "no consistency batch was ever run on this ledger",
+    )

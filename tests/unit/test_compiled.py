@@ -86,6 +86,18 @@ def test_compiled_by_another_version_is_refused(settings: Settings) -> None:
         compiled.load_domain(settings, "fleet")
 
 
+def test_where_all_is_compiled_by_another_version_that_is_said(settings: Settings) -> None:
+    for domain in settings.domains:
+        path = settings.home / f"{domain}.json"
+        path.write_text(path.read_text().replace(f'"format": {compiled._FORMAT}', '"format": 0'))
+    with pytest.raises(DeclarationError, match=r"(?s)(is of another version of Levada.*){4}"):
+        compiled.load(settings)
+    for domain in settings.domains:
+        (settings.home / f"{domain}.json").unlink()
+    with pytest.raises(DeclarationError, match="nothing is compiled yet"):
+        compiled.load(settings)
+
+
 def test_saving_the_same_again_leaves_the_file_alone(settings: Settings) -> None:
     path = settings.home / "fleet.json"
     before = path.stat().st_mtime_ns

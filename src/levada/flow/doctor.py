@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["CHECKS", "Finding", "Health", "Patient", "examine"]
 
 _PATIENCE = 10.0
+_ASLEEP = 0.2
+"""Seconds after which a follower that has read all there is sleeps until it is notified."""
 _PAUSE = timedelta(minutes=10)
 """The reconciler looks at everything once in this time, whether there is work or not."""
 _FEW = 3
@@ -134,22 +136,29 @@ def tail(patient: Patient) -> Answer:
 async def _tail(patient: Patient, todo: str, deaf: str) -> Answer:
     start = await asyncio.to_thread(patient.runner.position)
     batches = follow(patient.connect, start, poll=3600)
-    # What is read first may have been there before the follower listened; the second must wake it.
-    for healthy in ("reads", "is woken"):
-        key = secrets.token_hex(6)
-        began = time.monotonic()
-        coming = asyncio.ensure_future(_until(batches, key))
-        await asyncio.to_thread(patient.runner.ping, key)
-        committed = time.monotonic()
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                await coming
-        except TimeoutError:
-            if healthy == "reads":
-                return Health.BAD, f"a committed line did not come within {_PATIENCE:.0f} s", todo
-            return Health.BAD, f"no notification came within {_PATIENCE:.0f} s", deaf
+    first, second = secrets.token_hex(6), secrets.token_hex(6)
+    await asyncio.to_thread(patient.runner.ping, first)
+    if not await _comes(asyncio.ensure_future(_until(batches, first))):
+        return Health.BAD, f"a committed line did not come within {_PATIENCE:.0f} s", todo
+    # What is there is read without a notification; what comes while the follower sleeps is not.
+    coming = asyncio.ensure_future(_until(batches, second))
+    await asyncio.sleep(_ASLEEP)
+    began = time.monotonic()
+    await asyncio.to_thread(patient.runner.ping, second)
+    committed = time.monotonic()
+    if not await _comes(coming):
+        return Health.BAD, f"no notification came within {_PATIENCE:.0f} s", deaf
     ms, own = (time.monotonic() - committed) * 1000, (committed - began) * 1000
     return Health.OK, f"a line took {own:.0f} ms to commit and {ms:.0f} ms to a follower", ""
+
+
+async def _comes(coming: asyncio.Future[None]) -> bool:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await coming
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _until(batches: AsyncIterator[Batch], key: str) -> None:
@@ -257,6 +266,9 @@ def rules(patient: Patient) -> Answer:
     batches = compiled.load_batches(patient.settings)
     found = asleep(batches, patient.runner, patient.findings, patient.now)
     bad = [each for each in found if each.overdue or each.state == "dead"]
+    if bad and not any(patient.findings.reports(batch.id) for batch in batches):
+        todo = "`levada consistency run` runs them; in Airflow each batch has a DAG of its own"
+        return Health.UNSEEN, "no consistency batch was ever run on this ledger", todo
     if bad:
         todo = (
             "a suspended rule: mend it, or `levada consistency review` it; a dead one: see in"
