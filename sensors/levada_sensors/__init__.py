@@ -6,16 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from levada_sensors.approvals import approvals_dag
+    from levada_sensors.backfills import backfill_dag
     from levada_sensors.batches import batch_dags
     from levada_sensors.products import product_dags
     from levada_sensors.reconcile import reconcile_dag
     from levada_sensors.sensors import TableSensor
 
-__all__ = ["TableSensor", "approvals_dag", "batch_dags", "product_dags", "reconcile_dag"]
+__all__ = [
+    "TableSensor",
+    "approvals_dag",
+    "backfill_dag",
+    "batch_dags",
+    "product_dags",
+    "reconcile_dag",
+]
 
 _HOMES = {
     "TableSensor": "levada_sensors.sensors",
     "approvals_dag": "levada_sensors.approvals",
+    "backfill_dag": "levada_sensors.backfills",
     "batch_dags": "levada_sensors.batches",
     "product_dags": "levada_sensors.products",
     "reconcile_dag": "levada_sensors.reconcile",

@@ -266,6 +266,8 @@ def product_touches(mesh: Mesh, product: Product, partition: Partition) -> Touch
     keys |= {(str(m.table), "") for m in product.marts}
     names: set[str] = set()
     for table, read in _inputs(mesh, product, partition):
+        if not table.is_source:
+            keys.add((mesh.product(table).id, ""))  # what a backfill makes of it
         if read is None:
             names |= set(_all_of(mesh, table))
             continue
@@ -300,6 +302,8 @@ def judge_tables(
         least = generations.get(table, 0)
         if readiness.state is not State.READY or line is None:
             waits.append(f"{name}: {readiness.because}")
+        elif by := _restated(facts, mesh, table, partition):
+            waits.append(f"{name}: it is made again by backfill {by}")
         elif line.generation < least:
             waits.append(f"{name}: generation {line.generation}, waits for {least}")
     if waits:
@@ -309,6 +313,13 @@ def judge_tables(
     names = ", ".join(f"{t} {p}" for t, p in wanted)
     told = "; ".join((names, *marks(facts, wanted), *leaving))
     return Answer(Outcome.READY, told, facts.position)
+
+
+def _restated(facts: Facts, mesh: Mesh, table: TableRef, partition: Partition) -> str | None:
+    """The backfill that is still to make a slice again: its neighbours may be new already."""
+    if table.is_source or not facts.restating:
+        return None
+    return facts.restating.get((mesh.product(table).id, partition))
 
 
 def slices_inside(mesh: Mesh, interval: str, text: str, table: TableRef) -> tuple[Partition, ...]:
@@ -344,7 +355,7 @@ def _table_touches(mesh: Mesh, table: TableRef, partition: Partition) -> Touches
     names: set[str] = set()
     if not table.is_source:
         product = mesh.product(table)
-        keys |= {(product.id, partition.key)}
+        keys |= {(product.id, partition.key), (product.id, "")}
         keys |= {(str(m.table), partition.key) for m in product.marts}
         for upstream, read in _inputs(mesh, product, partition):
             if read is None:

@@ -7,7 +7,13 @@ from collections.abc import Iterable
 from levada.intervals import is_live, within
 from levada.terms import Batch, Grain, Mesh
 
-__all__ = ["ACTIVE", "waiting_at_most"]
+__all__ = ["ACTIVE", "BACKFILL", "LIVE", "POOL", "waiting_at_most"]
+
+BACKFILL, POOL = "levada.backfill", "levada_backfill"
+"""The DAG whose runs build what backfills ask for, and the pool of its tasks."""
+LIVE = 10
+"""The priority of what the live day waits for; a backfill's is 1."""
+
 
 ACTIVE = {
     Grain.HOUR: 96,

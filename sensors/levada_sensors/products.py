@@ -18,7 +18,7 @@ from levada.intervals import containing
 from levada.settings import Settings
 from levada.terms import Grain, Product
 from levada_sensors import connections
-from levada_sensors.limits import ACTIVE
+from levada_sensors.limits import ACTIVE, LIVE
 from levada_sensors.sensors import TableSensor
 from levada_sensors.tasks import BuildOperator, PublishOperator
 from levada_sensors.timetable import IntervalTimetable
@@ -71,7 +71,12 @@ def product_dag(settings: Settings, product: Product) -> DAG:
         description=_first_sentence(product),
         doc_md=_documentation(product),
         tags=sorted({product.domain, product.layer.value}),
-        default_args={"owner": product.owner.team, "retries": 0},
+        default_args={
+            "owner": product.owner.team,
+            "retries": 0,
+            "priority_weight": LIVE,
+            "weight_rule": "absolute",
+        },
     ) as dag:
         common: dict[str, Any] = {
             "product": product.id,

@@ -9,7 +9,7 @@ anywhere it repeats harmlessly; stopped, nothing is lost, because the plan follo
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,8 +22,10 @@ from levada.intervals import end, is_live
 from levada.terms import Claim, Grain
 from levada_sensors import connections
 from levada_sensors.connections import RUNNER
+from levada_sensors.dag_runs import ALIVE, count_alive, run_at, trigger
 from levada_sensors.judging import claim_prefix
-from levada_sensors.watching import ReconcileTrigger, Task, all_facts, work_of
+from levada_sensors.limits import LIVE
+from levada_sensors.watching import ReconcileTrigger, Task, all_facts, work_of, yielding
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from levada.flow.stages import Platform
 
 __all__ = ["ReconcileOperator", "WorkSensor", "reconcile_dag"]
-
-_ALIVE = ("queued", "running")
 
 
 def reconcile_dag(root: Path | None = None) -> DAG:
@@ -52,7 +52,12 @@ def reconcile_dag(root: Path | None = None) -> DAG:
         description="Starts what no timetable does: restatements, repairs, retries, whole tables.",
         doc_md=__doc__,
         tags=["levada"],
-        default_args={"owner": "levada", "retries": 0},
+        default_args={
+            "owner": "levada",
+            "retries": 0,
+            "priority_weight": LIVE,
+            "weight_rule": "absolute",
+        },
     ) as dag:
         WorkSensor(task_id="watch", root=place) >> ReconcileOperator(task_id="act", root=place)
     return dag
@@ -105,6 +110,7 @@ class ReconcileOperator(BaseOperator):
         """One look at everything."""
         from levada import publish
         from levada.flow.inspecting import inspect
+        from levada_sensors import restating
         from levada_sensors.working import opened
 
         with opened(Path(self.root), publishing=True) as platform:
@@ -113,11 +119,18 @@ class ReconcileOperator(BaseOperator):
             for found in inspect(platform.settings, platform.runner, platform.warehouse):
                 self.log.error("%s is held: changed by hand, %s", found.table, found.because)
             dispatch = platform.settings.dispatch
-            work = work_of(platform.mesh, self._swept(platform), platform.clock(), dispatch)
+            facts = self._swept(platform)
+            work = work_of(platform.mesh, facts, platform.clock(), dispatch)
             opened_now = platform.runner.open_steps([s for s in work.steps if not s.first])
-            self._close(platform, {(s.product, s.partition) for s in work.steps})
+            # What a backfill has yet to make is its own, current or not: a forced one makes both.
+            self._close(
+                platform, {(s.product, s.partition) for s in work.steps} | {*facts.restating}
+            )
             self.log.info("%d steps are new, %d to look after", opened_now, len(work.tasks))
-            for task in work.tasks:
+            record = restating.record_of(platform)
+            for said in restating.advance(platform, record, facts):
+                self.log.info("%s", said)
+            for task in yielding(work.tasks, facts, {b.id for b in record.at_work()}):
                 try:
                     said = look_after(task, platform)
                 except (AirflowRuntimeError, LevadaError) as error:
@@ -184,9 +197,9 @@ def _is_dead(task: Task, claim: Claim) -> bool:
     if not claim.run.startswith(f"{dag_id}@"):
         return False
     if partition.grain is Grain.WHOLE:
-        return not _count_alive(dag_id)
-    run = _run_at(dag_id, partition.begin)
-    if run is None or run.state in _ALIVE:
+        return not count_alive(dag_id)
+    run = run_at(dag_id, partition.begin)
+    if run is None or run.state in ALIVE:
         return False
     return claim.run.startswith(claim_prefix(dag_id, str(run.run_id)))
 
@@ -201,57 +214,17 @@ def ensure_run(task: Task, live_from: datetime, dispatch: str = "sensor") -> str
     """
     dag_id, partition = task.product.id, task.step.partition
     if partition.grain is Grain.WHOLE:
-        if _count_alive(dag_id):
+        if count_alive(dag_id):
             return "a run is alive"
-        _trigger(dag_id, f"step__{task.mark[:16]}", None, datetime.now(UTC), reset=True)
+        trigger(dag_id, f"step__{task.mark[:16]}", None, datetime.now(UTC), reset=True)
         return "started"
-    run = _run_at(dag_id, partition.begin)
+    run = run_at(dag_id, partition.begin)
     if run is not None:
-        if run.state in _ALIVE:
+        if run.state in ALIVE:
             return f"run {run.run_id} is alive"
-        _trigger(dag_id, run.run_id, partition.begin, end(partition), reset=True)
+        trigger(dag_id, run.run_id, partition.begin, end(partition), reset=True)
         return f"run {run.run_id} was cleared"
     if dispatch == "sensor" and is_live(partition, live_from):
         return "its timetable has yet to create the run"
-    _trigger(dag_id, f"step__{partition.key}", partition.begin, end(partition), reset=False)
+    trigger(dag_id, f"step__{partition.key}", partition.begin, end(partition))
     return "a run was created"
-
-
-# The Task SDK's calls, as TriggerDagRunOperator makes them
-
-
-def _run_at(dag_id: str, logical_date: datetime) -> Any:
-    """The run of exactly this logical date, or None."""
-    from airflow.sdk.execution_time.comms import GetPreviousDagRun
-
-    just_after = logical_date + timedelta(microseconds=1)
-    found = _ask(GetPreviousDagRun(dag_id=dag_id, logical_date=just_after)).dag_run
-    return found if found is not None and found.logical_date == logical_date else None
-
-
-def _count_alive(dag_id: str) -> int:
-    from airflow.sdk.execution_time.comms import GetDRCount
-
-    return int(_ask(GetDRCount(dag_id=dag_id, states=list(_ALIVE))).count)
-
-
-def _trigger(
-    dag_id: str, run_id: str, logical_date: datetime | None, run_after: datetime, *, reset: bool
-) -> None:
-    from airflow.sdk.execution_time.comms import TriggerDagRun
-
-    _ask(
-        TriggerDagRun(
-            dag_id=dag_id,
-            run_id=run_id,
-            logical_date=logical_date,
-            run_after=run_after,
-            reset_dag_run=reset,
-        )
-    )
-
-
-def _ask(message: Any) -> Any:
-    from airflow.sdk.execution_time import task_runner
-
-    return task_runner.SUPERVISOR_COMMS.send(message)

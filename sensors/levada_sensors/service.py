@@ -215,7 +215,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, end)
     server = _Server(settings)
     pause = 1.0
-    while not ended and subprocess.run(_command("db", "migrate"), check=False).returncode:
+    prepare = [sys.executable, "-m", "levada_sensors.metadata", str(settings.backfill_parallel)]
+    while not ended and subprocess.run(prepare, check=False).returncode:
         _log.error("the metadata database cannot be migrated; trying again in %g s", pause)
         time.sleep(pause)
         pause = min(pause * 2, 30.0)

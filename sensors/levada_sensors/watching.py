@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,22 +21,53 @@ from typing import Any
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from levada.adapters.probes import Probes, record
+from levada.flow import scheduling
+from levada.flow.steps import look
 from levada.intervals import is_live
-from levada.plan import Follower, Lookout
+from levada.ledger import PostgresLedger
+from levada.plan import Follower, Lookout, next_due, order
 from levada.ports import Ledger
+from levada.readiness import Judge
 from levada.settings import Settings
-from levada.terms import Claim, Facts, Grain, Mesh, Partition, Product, Span, State, Step
+from levada.terms import (
+    WHOLE,
+    Begun,
+    Claim,
+    Facts,
+    Grain,
+    Mesh,
+    Partition,
+    Product,
+    Recurring,
+    Span,
+    State,
+    Step,
+)
 from levada_sensors import connections
+from levada_sensors.limits import BACKFILL
 from levada_sensors.listening import Listener
 from levada_sensors.triggers import LedgerTrigger
 
-__all__ = ["ReconcileTrigger", "Task", "Watch", "Work", "all_facts", "probe", "work_of"]
+__all__ = [
+    "Nudge",
+    "ReconcileTrigger",
+    "Task",
+    "Watch",
+    "Work",
+    "all_facts",
+    "nudge_of",
+    "probe",
+    "work_of",
+    "yielding",
+]
 
 _PATIENCE = 60.0
 """Seconds that a run has for claiming what it may claim, before it is looked after."""
 _AGAIN = 20.0
 """Seconds after which work is told once more: its DAG may not have been parsed yet."""
 _LONGEST = 600.0
+_SOME = 100
+"""Slices of a backfill that are judged at once, until one can be built."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +91,18 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Nudge:
+    """Backfills want the reconciler's attention; at once, or in case somebody has died."""
+
+    mark: str
+    """What there is to do: another mark, another reason."""
+    patient: bool
+    next: datetime | None = None
+    tried: int = 0
+    key: tuple[str, Partition] = (BACKFILL, WHOLE)
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """What could be built now, as of one position, and when a back-off will be over."""
 
@@ -67,6 +110,7 @@ class Work:
     steps: tuple[Step, ...]
     position: int
     next: datetime | None
+    nudge: Nudge | None = None
 
 
 def all_facts(ledger: Ledger, mesh: Mesh) -> Facts:
@@ -115,13 +159,75 @@ def work_of(
 class Watch:
     """What one mesh's looks share: the facts that were read, and what was decided of them."""
 
-    def __init__(self, mesh: Mesh, ledger: Ledger) -> None:
+    def __init__(self, mesh: Mesh, ledger: PostgresLedger) -> None:
         self.mesh, self.ledger = mesh, ledger
         self._follower, self._lookout = Follower(mesh, ledger), Lookout(mesh)
 
-    def work(self, now: datetime, dispatch: str) -> Work:
+    def work(self, now: datetime, dispatch: str, parallel: int = 2) -> Work:
         """The work that there is now; the first look is at everything."""
-        return work_of(self.mesh, self._follower.facts(now), now, dispatch, self._lookout)
+        facts = self._follower.facts(now)
+        found = work_of(self.mesh, facts, now, dispatch, self._lookout)
+        begun = self.ledger.at_work() if facts.restating else ()
+        if not begun:
+            return found
+        nudge = nudge_of(self.mesh, facts, now, begun, parallel)
+        wakes = min((i for i in (found.next, nudge.next if nudge else None) if i), default=None)
+        tasks = tuple(yielding(found.tasks, facts, {b.id for b in begun}))
+        return replace(found, tasks=tasks, next=wakes, nudge=nudge)
+
+
+def yielding(tasks: Iterable[Task], facts: Facts, begun: Collection[str]) -> Iterator[Task]:
+    """The tasks but those that a running backfill does anyway: a first run is waited for."""
+    for task in tasks:
+        if task.step.first or facts.restating.get(task.key) not in begun:
+            yield task
+
+
+def _with_dates(
+    work: Work, ledger: PostgresLedger, every: Sequence[Recurring], now: datetime
+) -> Work:
+    """The work, with the due dates of scheduled backfills."""
+    if not every:
+        return work
+    wakes = min(i for i in (work.next, *(next_due(each, now) for each in every)) if i)
+    due = scheduling.what_is_due(ledger, every, now)
+    mark = " ".join(f"{each.recurring.name} {each.at}" for each in due)
+    nudge = Nudge(mark, patient=False) if due else work.nudge
+    return replace(work, next=wakes, nudge=nudge)
+
+
+def nudge_of(
+    mesh: Mesh, facts: Facts, now: datetime, begun: Sequence[Begun], parallel: int
+) -> Nudge | None:
+    """What running backfills have for the reconciler, if anything."""
+    by_id = {each.id: each for each in begun}
+    todo: dict[str, list[Partition]] = {}
+    for (product_id, partition), name in facts.restating.items():
+        if name in by_id:
+            todo.setdefault(product_id, []).append(partition)
+    if not todo:
+        return None
+    runs = sorted({c.run for c in facts.claims.values() if c.run.startswith(f"{BACKFILL}@")})
+    under_way = " ".join(runs)
+    if len(runs) >= 2 * parallel:
+        return Nudge(under_way, patient=True)
+    judge = Judge(replace(mesh, quiet=timedelta(0)), facts, now)
+    wakes: list[datetime] = []
+    held = bool(runs)
+    for product in (p for p in order(mesh) if p.id in todo):
+        wanted = sorted(todo[product.id])
+        free = [p for p in wanted if (product.id, p) not in facts.claims]
+        held |= len(free) < len(wanted)
+        for some in (free[n : n + _SOME] for n in range(0, len(free), _SOME)):
+            for name in dict.fromkeys(facts.restating[product.id, p] for p in some):
+                its = [p for p in some if facts.restating[product.id, p] == name]
+                found = look(judge, by_id[name], product, its)
+                tried = (a.not_before for a in found.broken.values())
+                early = [at for at in tried if at and at > now]
+                wakes += early + [w.next for w in found.waits.values() if w.next]
+                if found.outcomes or len(found.ready) > len(early):
+                    return Nudge(f"{product} {its[0]} {under_way}", patient=False)
+    return Nudge(f"nothing {under_way}", patient=held or bool(wakes), next=min(wakes, default=None))
 
 
 def probe(settings: Settings, mesh: Mesh, ledger: Ledger, probes: Probes, now: datetime) -> int:
@@ -185,9 +291,11 @@ class ReconcileTrigger(LedgerTrigger):
                 failures += 1
                 continue
             failures = 0
-            fresh = _reminders.fresh(self.root, work.tasks, time.monotonic())
+            nudges = (work.nudge,) if work.nudge else ()
+            fresh = _reminders.fresh(self.root, (*work.tasks, *nudges), time.monotonic())
             for task in fresh:
-                self.log.info("%s %s: %s", *task.key, task.step.because)
+                said = task.step.because if isinstance(task, Task) else "a backfill goes on"
+                self.log.info("%s %s: %s", *task.key, said)
             if fresh or time.monotonic() >= over:
                 yield TaskSuccessEvent()
                 return
@@ -218,7 +326,10 @@ class ReconcileTrigger(LedgerTrigger):
             watch = _watches.pop(root, None)
             if watch is None or watch.mesh is not mesh or watch.ledger is not ledger:
                 watch = Watch(mesh, ledger)
-            work = watch.work(datetime.now(UTC), settings.dispatch)
+            now = datetime.now(UTC)
+            work = watch.work(now, settings.dispatch, settings.backfill_parallel)
+            every, _ = scheduling.declared(settings, mesh)
+            work = _with_dates(work, ledger, every, now)
             _watches[root] = watch
         return work
 
@@ -237,10 +348,10 @@ class Reminders:
             str, dict[tuple[str, Partition], tuple[tuple[str, int], float, float]]
         ] = {}
 
-    def fresh(self, root: str, tasks: Iterable[Task], now: float) -> list[Task]:
+    def fresh(self, root: str, tasks: Iterable[Task | Nudge], now: float) -> list[Task | Nudge]:
         """The tasks to tell of now."""
         before, after = self._told.get(root, {}), {}
-        found = []
+        found: list[Task | Nudge] = []
         for task in tasks:
             what = (task.mark, task.tried)
             known = before.get(task.key)

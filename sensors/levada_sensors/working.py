@@ -38,7 +38,7 @@ from levada.terms import (
 from levada_sensors import connections
 from levada_sensors.judging import CLAIM_LIFETIME, claim_prefix, partition_of
 
-__all__ = ["build", "opened", "publish"]
+__all__ = ["build", "opened", "publish", "staged", "swapped", "withheld"]
 
 _log = logging.getLogger(__name__)
 
@@ -82,32 +82,44 @@ def build(root: Path, product_id: str, named: str, dag_run: tuple[str, str]) -> 
     """Stage and build what this DAG run's `sense` claimed; where the stage is, for `publish`."""
     with opened(root, publishing=False) as platform:
         product, partition = _target(platform, product_id, named)
-        run = _claimed(platform, product, partition, claim_prefix(*dag_run))
-        _log.info("builds %s %s as run %s", product, partition, run.id)
-        with _told(platform, run), heartbeat(platform, run):
-            built = stages.build(platform, run)
-            # Until `publish` begins, nobody renews the lease.
-            platform.runner.renew(run.id, CLAIM_LIFETIME)
-        return {"run": built.id, **_written(built)}
+        return staged(platform, _claimed(platform, product, partition, claim_prefix(*dag_run)))
+
+
+def staged(platform: Platform, run: Run) -> dict[str, Any]:
+    """Stage and build a claimed run; where its stage is, for `swapped`."""
+    _log.info("builds %s as run %s", _named(run), run.id)
+    with _told(platform, run), heartbeat(platform, run):
+        built = stages.build(platform, run)
+        # Until `publish` begins, nobody renews the lease.
+        platform.runner.renew(run.id, CLAIM_LIFETIME)
+    return {"run": built.id, **_written(built)}
 
 
 def publish(root: Path, product_id: str, named: str, built: Mapping[str, Any]) -> None:
     """Audit what was built by the recorded contracts; publish it, or withhold it and say why."""
     with opened(root, publishing=True) as platform:
         product, partition = _target(platform, product_id, named)
-        run = _run_of(platform, str(built["run"]), product, partition)
-        run = _read(run, built, platform)
-        with _told(platform, run), heartbeat(platform, run):
-            platform.publisher.renew(run.id, platform.settings.lease)
-            run = stages.publish(platform, stages.audit(platform, run))
-        _drop(platform, run)
-        for line in run.lines:
-            _log.info(
-                "published %s %s, generation %d, %s",
-                *(line.table, line.partition, line.generation, line.verdict.value),
-            )
+        run = swapped(platform, product, (partition,), built)
         for attempt in run.attempts:
-            raise AirflowFailException(_withheld(platform, attempt))
+            raise AirflowFailException(withheld(platform, attempt))
+
+
+def swapped(
+    platform: Platform, product: Product, partitions: Sequence[Partition], built: Mapping[str, Any]
+) -> Run:
+    """Audit what `staged` has built; swap in what passed, withhold the rest."""
+    run = _run_of(platform, str(built["run"]), product, partitions)
+    run = _read(run, built, platform)
+    with _told(platform, run), heartbeat(platform, run):
+        platform.publisher.renew(run.id, platform.settings.lease)
+        run = stages.publish(platform, stages.audit(platform, run))
+    _drop(platform, run)
+    for line in run.lines:
+        _log.info(
+            "published %s %s, generation %d, %s",
+            *(line.table, line.partition, line.generation, line.verdict.value),
+        )
+    return run
 
 
 def _target(platform: Platform, product_id: str, named: str) -> tuple[Product, Partition]:
@@ -119,7 +131,7 @@ def _claimed(platform: Platform, product: Product, partition: Partition, prefix:
     """The run that this DAG run's `sense` claimed; claimed again where that took too long."""
     claim = platform.runner.facts((), [product.id]).claims.get((product.id, partition))
     if claim is not None and claim.run.startswith(prefix):
-        return _run_of(platform, claim.run, product, partition)
+        return _run_of(platform, claim.run, product, (partition,))
     again = Run(f"{prefix}again.{secrets.token_hex(4)}", product, (partition,))
     run = stages.sense(platform, again)
     if run.claims:
@@ -134,17 +146,24 @@ def _claimed(platform: Platform, product: Product, partition: Partition, prefix:
     )
 
 
-def _run_of(platform: Platform, run: str, product: Product, partition: Partition) -> Run:
+def _run_of(platform: Platform, run: str, product: Product, partitions: Sequence[Partition]) -> Run:
     """A claimed run, with the attempts that came before it."""
     claims = platform.runner.claims(run)
-    if not claims and _is_published(platform, run, product, partition):
-        raise AirflowSkipException(f"{product} {partition} was published by run {run} already")
+    named = _named(Run(run, product, tuple(partitions)))
+    if not claims and _is_published(platform, run, product, partitions[0]):
+        raise AirflowSkipException(f"{named} was published by run {run} already")
     if not claims:
         raise AirflowFailException(
-            f"run {run} no longer holds a claim of {product} {partition}: clear the whole DAG run"
+            f"run {run} no longer holds a claim of {named}: clear the whole DAG run"
         )
     before = platform.runner.facts((), [product.id]).attempts
-    return Run(run, product, (partition,), claims=claims, before=before)
+    return Run(run, product, tuple(c.partition for c in claims), claims=claims, before=before)
+
+
+def _named(run: Run) -> str:
+    """The product and its slices, for people."""
+    first, *more = run.partitions
+    return f"{run.product} {first}" + (f" .. {more[-1]} ({len(more) + 1})" if more else "")
 
 
 def _is_published(platform: Platform, run: str, product: Product, partition: Partition) -> bool:
@@ -164,12 +183,12 @@ def _told(platform: Platform, run: Run) -> Iterator[None]:
     except (ClaimLost, LandingMoved, TableHeld) as error:
         platform.runner.release(run.id, run.partitions, str(error))
         _drop(platform, run)
-        raise AirflowFailException(f"{run.product} {run.partitions[0]}: {error}") from error
+        raise AirflowFailException(f"{_named(run)}: {error}") from error
     except (LevadaError, OSError) as error:
         attempts = tuple(failed_attempt(platform, run, c, None, str(error)) for c in run.claims)
         platform.runner.withhold(attempts)
         _drop(platform, run)
-        raise AirflowFailException(f"{run.product} {run.partitions[0]}: {error}") from error
+        raise AirflowFailException(f"{_named(run)}: {error}") from error
 
 
 def _drop(platform: Platform, run: Run) -> None:
@@ -178,7 +197,7 @@ def _drop(platform: Platform, run: Run) -> None:
         platform.warehouse.discard(stage)
 
 
-def _withheld(platform: Platform, attempt: Attempt) -> str:
+def withheld(platform: Platform, attempt: Attempt) -> str:
     """One sentence: which check of which table, and whom to ask."""
     named = f"{attempt.product} {attempt.partition} is withheld"
     blocking = [r for r in attempt.results if r.check.severity is Severity.BLOCKING]

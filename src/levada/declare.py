@@ -39,15 +39,25 @@ from levada.terms import (
     Product,
     Reliance,
     Rollup,
+    Shards,
     Source,
     TableRef,
     Trailing,
     WaitPolicy,
 )
 
-__all__ = ["Declared", "ModelFacts", "ParsedProject", "SourceFacts", "declare", "selected"]
+__all__ = [
+    "Declared",
+    "ModelFacts",
+    "ParsedProject",
+    "SourceFacts",
+    "alone_because",
+    "declare",
+    "selected",
+]
 
-_META_KEYS = ("batch", "inputs")
+_MOST_SHARDS = 256
+_META_KEYS = ("batch", "inputs", "shards")
 _INPUT_KEYS = (
     *("mapping", "wait", "on_restatement", "within", "required", "any_of"),
     "relies_on",
@@ -249,9 +259,56 @@ class _Joining:
             nodes = {m.node for m in marts}.union(*(private for _, private, _ in parts))
             grain, zone = grains.pop()
             batch = all(batch for _, _, batch in parts)
-            built.append(Product(domain, name, marts, grain, zone, batch, tuple(sorted(nodes))))
+            shards = self._shards(marts, parts[0][0].node)
+            sorted_nodes = tuple(sorted(nodes))
+            built.append(Product(domain, name, marts, grain, zone, batch, sorted_nodes, shards))
         self._private_once(built)
         return built
+
+    def _shards(self, marts: Sequence[Mart], first: str) -> Shards | None:
+        """Into which parts the product's builds are cut: all its models say the same, or none."""
+        said: list[Any] = [self.models[mart.node].meta.get("shards") for mart in marts]
+        model = self.models[first]
+        if all(each is None for each in said):
+            return None
+        if wrong := self._wrong_of_shards(said, marts):
+            place = (marts[0].table.domain, model.yaml or model.path, model.yaml_line)
+            self.fault(*place, f"meta.levada.shards {wrong[0]}", wrong[1])
+            return None
+        return Shards(str(said[0]["key"]), said[0]["count"])
+
+    def _wrong_of_shards(  # noqa: PLR0911 - one fault after the other
+        self, said: Sequence[Any], marts: Sequence[Mart]
+    ) -> tuple[str, str] | None:
+        """What is wrong with a declaration of shards, and what would be right."""
+        words = said[0]
+        if any(each != words for each in said):
+            return "differs in a product", "say the same of each of its models"
+        if not isinstance(words, dict) or set(words) != {"key", "count"}:
+            return "says no key and count", "shards: {key: carrier, count: 4}"
+        key, count = str(words["key"]), words["count"]
+        if not isinstance(count, int) or not 2 <= count <= _MOST_SHARDS:
+            return f"of {count!r} is no number of shards", f"write 2 to {_MOST_SHARDS}"
+        promised = [[column.name for column in mart.contract.columns] for mart in marts]
+        lacking = next((names for names in promised if key not in names), None)
+        if lacking is not None:
+            return f"by {key!r}: a table promises no such column", nearest(key, lacking)
+        if all(key not in self._columns_of(d.upstream) for m in marts for d in m.dependencies):
+            right = "name a column that an input has under the same name"
+            return f"by {key!r}: no input has such a column, so nothing would be cut", right
+        if self.settings.warehouse != "ducklake":
+            return (
+                f"in a warehouse of type {self.settings.warehouse}",
+                "only a DuckLake builds shards",
+            )
+        return None
+
+    def _columns_of(self, table: TableRef) -> tuple[str, ...]:
+        """The columns of an input, as far as it is declared."""
+        if table.is_source:
+            return next((s.columns for s in self.sources.values() if s.table == table), ())
+        contract = self.contracts.get(table)
+        return tuple(column.name for column in contract.columns) if contract else ()
 
     def _private_once(self, products: Iterable[Product]) -> None:
         reached: dict[str, str] = {}
@@ -297,7 +354,7 @@ class _Joining:
             if batch and edge.wait.max_lag is not None:
                 wrong = f"batch: true with max_lag of {edge.upstream}"
                 self.fault(*place, wrong, "what stands in differs by interval: leave batch out")
-            if batch and self._windows_differ(edge, contract):
+            if batch and windows_differ(edge, self._slicing(edge.upstream), contract.zone):
                 wrong = f"batch: true with the mapping {edge.mapping.kind} of {edge.upstream}"
                 self.fault(*place, wrong, "its window differs by interval: leave batch out")
         for check in contract.checks:
@@ -305,12 +362,6 @@ class _Joining:
         code = self.projects[domain].code({model.node, *private})
         mart = Mart(contract.table, layer, model.node, contract, edges, model.path, code)
         return mart, private, batch
-
-    def _windows_differ(self, edge: Dependency, contract: Contract) -> bool:
-        """Whether an interval reads rows that lie in the window of another interval."""
-        if isinstance(edge.mapping, Rollup) and (up := self._slicing(edge.upstream)):
-            return not nests(*up, contract.zone)
-        return isinstance(edge.mapping, Lag | Trailing | FanOut)
 
     def _private(self, model: ModelFacts) -> set[str]:
         """The private models that it reaches without passing another mart."""
@@ -545,6 +596,25 @@ def _on_restatement(said: object, mapping: PartitionMapping) -> OnRestatement:
     if isinstance(said, Mapping) and set(said) == {"ignore"}:
         return OnRestatement("ignore", str(said["ignore"]))
     return OnRestatement(str(said))
+
+
+def alone_because(mesh: Mesh, product: Product) -> str:
+    """Why intervals of a product can never be built together; empty where they may be."""
+    if product.grain is Grain.WHOLE:
+        return "an undivided table has one interval"
+    for edge in product.dependencies:
+        if edge.wait.max_lag is not None:
+            return f"what stands in for {edge.upstream} differs by interval"
+        if windows_differ(edge, mesh.slicing(edge.upstream), product.zone):
+            return f"by {edge.mapping.kind} of {edge.upstream} its window differs by interval"
+    return ""
+
+
+def windows_differ(edge: Dependency, upstream: tuple[Grain, str] | None, zone: str) -> bool:
+    """Whether an interval reads rows that lie in the window of another interval."""
+    if isinstance(edge.mapping, Rollup) and upstream:
+        return not nests(*upstream, zone)
+    return isinstance(edge.mapping, Lag | Trailing | FanOut)
 
 
 def selected(mesh: Mesh, selection: Sequence[str]) -> Iterator[Product]:

@@ -21,6 +21,7 @@ from levada.terms import (
     Partition,
     Product,
     Publication,
+    Shards,
     Span,
     Step,
     TableRef,
@@ -321,6 +322,15 @@ class Warehouse(Protocol):
         sources: Sequence[StagedSource],
     ) -> Stage:
         """Make the private place, with every input in it. Raises LandingMoved, VersionGone."""
+
+    def shard(self, stage: Stage, shards: Shards, number: int) -> None:
+        """
+        Give the domain the stage afresh, with the rows of one shard: of inputs with the key those
+        whose hash it is, of others all. Raises NotPublishable where the warehouse cannot cut.
+        """
+
+    def collect(self, stage: Stage, number: int) -> None:
+        """Take a built shard away from the domain; `seal` makes one of all that were taken."""
 
     def profile(self, stage: Stage, domain: str) -> Mapping[str, object]:
         """The dbt output for building in this stage with only the domain's credentials."""

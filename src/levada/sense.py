@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from levada.ports import Want
-from levada.readiness import Judge, fingerprint, forced
+from levada.readiness import Judge, bare, fingerprint, forced
 from levada.terms import Facts, Mesh, Partition, Product, Readiness, State, TableRef
 
 __all__ = ["Again", "fingerprint", "products_to_read", "tables_to_read", "want", "wants"]
@@ -19,9 +19,12 @@ class Again:
     A build that somebody asks for: what an ignoring edge reads is a reason, too.
 
     :param forced_by: who wants it though its like is published; empty: what is there is left
+    :param since: the position in the ledger at which it was asked for: the same build, made later
+        for whomever, is that one
     """
 
     forced_by: str = ""
+    since: int | None = None
 
 
 def tables_to_read(mesh: Mesh, products: Iterable[Product | str]) -> set[TableRef]:
@@ -93,6 +96,20 @@ def _want(
         return readiness
     pinned = judge.pins(product, partition)
     mark = forced(fingerprint(product, partition, pinned), again.forced_by if again else "")
-    if judge.published_as(product, partition, mark):
+    if judge.published_as(product, partition, mark) or _made_since(
+        judge, product, partition, mark, again
+    ):
         return Readiness(State.READY, "already current")
     return Want(product.id, partition, mark, pinned, judge.marks(product, partition))
+
+
+def _made_since(
+    judge: Judge, product: Product, partition: Partition, mark: str, again: Again | None
+) -> bool:
+    """Whether somebody else has made the very build that is forced, after it was asked for."""
+    if again is None or again.since is None:
+        return False
+    return all(
+        line is not None and line.position > again.since and bare(line.made_by) == bare(mark)
+        for line in judge.lines(product, partition)
+    )

@@ -27,7 +27,7 @@ _KEYS = {
     "span": ("from", "to"),
     "warehouse": ("type", "path", "database"),
     "probe": ("every", "horizon"),
-    "backfill": ("batch",),
+    "backfill": ("batch", "parallel"),
 }
 _CONNECTION = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _DATABASE = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -65,8 +65,10 @@ class Settings:
     once all its inputs are ready, so that no run waits.
     """
 
-    backfill_batch: int = 31
+    backfill_batch: int = 62
     """How many intervals a backfill builds together at most: a killed build repeats them all."""
+    backfill_parallel: int = 2
+    """How many builds of backfills run at once in Airflow: the slots of their pool."""
 
     tell: tuple[str, ...] = ()
     """The command that tells owners what befell their tables: it reads one JSON document."""
@@ -203,7 +205,9 @@ class _Reading:
         if dispatch not in _DISPATCH:
             wrong = f"no such way to dispatch: {dispatch!r}"
             self.fault("dispatch", wrong, nearest(dispatch, _DISPATCH))
-        batch = self._count("backfill.batch", (data.get("backfill") or {}).get("batch", "31"))
+        backfill = data.get("backfill") or {}
+        batch = self._count("backfill.batch", backfill.get("batch", "62"))
+        parallel = self._count("backfill.parallel", backfill.get("parallel", "2"))
         if span is None or live is None:
             return None
         kind, database = self._warehouse(warehouse)
@@ -228,6 +232,7 @@ class _Reading:
             connections=connections,
             dispatch=dispatch,
             backfill_batch=batch,
+            backfill_parallel=parallel,
             tell=tuple(tell),
         )
 
@@ -295,7 +300,7 @@ class _Reading:
     def _count(self, key: str, value: object) -> int:
         if str(value).isdigit() and int(str(value)) > 0:
             return int(str(value))
-        self.fault(key, f"{value!r} is no number of intervals", "write one of at least 1")
+        self.fault(key, f"{value!r} is no count", "write a number of at least 1")
         return 1
 
     def _duration(self, key: str, value: object) -> timedelta:

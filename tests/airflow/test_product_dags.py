@@ -50,6 +50,7 @@ def test_every_product_has_one_dag_and_parsing_finds_no_fault(bundle: Path) -> N
             "company.weekly",
             "fleet.planes",
             "levada.approvals",
+            "levada.backfill",
             "levada.reconcile",
         ),
         *("operations.flights", "weather.observations"),

@@ -29,6 +29,7 @@ from levada.terms import (
     Facts,
     Landing,
     Mesh,
+    Outcome,
     Partition,
     Publication,
     TableRef,
@@ -396,6 +397,27 @@ def test_a_product_that_is_already_current_is_skipped(
     publish(ledgers, mesh, OBSERVATIONS, parse(mesh.product(OBSERVATIONS).grain, HOUR, mesh.zone))
     assert isinstance(event_of(sensing(project)), TaskSkippedEvent)
     assert claims(ledgers, OBSERVATIONS) == []
+
+
+@pytest.mark.parametrize("outcome", ["unchanged", "left"])
+def test_who_waits_for_what_a_backfill_makes_again_is_woken_when_it_comes_to_something(
+    project: Settings, mesh: Mesh, ledgers: Any, outcome: str
+) -> None:
+    async def scene() -> None:
+        hour = parse(mesh.product(OBSERVATIONS).grain, HOUR, mesh.zone)
+        ledgers.runner.land([landing(mesh, HOURS, HOUR)])
+        publish(ledgers, mesh, OBSERVATIONS, hour)
+        assert ledgers.runner.begin_backfill("bf-1", {}, {OBSERVATIONS: [hour]})
+        trigger = waiting(project, tables=[OBSERVATIONS])
+        event = asyncio.ensure_future(first(trigger.run()))
+        await until(lambda: trigger.judgements >= 1)
+        await asyncio.sleep(0.3)
+        assert not event.done(), "its neighbours may be new already"
+        # No line of the table, nor of its partition, tells of it.
+        ledgers.runner.settle_backfill("bf-1", [Outcome(OBSERVATIONS, hour, outcome, "so")])
+        assert isinstance(await event, TaskSuccessEvent)
+
+    asyncio.run(scene())
 
 
 def test_a_day_waits_for_the_last_of_its_23_hours_and_then_fires(

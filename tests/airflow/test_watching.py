@@ -19,7 +19,7 @@ from levada.intervals import parse
 from levada.ledger.tail import Batch
 from levada.settings import Settings
 from levada.terms import Attempt, Grain, Landing, Mesh, Source, Span, TableRef, Verdict
-from levada_sensors import reconcile, watching
+from levada_sensors import dag_runs, reconcile, watching
 from levada_sensors.watching import ReconcileTrigger, Reminders, Task, Work, probe, work_of
 
 pytestmark = pytest.mark.airflow
@@ -261,7 +261,7 @@ def test_an_ended_run_is_cleared_an_absent_one_made_and_a_living_one_left_alone(
     world: World, monkeypatch: pytest.MonkeyPatch, state: str | None, key: str, run_id: str | None
 ) -> None:
     airflow = Airflow(state)
-    monkeypatch.setattr(reconcile, "_ask", airflow)
+    monkeypatch.setattr(dag_runs, "ask", airflow)
     world.land(FILES, key)
     world.publish(FLIGHTS, key)
     world.land(FILES, key, "b")
@@ -279,7 +279,7 @@ def test_a_live_first_run_is_made_where_no_timetable_makes_it(
     world: World, monkeypatch: pytest.MonkeyPatch, dispatch: str
 ) -> None:
     airflow = Airflow()
-    monkeypatch.setattr(reconcile, "_ask", airflow)
+    monkeypatch.setattr(dag_runs, "ask", airflow)
     world.land(FILES, "2013-03-10")
     (task,) = work_of(world.mesh, world.facts, world.now, dispatch).tasks
     reconcile.ensure_run(task, LIVE, dispatch)
@@ -292,7 +292,7 @@ def test_a_whole_table_runs_once_at_a_time_without_a_logical_date(
     world: World, monkeypatch: pytest.MonkeyPatch, alive: int
 ) -> None:
     airflow = Airflow(alive=alive)
-    monkeypatch.setattr(reconcile, "_ask", airflow)
+    monkeypatch.setattr(dag_runs, "ask", airflow)
     task = restated(world)
     reconcile.ensure_run(task, LIVE)
     assert len(airflow.triggered) == 1 - alive
@@ -315,7 +315,7 @@ def test_a_whole_table_runs_once_at_a_time_without_a_logical_date(
 def test_a_claim_is_dead_when_its_own_dag_run_has_ended(
     world: World, monkeypatch: pytest.MonkeyPatch, holder: str, state: str | None, dead: bool
 ) -> None:
-    monkeypatch.setattr(reconcile, "_ask", Airflow(state))
+    monkeypatch.setattr(dag_runs, "ask", Airflow(state))
     recorded: list[Attempt] = []
     runner = type(
         "Runner", (), {"facts": lambda *_: world.facts, "withhold": lambda _, x: recorded.extend(x)}

@@ -40,7 +40,8 @@ MAY_CALL: dict[str, frozenset[str]] = {
         frozenset({RUNNER}),
     ),
     **dict.fromkeys(
-        ("begin_backfill", "settle_backfill", "turn_backfill", "undo_backfill"), frozenset({RUNNER})
+        ("begin_backfill", "begin_due", "settle_backfill", "turn_backfill", "undo_backfill"),
+        frozenset({RUNNER}),
     ),
     **dict.fromkeys(("inspect", "release", "tell", "renew", "unknown_runs", "withhold"), BOTH),
     **dict.fromkeys(("abort_canary", "settle_canary", "start_canary"), frozenset({RUNNER})),
@@ -48,7 +49,7 @@ MAY_CALL: dict[str, frozenset[str]] = {
     **dict.fromkeys(("tell_canary",), frozenset({PUBLISHER})),
     **dict.fromkeys(("project_canary", "project_canary_told", "promotable"), NOBODY),
     **dict.fromkeys(
-        ("confirm", "intend", "lock_tables", "publish", "report", "withdraw"),
+        ("confirm", "intend", "lock_tables", "publish", "record_batching", "report", "withdraw"),
         frozenset({PUBLISHER}),
     ),
     **dict.fromkeys(
@@ -72,7 +73,7 @@ MAY_CALL: dict[str, frozenset[str]] = {
             *("project_report", "project_break_assigned", "project_break_resolved"),
             *("project_findings", "project_rule_reviewed"),
             *("impartial", "marks", "project_backfill", "project_backfill_step"),
-            *("project_told", "version_number"),
+            *("project_batching", "project_told", "version_number"),
         ),
         NOBODY,
     ),

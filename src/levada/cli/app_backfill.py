@@ -53,7 +53,7 @@ def backfill_plan(
 @backfill_app.command("run")
 def backfill_run(
     plan: Annotated[str, typer.Argument(help="A plan's file, or the id of one that was begun.")],
-    local: Annotated[bool, typer.Option("--local", help="Do the work in this process.")] = False,
+    local: Annotated[bool, typer.Option("--local", help="Do it here, without Airflow.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Build what it would find unchanged, too; recorded.")
     ] = False,
@@ -63,7 +63,10 @@ def backfill_run(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Begin a plan, or go on where it was left off. Exit 1 if something failed or was left."""
+    """
+    Begin a plan, for the reconciler in Airflow to do; or go on where it was left off, with --local.
+    Exit 1 if something failed or was left.
+    """
     from levada.cli import restating
 
     code = restating.run(project, plan, local=local, dry_run=dry_run, force=force, as_json=json)
@@ -80,6 +83,53 @@ def backfill_status(
     from levada.cli import restating
 
     raise typer.Exit(restating.status(project, name, as_json=json))
+
+
+@backfill_app.command("batchable")
+def backfill_batchable(
+    tables: Annotated[list[str], typer.Argument(help="domain, domain.product or domain.table.")],
+    first: From = None,
+    last: To = None,
+    most: Annotated[
+        int, typer.Option("--intervals", help="How many are built both ways, at most.")
+    ] = 3,
+    project: Project = None,
+    json: Json = False,
+) -> None:
+    """
+    Build intervals one by one and together, in private stages, and compare: where all come out the
+    same, backfills build them together. Exit 1 if one differs, 2 if it cannot be told.
+    """
+    from levada.cli import batching
+
+    raise typer.Exit(batching.test(project, tables, (first, last), most, as_json=json))
+
+
+schedule_app = typer.Typer(help="Backfills that begin by themselves.", no_args_is_help=True)
+backfill_app.add_typer(schedule_app, name="schedule")
+
+
+@schedule_app.command("list")
+def schedule_list(project: Project = None, json: Json = False) -> None:
+    """Every scheduled backfill: what it makes again, when next, what was begun."""
+    from levada.cli import scheduling
+
+    raise typer.Exit(scheduling.show(project, as_json=json))
+
+
+@schedule_app.command("approve")
+def schedule_approve(
+    name: Annotated[str, typer.Argument(help="As `backfill schedule list` shows it.")],
+    reviewer: Annotated[str, typer.Option("--reviewer", help="Who approves; needed.")] = "",
+    commit: Annotated[str, typer.Option("--commit", help="What was reviewed.")] = "HEAD",
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the ledger.")] = "",
+    project: Project = None,
+) -> None:
+    """Let a declaration, as it stands, go beyond what policies let pass, at each due date."""
+    from levada.cli import scheduling
+
+    code = scheduling.approve(project, name, reviewer=reviewer, commit=commit, reason=reason)
+    raise typer.Exit(code)
 
 
 BackfillId = Annotated[str, typer.Argument(metavar="ID", help="As `backfill status` shows it.")]

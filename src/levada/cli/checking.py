@@ -147,7 +147,7 @@ def _look(
     from levada.adapters import approvers, waivers
     from levada.adapters.dbt.workers import DbtWorkers
     from levada.adapters.sqlfluff import Linting, told_once
-    from levada.flow import declaring
+    from levada.flow import declaring, scheduling
     from levada.flow.consistency import between
     from levada.flow.remembering import memory_of
 
@@ -169,6 +169,9 @@ def _look(
                 asked = waivers.requests(settings.root, every, policy)[1]
                 own = (fault for fault in asked if not (faults and fault.follows))
                 stage.found(waived := (*wrong, *own))
+            with told.stage("scheduled backfills") as stage:
+                listed, recurring = scheduling.declared(settings, found.mesh)
+                stage.found(recurring, f"{len(listed)} schedules")
             with told.stage("consistency") as stage:
                 rules, batches = between(settings, found, faults)
                 stage.found(rules, f"{batches} batches")
@@ -179,7 +182,7 @@ def _look(
                 output.errors.print(_NOT_BUILT, style="dim")
             with told.stage("sqlfluff") as stage:  # begun first; here it is waited for
                 stage.found(linted := linting.faults(), f"{len(deep)} domains")
-            faults = told_once(linted, (*faults, *waived, *rules, *built))
+            faults = told_once(linted, (*faults, *waived, *recurring, *rules, *built))
     return found, tuple(sorted(set(faults)))
 
 

@@ -32,6 +32,8 @@ from levada.terms import Approval, Backfill, Begun, Outcome
 __all__ = ["approve", "rollback", "run", "status", "turn"]
 
 _UNDONE = ("failed", "left")
+_SILENT = timedelta(minutes=15)
+"""The reconciler looks every ten minutes at least."""
 
 
 def run(
@@ -39,9 +41,6 @@ def run(
 ) -> int:
     """Begin a plan, or go on with it; 1 if something failed or was left."""
     settings = read_settings(find_root(project))
-    if not local and not dry_run:
-        wrong = "a backfill runs only in this process yet"
-        raise DeclarationError((Fault("backfill run", 0, wrong, "say --local"),))
     since = time.monotonic()
     with DbtWorkers() as workers:
         # Who asks does not wait for a quiet time.
@@ -66,6 +65,8 @@ def run(
                 contracts = [m.contract for p in mesh.products for m in p.marts]
                 opening.record(settings, credentials, contracts)
                 restating.begin(record, mesh, name, document, found, forced=force)
+            if not local:
+                return _print_begun(record, name, as_json=as_json)
             bar = Bar(quiet=as_json)
             with bar.progress:
                 made = restating.work(
@@ -76,6 +77,24 @@ def run(
     lines = sum(len(each.lines) for each in made)
     _print_done(now, left, lines, time.monotonic() - since, as_json=as_json)
     return 1 if left else 0
+
+
+def _print_begun(record: PostgresLedger, name: str, *, as_json: bool) -> int:
+    """What the reconciler has to do now, and whether it is there to do it."""
+    (begun,) = record.backfills(name)
+    heard = record.heartbeats().get("watch")
+    away = heard is None or opening.now() - heard > _SILENT
+    if as_json:
+        output.print_json({**_json(begun, ()), "reconciler": "away" if away else "at work"})
+        return 0
+    output.console.print(Text(f"{name} is {begun.state}: {_counts(begun)}"))
+    if away:
+        said = "no reconciler was heard of: `levada up` starts it, or say --local"
+        output.console.print(Text(said, style="yellow"))
+    else:
+        said = f"the reconciler does it: `levada backfill status {name}` says how far it is"
+        output.console.print(Text(said, style="dim"))
+    return 0
 
 
 def _plan_of(record: PostgresLedger, named: str) -> tuple[Mapping[str, Any], Backfill]:

@@ -19,13 +19,15 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from levada import plan as planning
 from levada.adapters.dbt.workers import DbtWorkers
 from levada.cli import output
 from levada.cli.spans import span_of
 from levada.declare import selected
 from levada.errors import DeclarationError, Fault
-from levada.flow import loop
-from levada.flow.stages import Run
+from levada.flow import loop, restating, scheduling
+from levada.flow.stages import Platform, Run
+from levada.ledger import PostgresLedger
 from levada.settings import Settings, find_root, read_settings
 from levada.terms import Attempt, Mesh, Plan, Product, Publication, State
 
@@ -65,9 +67,31 @@ def run(
                 output.console.print(f"governance recorded {len(new)} contracts", style="dim")
             bar = Bar(quiet=as_json)
             with bar.progress:
+                if not selection:
+                    _do_what_is_due(platform, bar, quiet=as_json)
                 made = loop.run_plan(platform, products, span, bar.tell)
             left = loop.left_over(platform, products, span)
     return _sum_up(made, left, time.monotonic() - begun, as_json=as_json)
+
+
+def _do_what_is_due(platform: Platform, bar: Bar, *, quiet: bool) -> None:
+    """Begin the scheduled backfills that are due, and do what is open of them."""
+    record = platform.runner
+    if not isinstance(record, PostgresLedger):
+        return
+    settings, mesh = platform.settings, platform.mesh
+    for said in scheduling.begin_due(settings, mesh, record, platform.clock()):
+        if not quiet:
+            output.errors.print(said, style="dim", markup=False)
+    for begun in record.at_work():
+        (whole,) = record.backfills(begun.id)
+        if "schedule" not in whole.document:
+            continue
+        if stopped := restating.paused_if_changed(record, mesh, whole):
+            output.errors.print(stopped, style="yellow", markup=False)
+            continue
+        found = planning.decode(whole.document)
+        restating.work(platform, record, begun.id, found, bar.tell, settings.backfill_batch)
 
 
 def _mesh(settings: Settings, workers: DbtWorkers, selection: Sequence[str]) -> Mesh:

@@ -9,7 +9,7 @@ nothing is built twice, since claims are exclusive and fingerprints are known.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -18,16 +18,18 @@ from levada import plan as planning
 from levada import publish as publishing
 from levada import sense as sensing
 from levada.errors import DeclarationError, Fault
+from levada.flow import batching, steps
 from levada.flow.inspecting import inspect
 from levada.flow.loop import Progress, probe, sweep
 from levada.flow.stages import Platform, Run, execute
+from levada.flow.steps import Look
 from levada.govern.backfills import Need
-from levada.intervals import bounds, runs
+from levada.intervals import bounds
 from levada.ports import Want
-from levada.readiness import Judge, bare
+from levada.readiness import Judge
 from levada.terms import (
-    Attempt,
     Backfill,
+    Batching,
     Begun,
     Facts,
     Group,
@@ -35,15 +37,13 @@ from levada.terms import (
     Outcome,
     Partition,
     Product,
-    Publication,
     Readiness,
     Span,
     State,
-    Step,
     Verdict,
 )
 
-__all__ = ["Foreseen", "Record", "begin", "foresee", "refuse", "work"]
+__all__ = ["Foreseen", "Record", "begin", "foresee", "paused_if_changed", "refuse", "work"]
 
 
 class Record(Protocol):
@@ -70,6 +70,15 @@ class Record(Protocol):
     ) -> tuple[Outcome, ...]:
         """What has become of its steps."""
 
+    def at_work(self) -> tuple[Begun, ...]:
+        """Those with steps to be done now."""
+
+    def turn_backfill(self, name: str, state: str, because: str) -> bool:
+        """Let it run, pause or cancel it; whether that is news."""
+
+    def batchings(self) -> Mapping[str, Batching]:
+        """The newest equality test of each product."""
+
     def approved(self, subject: str, digest: str) -> str | None:
         """Who approved it, if anybody did."""
 
@@ -86,6 +95,15 @@ def refuse(mesh: Mesh, record: Record, name: str, found: Backfill, needs: Sequen
         raise DeclarationError(tuple(faults))
 
 
+def paused_if_changed(record: Record, mesh: Mesh, begun: Begun) -> str:
+    """Pause a backfill whose mesh has changed since it was planned; why, or nothing."""
+    changed = planning.differences(mesh, planning.decode(begun.document))
+    if not changed:
+        return ""
+    record.turn_backfill(begun.id, "paused", f"its mesh has changed: {'; '.join(changed)}")
+    return f"{begun.id} is paused: its mesh has changed: {changed[0]}"
+
+
 def begin(
     record: Record,
     mesh: Mesh,
@@ -96,10 +114,10 @@ def begin(
     forced: bool,
 ) -> bool:
     """Make a plan's steps facts of the ledger; whether that is new."""
-    steps = {
+    parts = {
         group.product: [p for p, _ in planning.partitions_of(mesh, group)] for group in found.groups
     }
-    return record.begin_backfill(name, document, steps, forced=forced)
+    return record.begin_backfill(name, document, parts, forced=forced)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +141,19 @@ class _Working:
     begun: Begun
     tell: Callable[[Progress], None]
     batch: int
+    together: frozenset[str]
+    """The products whose contiguous slices are built together."""
     made: list[Run] = field(default_factory=list)
     tried: set[tuple[str, Partition, str]] = field(default_factory=set)
+    heard: tuple[int, float] = (-1, 0.0)
+    """The ledger's newest position, and when it was first seen."""
     moved: bool = False
     refused: bool = False
     """Whether something that is ready could not be claimed: another run holds it, or just did."""
 
     @property
     def again(self) -> sensing.Again:
-        return sensing.Again(self.name if self.begun.forced else "")
+        return steps.again_of(self.begun)
 
     def group(self, group: Group) -> None:
         """Everything of one product that can be done now."""
@@ -139,79 +161,40 @@ class _Working:
         waiting = self.record.backfill_steps(self.name, product.id, "open")
         if not waiting:
             return
-        partitions = [step.partition for step in waiting]
-        facts, judged = self.judged(product, partitions)
-        self.settle(
-            self.unneeded(product, facts, p) for p, found in judged.items() if _current(found)
-        )
-        ready, parked = self.sorted_out(product, facts, judged)
-        self.settle(parked)
-        done = len(partitions) - len(ready)
-        self.tell(Progress(product, done, len(partitions)))
-        for batch in _batches(product, ready, self.batch):
+        judge, found = self.looked(product, [step.partition for step in waiting])
+        self.settle(found.outcomes)
+        # A tool that broke on it in this very run: once is enough.
+        ready = [
+            partition
+            for partition, want in found.ready.items()
+            if partition not in found.broken
+            or (product.id, partition, want.fingerprint) not in self.tried
+        ]
+        done = len(waiting) - len(ready)
+        self.tell(Progress(product, done, len(waiting)))
+        for batch in steps.batches(ready, self.batch, together=product.id in self.together):
             if not self.running():
                 return
-            for run in self.built(product, batch, facts):
+            for run in self.built(judge, product, batch):
                 done += 0 if run.split else len(run.partitions)
-                self.tell(Progress(product, done, len(partitions), run))
+                self.tell(Progress(product, done, len(waiting), run))
 
-    def judged(
-        self, product: Product, partitions: Sequence[Partition]
-    ) -> tuple[Facts, Mapping[Partition, Want | Readiness]]:
+    def looked(self, product: Product, partitions: Sequence[Partition]) -> tuple[Judge, Look]:
         mesh = self.platform.mesh
         tables = sensing.tables_to_read(mesh, [product])
         facts = self.platform.runner.facts(tables, sensing.products_to_read(mesh, [product]))
-        now = self.platform.clock()
-        return facts, sensing.wants(mesh, product, partitions, facts, now, self.again)
+        judge = Judge(mesh, facts, self.platform.clock())
+        return judge, steps.look(judge, self.begun, product, partitions)
 
-    def sorted_out(
-        self, product: Product, facts: Facts, judged: Mapping[Partition, Want | Readiness]
-    ) -> tuple[list[Partition], list[Outcome]]:
-        """What is to be built, and what is parked: its audit failed, and nothing has changed."""
-        ready: list[Partition] = []
-        parked: list[Outcome] = []
-        judge = Judge(self.platform.mesh, facts, self.platform.clock())
-        for partition, found in judged.items():
-            if not isinstance(found, Want):
-                continue
-            attempt = facts.attempt(product.id, partition)
-            if attempt and bare(attempt.fingerprint) == bare(found.fingerprint):
-                if attempt.verdict is Verdict.FAIL and judge.waived(attempt) is None:
-                    parked.append(_failed(attempt))
-                    continue
-                if (product.id, partition, found.fingerprint) in self.tried:
-                    continue  # a tool broke on it in this very run: once is enough
-            ready.append(partition)
-        return ready, parked
-
-    def unneeded(self, product: Product, facts: Facts, partition: Partition) -> Outcome:
-        """A slice that is as the build would make it: since before, or made by now."""
-        lines = [facts.line(mart.table, partition) for mart in product.marts]
-        newest = max((line for line in lines if line), key=lambda line: line.position)
-        run = newest.run if isinstance(newest, Publication) else ""
-        if newest.position > self.begun.position:
-            return Outcome(product.id, partition, "made", "", run)
-        return Outcome(product.id, partition, "unchanged", "a build would make what is there")
-
-    def built(self, product: Product, batch: tuple[Partition, ...], facts: Facts) -> Iterator[Run]:
+    def built(self, judge: Judge, product: Product, batch: tuple[Partition, ...]) -> Iterator[Run]:
         """Build contiguous slices together; if a tool fails on them, one by one."""
-        self.platform.runner.open_steps([self.step(product, p, facts) for p in batch])
+        why = steps.because_of(self.name, self.begun.document)
+        self.platform.runner.open_steps([steps.step_of(judge, product, p, why) for p in batch])
         run = execute(self.platform, product, batch, self.again)
         yield self.noted(run)
         if run.split:
             for partition in batch:
                 yield self.noted(execute(self.platform, product, (partition,), self.again))
-
-    def step(self, product: Product, partition: Partition, facts: Facts) -> Step:
-        """The ledger's step of a slice: it merges with repairs and restatements of the same."""
-        reason = self.found.asked.reason.replace(";", ",")
-        judge = Judge(self.platform.mesh, facts, self.platform.clock())
-        pins = judge.pins(product, partition)
-        required = tuple(
-            (i.table, i.partition, i.generation) for i in pins if i.content is not None
-        )
-        because = f"backfill {self.name}" + (f": {reason}" if reason else "")
-        return Step(product.id, partition, because, required)
 
     def noted(self, run: Run) -> Run:
         """Settle what a run came to."""
@@ -227,7 +210,7 @@ class _Working:
         published = dict.fromkeys(line.partition for line in run.lines)
         failed = [a for a in run.attempts if a.verdict is Verdict.FAIL]
         made = [Outcome(run.product.id, p, "made", "", run.id) for p in published]
-        self.settle([*made, *map(_failed, failed)])
+        self.settle([*made, *map(steps.failed, failed)])
         return run
 
     def settle(self, outcomes: Iterable[Outcome]) -> None:
@@ -248,6 +231,30 @@ class _Working:
         claims = self.platform.runner.facts((), products).claims
         return min((c.until for key, c in claims.items() if key in waiting), default=None)
 
+    def outlasts(self) -> bool:
+        """
+        Whether another backfill is at work on what is waited for here: as long as the ledger tells
+        of something, for one lease after that.
+        """
+        position, _ = self.platform.runner.named(max(self.heard[0], 0) or 1 << 60)
+        now = time.monotonic()
+        if position != self.heard[0]:
+            self.heard = (position, now)
+        if now - self.heard[1] > self.platform.settings.lease.total_seconds():
+            return False
+        others = {each.id for each in self.record.at_work()} - {self.name}
+        return bool(others) and any(
+            self._awaited(self.platform.mesh.product(group.product), others)
+            for group in self.found.groups
+        )
+
+    def _awaited(self, product: Product, others: Collection[str]) -> bool:
+        waiting = self.record.backfill_steps(self.name, product.id, "open")
+        if not waiting:
+            return False
+        judge, found = self.looked(product, [step.partition for step in waiting])
+        return any(steps.awaits(judge, waits, others) for waits in found.waits.values())
+
     def open(self) -> tuple[Outcome, ...]:
         return self.record.backfill_steps(self.name, None, "open")
 
@@ -255,14 +262,15 @@ class _Working:
         """Say of everything that is still open why it could not be done, so that nobody waits."""
         for group in self.found.groups:
             product = self.platform.mesh.product(group.product)
-            steps = self.record.backfill_steps(self.name, product.id, "open")
-            if not steps:
+            left = self.record.backfill_steps(self.name, product.id, "open")
+            if not left:
                 continue
-            facts, judged = self.judged(product, [step.partition for step in steps])
+            judge, found = self.looked(product, [step.partition for step in left])
             self.settle(
-                Outcome(product.id, p, "left", _why(facts, product, p, found))
-                for p, found in judged.items()
+                Outcome(product.id, p, "left", steps.why_left(judge.facts, found, p))
+                for p in (*found.waits, *found.ready)
             )
+            self.settle(found.outcomes)
 
 
 def work(
@@ -279,7 +287,9 @@ def work(
     What failed its audit, or waits for what is not there, is left, named, and waited for no more.
     """
     (begun,) = record.backfills(name)
-    working = _Working(platform, record, name, found, begun, tell, batch)
+    products = [platform.mesh.product(group.product) for group in found.groups]
+    together = batching.together(products, record.batchings())
+    working = _Working(platform, record, name, found, begun, tell, batch, together)
     sweep(platform)
     inspect(platform.settings, platform.runner, platform.warehouse)
     while working.running() and working.open():
@@ -291,7 +301,7 @@ def work(
         if working.moved:
             continue
         until = working.held()
-        if until is None and not working.refused:
+        if until is None and not working.refused and not working.outlasts():
             break
         wait = (until - platform.clock()).total_seconds() if until else 0.1
         time.sleep(min(max(wait, 0.1), 1.0))
@@ -310,7 +320,8 @@ def foresee(
     forced: bool,
 ) -> tuple[Foreseen, ...]:
     """What a run would do now with each product's open steps; changes nothing."""
-    again = sensing.Again(name if forced or (begun and begun.forced) else "")
+    position = begun.position if begun else None
+    again = sensing.Again(name if forced or (begun and begun.forced) else "", position)
     mesh, now = platform.mesh, platform.clock()
     open_now = {(s.product, s.partition) for s in record.backfill_steps(name, None, "open")}
     pending: dict[tuple[str, Partition], str] = {}
@@ -351,27 +362,5 @@ def _span(platform: Platform, found: Backfill) -> Span:
     return Span(max(min(ends) - timedelta(days=1), whole.start), min(max(ends), whole.end))
 
 
-def _batches(
-    product: Product, partitions: Sequence[Partition], most: int
-) -> Iterator[tuple[Partition, ...]]:
-    if not product.batch:
-        yield from ((partition,) for partition in partitions)
-        return
-    for run in runs(partitions):
-        yield from (run[n : n + most] for n in range(0, len(run), most))
-
-
 def _current(found: Want | Readiness) -> bool:
     return isinstance(found, Readiness) and found.state is State.READY
-
-
-def _failed(attempt: Attempt) -> Outcome:
-    because = f"its audit failed: {attempt.because}"
-    return Outcome(attempt.product, attempt.partition, "failed", because, attempt.run)
-
-
-def _why(facts: Facts, product: Product, partition: Partition, found: Want | Readiness) -> str:
-    if isinstance(found, Readiness):
-        return found.because
-    attempt = facts.attempt(product.id, partition)
-    return f"a tool failed: {attempt.because}" if attempt else "it could not be claimed"

@@ -14,7 +14,7 @@ from levada.adapters import odcs
 from levada.adapters.probes import Probes
 from levada.adapters.probes.files import location
 from levada.audit import Auditor, waive
-from levada.build import Builder, build_request, room_of
+from levada.build import Builder, BuildRequest, build_request, room_of
 from levada.errors import ToolError
 from levada.intervals import bounds, windows
 from levada.plan import backoff
@@ -33,6 +33,7 @@ from levada.terms import (
     Publication,
     Readiness,
     Severity,
+    Shards,
     Source,
     Span,
     TableRef,
@@ -53,6 +54,9 @@ __all__ = [
     "staged",
     "waived",
 ]
+
+
+_SHARD_TRIES = 3
 
 
 class Record(Ledger, Protocol):
@@ -139,22 +143,43 @@ def made(
 ) -> None:
     """Let dbt build a product in a stage, with the domain's rights. Raises ToolError."""
     settings, domain = platform.settings, product.domain
-    result = platform.builder(
-        build_request(
-            platform.mesh,
-            product,
-            stage,
-            span=span_of(claims),
-            profile=platform.warehouse.profile(stage, domain),
-            root=settings.root,
-            project_dir=settings.root / "models" / domain,
-            manifest=manifest,
-            room=room_of(settings, domain),
-            spelled=platform.warehouse.spelled,
-        )
+    request = build_request(
+        platform.mesh,
+        product,
+        stage,
+        span=span_of(claims),
+        profile=platform.warehouse.profile(stage, domain),
+        root=settings.root,
+        project_dir=settings.root / "models" / domain,
+        manifest=manifest,
+        room=room_of(settings, domain),
+        spelled=platform.warehouse.spelled,
     )
+    if product.shards and len(claims) > 1:
+        _make_shards(platform, stage, product.shards, request)
+    else:
+        _make(platform, request)
+
+
+def _make(platform: Platform, request: BuildRequest) -> None:
+    result = platform.builder(request)
     if not result.ok:
         raise ToolError("dbt", result.message)
+
+
+def _make_shards(platform: Platform, stage: Stage, shards: Shards, request: BuildRequest) -> None:
+    """Build one shard after the other; one that fails is repeated alone, twice."""
+    for number in range(shards.count):
+        for tried in range(_SHARD_TRIES):
+            platform.warehouse.shard(stage, shards, number)
+            try:
+                _make(platform, request)
+                break
+            except ToolError as error:
+                if tried == _SHARD_TRIES - 1:
+                    where = f"shard {number} of {shards.count}, tried {_SHARD_TRIES} times"
+                    raise ToolError(where, str(error)) from error
+        platform.warehouse.collect(stage, number)
 
 
 def inputs_of(

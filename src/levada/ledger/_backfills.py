@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from levada.ledger._read import OF_RUN, line_of
 from levada.ledger.codec import decode_partition, encode_partition
-from levada.terms import Begun, Outcome, Partition, Past, Publication
+from levada.terms import Batching, Begun, Outcome, Partition, Past, Publication
 
 __all__ = ["Backfills"]
 
@@ -68,12 +68,36 @@ class Backfills:
         forced: bool = False,
     ) -> bool:
         """Begin a plan of this name; whether that is new (runner)."""
-        parts = {
-            product: [{"part": encode_partition(p), "key": p.key} for p in partitions]
-            for product, partitions in steps.items()
-        }
-        given = (name, Jsonb(dict(document)), Jsonb(parts), forced)
+        given = (name, Jsonb(dict(document)), _parts(steps), forced)
         return bool(self._rows("select ledger.begin_backfill(%s, %s, %s, %s)", *given)[0][0])
+
+    def begin_due(
+        self, document: Mapping[str, Any], steps: Mapping[str, Iterable[Partition]]
+    ) -> bool:
+        """Begin the plan of a schedule's due date; whether nobody has before (runner)."""
+        given = (Jsonb(dict(document)), _parts(steps))
+        return bool(self._rows("select ledger.begin_due(%s, %s)", *given)[0][0])
+
+    def newest_due(self) -> Mapping[str, datetime]:
+        """The newest due date that was begun, by schedule."""
+        rows = self._rows("select schedule, due from ledger.due_backfills")
+        return {schedule: due.replace(tzinfo=UTC) for schedule, due in rows}
+
+    def record_batching(self, found: Batching) -> None:
+        """Record what an equality test found (publisher)."""
+        said = {
+            "product": found.product,
+            "digest": found.digest,
+            "equal": found.equal,
+            "because": found.because,
+            "slices": found.slices,
+        }
+        self._rows("select ledger.record_batching(%s)", Jsonb(said))
+
+    def batchings(self) -> Mapping[str, Batching]:
+        """The newest equality test of each product."""
+        rows = self._rows("select product, digest, equal, because, slices from ledger.batchings")
+        return {row[0]: Batching(*row) for row in rows}
 
     def settle_backfill(self, name: str, outcomes: Sequence[Outcome]) -> None:
         """Record what has become of steps; of those that are not open nothing is heard (runner)."""
@@ -122,20 +146,40 @@ class Backfills:
         )
         return tuple(_begun(*row) for row in rows)
 
+    def at_work(self) -> tuple[Begun, ...]:
+        """The backfills with steps to be done now, oldest first, without their documents."""
+        rows = self._rows(
+            "select id, state, because, forced, by, at, pos, steps, '{}'::jsonb"
+            " from ledger.backfills where state = 'running' order by pos"
+        )
+        return tuple(_begun(*row) for row in rows)
+
     def backfill_steps(
         self, name: str, product: str | None = None, state: str | None = None
     ) -> tuple[Outcome, ...]:
         """What has become of the steps of a backfill: of one product, in one state, or of all."""
         rows = self._rows(
-            "select product, part, state, because, run from ledger.backfill_steps"
+            "select product, part, state, because, run, at from ledger.backfill_steps"
             " where backfill = %s and (%s::text is null or product = %s)"
             " and (%s::text is null or state = %s) order by product, start, part",
             *(name, product, product, state, state),
         )
-        return tuple(Outcome(row[0], decode_partition(row[1]), *row[2:]) for row in rows)
+        return tuple(
+            Outcome(product, decode_partition(part), state, because, run, at.replace(tzinfo=UTC))
+            for product, part, state, because, run, at in rows
+        )
 
     def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         raise NotImplementedError
+
+
+def _parts(steps: Mapping[str, Iterable[Partition]]) -> Jsonb:
+    return Jsonb(
+        {
+            product: [{"part": encode_partition(p), "key": p.key} for p in partitions]
+            for product, partitions in steps.items()
+        }
+    )
 
 
 def _share(outcome: Outcome) -> tuple[str, str]:

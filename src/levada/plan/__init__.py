@@ -24,6 +24,7 @@ from levada.plan.deciding import (
 from levada.plan.following import Follower
 from levada.plan.looking import Lookout, Standing
 from levada.plan.reaching import Reach
+from levada.plan.recurring import due, next_due, range_of
 from levada.plan.written import decode, encode
 
 __all__ = [
@@ -42,10 +43,13 @@ __all__ = [
     "declared",
     "decode",
     "differences",
+    "due",
     "encode",
     "explain",
+    "next_due",
     "order",
     "partitions_of",
     "plan",
+    "range_of",
     "stale_code",
 ]

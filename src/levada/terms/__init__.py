@@ -5,10 +5,12 @@ from __future__ import annotations
 from levada.terms.backfills import (
     Asked,
     Backfill,
+    Batching,
     Begun,
     Group,
     Outcome,
     Past,
+    Recurring,
     Stretch,
 )
 from levada.terms.canaries import Canary, CanaryState, Trial
@@ -38,6 +40,7 @@ from levada.terms.declared import (
     Probe,
     Product,
     QueryProbe,
+    Shards,
     Source,
     TableProbe,
 )
@@ -96,6 +99,7 @@ __all__ = [
     "AuditReport",
     "Backfill",
     "Batch",
+    "Batching",
     "Begun",
     "Break",
     "BreakState",
@@ -143,12 +147,14 @@ __all__ = [
     "QueryProbe",
     "Read",
     "Readiness",
+    "Recurring",
     "Reliance",
     "Report",
     "Rollup",
     "RuleKind",
     "RuleResult",
     "Severity",
+    "Shards",
     "Side",
     "Source",
     "Span",

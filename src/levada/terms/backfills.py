@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, time
 from typing import Any
 
 from levada.terms.slices import Partition, Span
 
-__all__ = ["Asked", "Backfill", "Begun", "Group", "Outcome", "Past", "Stretch"]
+__all__ = [
+    "Asked",
+    "Backfill",
+    "Batching",
+    "Begun",
+    "Group",
+    "Outcome",
+    "Past",
+    "Recurring",
+    "Stretch",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +118,8 @@ class Outcome:
     """open, made, unchanged (a build would make what is there), failed, left, cancelled."""
     because: str = ""
     run: str = ""
+    since: datetime | None = None
+    """When it became that, as the ledger has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +143,42 @@ class Begun:
     def left(self) -> int:
         """How many steps were not done though the backfill is over."""
         return self.steps.get("failed", 0) + self.steps.get("left", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Recurring:
+    """A backfill that governance declared: these tables, the last days, at each due date."""
+
+    name: str
+    tables: tuple[str, ...]
+    """Products, and sources by the names of their tables."""
+    every: str
+    """day, week or month."""
+    on: int = 0
+    """Of a week its day from 0, Monday; of a month its day from 1."""
+    at: time = time()
+    zone: str = "UTC"
+    first: date = date.min
+    """No due date lies before it."""
+    days: int = 1
+    """How many days before the due date are made again, its own not among them."""
+    reason: str = ""
+    catch_up: str = "latest"
+    """Due dates that nobody was there for: only the `latest` is made up for, or `all` are."""
+    exclude: tuple[str, ...] = ()
+    only_domains: tuple[str, ...] = ()
+    digest: str = ""
+    """Of what the declaration says; an approval is of this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """What an equality test found: whether a product's intervals come out the same together."""
+
+    product: str
+    digest: str
+    """Of what the product was made by; of other code it says nothing."""
+    equal: bool
+    because: str
+    slices: int
+    """How many intervals were built both ways."""

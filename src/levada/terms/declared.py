@@ -21,6 +21,7 @@ __all__ = [
     "Probe",
     "Product",
     "QueryProbe",
+    "Shards",
     "Source",
     "TableProbe",
 ]
@@ -114,6 +115,21 @@ class Mart:
 
 
 @dataclass(frozen=True, slots=True)
+class Shards:
+    """
+    How a build of many intervals is cut: the rows of a shard are those whose key, as a text, has
+    its hash modulo `count`. Inputs with a column of that name are cut, others are read whole.
+    """
+
+    key: str
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 2:
+            raise ValueError(f"{self.count} shards cut nothing: write 2 or more")
+
+
+@dataclass(frozen=True, slots=True)
 class Product:
     """The marts that one domain builds together for one partition: the unit of work."""
 
@@ -125,6 +141,8 @@ class Product:
     batch: bool = False
     nodes: tuple[str, ...] = ()
     """dbt ids of everything built in one run: marts and their private models."""
+    shards: Shards | None = None
+    """Into which parts builds of several intervals are cut, if they are."""
     id: str = field(init=False, repr=False, compare=False)
     """`domain.product`: also the id of its DAG."""
     dependencies: tuple[Dependency, ...] = field(init=False, repr=False, compare=False)

@@ -16,10 +16,18 @@ import duckdb
 from levada.adapters.warehouses._history import History
 from levada.adapters.warehouses._landing import REJECTS, load_sources
 from levada.adapters.warehouses._session import Session, scratch, translated
+from levada.adapters.warehouses._shards import (
+    SHARDS,
+    cut_into,
+    cut_to,
+    of_this_shard,
+    prepare,
+    refuse_strangers,
+)
 from levada.adapters.warehouses._sql import column_type, literal, name, within
 from levada.errors import NotPublishable, ToolError, VersionGone
 from levada.ports import Reject, Relation, Stage, StagedSource, StagedTable
-from levada.terms import Product
+from levada.terms import Product, Shards, TableRef
 
 __all__ = ["DATABASE", "Loader", "Stages", "lakes"]
 
@@ -68,7 +76,8 @@ class Stages:
         (self.home / _KEPT).mkdir(mode=0o700, exist_ok=True)
         try:
             (kept / "landing").mkdir(parents=True)
-            self._fill(session, kept / "pristine.duckdb", tables, sources, kept / "landing")
+            key = product.shards.key if product.shards else ""
+            self._fill(session, kept, tables, sources, key)
             shutil.rmtree(kept / "landing")
             folder.mkdir()
             shutil.copyfile(kept / "pristine.duckdb", folder / _FILE)
@@ -83,48 +92,67 @@ class Stages:
             inputs={t: Relation(DATABASE, "up", f"{t.domain}__{t.relation}") for t in staged},
         )
 
+    def shard(self, stage: Stage, shards: Shards, number: int) -> None:
+        """Give the domain its copy afresh, with the rows of one shard only."""
+        kept = self._kept(stage.run)
+        Path(f"{stage.path}.wal").unlink(missing_ok=True)
+        shutil.copyfile(kept / "pristine.duckdb", stage.path)
+        with scratch([f"ATTACH {literal(stage.path)} AS {DATABASE}"]) as connection:
+            cut_to(connection, DATABASE, shards, number)
+            connection.execute(f"CHECKPOINT {DATABASE}")
+        (kept / SHARDS).write_text(f"{shards.key}\n{shards.count}\n")
+
+    def collect(self, stage: Stage, number: int) -> None:
+        """Take a built shard away from its domain."""
+        self._take(stage, self._kept(stage.run) / f"shard-{number}.duckdb")
+
     def seal(self, stage: Stage) -> Stage:
         """Take a built stage away from its domain; a second call finds it taken."""
         kept, sealed = self._kept(stage.run), self.sealed(stage.run)
         if sealed.exists():
             return replace(stage, path=sealed)
-        taken, pristine = kept / "taken.duckdb", kept / "pristine.duckdb"
-        for suffix in ("", ".wal"):
-            source, target = Path(f"{stage.path}{suffix}"), Path(f"{taken}{suffix}")
-            if source.exists() and not target.exists():
-                source.replace(target)
-        if not taken.exists() or not pristine.exists():
+        pristine, shards = kept / "pristine.duckdb", cut_into(kept / SHARDS)
+        taken = [kept / "taken.duckdb"]
+        if shards:
+            taken = [kept / f"shard-{number}.duckdb" for number in range(shards.count)]
+        else:
+            self._take(stage, taken[0])
+        if not all(each.exists() for each in (*taken, pristine)):
             raise ToolError("DuckLake", f"the stage of {stage.run} is gone; it is built again")
         marts = {table: relation.name for table, relation in stage.outputs.items()}
-        attached = (
-            f"ATTACH {literal(taken)} AS built",
-            f"ATTACH {literal(pristine)} AS {DATABASE}",
-        )
         try:
-            with scratch(attached) as connection:
-                built = _names(connection, "tables")
-                views = _names(connection, "views")
-                faults = [
-                    f"{table} is a view in the stage; a mart is materialized as a table"
-                    if relation in views
-                    else f"{table} was not built: the stage has no table {relation}"
-                    for table, relation in sorted(marts.items())
-                    if relation not in built
-                ]
-                if faults:
-                    raise NotPublishable("; ".join(faults))
-                for relation in sorted(marts.values()):
-                    connection.execute(
-                        f"CREATE OR REPLACE TABLE {name(DATABASE, 'main', relation)} AS"
-                        f" FROM {name('built', 'main', relation)}"
-                    )
+            with scratch([f"ATTACH {literal(pristine)} AS {DATABASE}"]) as connection:
+                for number, each in enumerate(taken):
+                    connection.execute(f"ATTACH {literal(each)} AS built")
+                    _refuse_unbuilt(connection, marts)
+                    for table, relation in sorted(marts.items()):
+                        built = name("built", "main", relation)
+                        if shards:
+                            refuse_strangers(connection, table, built, shards, number)
+                        target = name(DATABASE, "main", relation)
+                        head = (
+                            f"INSERT INTO {target}"
+                            if number
+                            else f"CREATE OR REPLACE TABLE {target} AS"
+                        )
+                        connection.execute(f"{head} FROM {built}")
+                    connection.execute("DETACH built")
                 connection.execute(f"CHECKPOINT {DATABASE}")
         except duckdb.Error as error:
             raise translated(error, "") from error
         pristine.replace(sealed)
-        for suffix in ("", ".wal"):
-            Path(f"{taken}{suffix}").unlink(missing_ok=True)
+        for each in taken:
+            for suffix in ("", ".wal"):
+                Path(f"{each}{suffix}").unlink(missing_ok=True)
         return replace(stage, path=sealed)
+
+    @staticmethod
+    def _take(stage: Stage, taken: Path) -> None:
+        """Move what the domain has built where it cannot reach it."""
+        for suffix in ("", ".wal"):
+            source, target = Path(f"{stage.path}{suffix}"), Path(f"{taken}{suffix}")
+            if source.exists() and not target.exists():
+                source.replace(target)
 
     def rejects(self, stage: Stage) -> tuple[Reject, ...]:
         """The lines of landed files that were kept out of a stage."""
@@ -178,11 +206,12 @@ class Stages:
     def _fill(
         self,
         session: Session,
-        path: Path,
+        kept: Path,
         tables: Sequence[StagedTable],
         sources: Sequence[StagedSource],
-        room: Path,
+        key: str,
     ) -> None:
+        path, room = kept / "pristine.duckdb", kept / "landing"
         pinned = [t for t in tables if t.version]
         by_domain: dict[str, set[str]] = {}
         for table in pinned:
@@ -195,10 +224,11 @@ class Stages:
             path.unlink(missing_ok=True)
             connection.execute(f"ATTACH {literal(path)} AS {DATABASE}")
             connection.execute(f"CREATE SCHEMA {name(DATABASE, 'up')}")
+            prepare(connection, DATABASE)
             for table in tables:
                 target = f"{table.contract.table.domain}__{table.contract.table.relation}"
                 connection.execute(
-                    f"CREATE VIEW {name(DATABASE, 'up', target)} AS {_view(connection, table)}"
+                    f"CREATE VIEW {name(DATABASE, 'up', target)} AS {_view(connection, table, key)}"
                 )
             load_sources(Loader(connection, DATABASE), sources, room)
             connection.execute(f"CHECKPOINT {DATABASE}")
@@ -240,7 +270,7 @@ class Loader:
         return self._connection.execute(sql).fetchall()
 
 
-def _view(connection: duckdb.DuckDBPyConnection, table: StagedTable) -> str:
+def _view(connection: duckdb.DuckDBPyConnection, table: StagedTable, key: str) -> str:
     """
     What a run may see of an upstream table: promised columns, one version, the judged windows.
 
@@ -276,6 +306,8 @@ def _view(connection: duckdb.DuckDBPyConnection, table: StagedTable) -> str:
         for c in contract.columns
     )
     condition = within(contract, table.windows) if table.version else "false"
+    if key in present:
+        condition = f"({condition}) AND {of_this_shard(DATABASE, key)}"
     return f"SELECT {columns} FROM {source} WHERE {condition}"
 
 
@@ -283,6 +315,20 @@ def _checked(run: str) -> str:
     if not _RUN.fullmatch(run):
         raise ValueError(f"{run!r} cannot name a run: use letters, digits and _ . : + @ = -")
     return run
+
+
+def _refuse_unbuilt(connection: duckdb.DuckDBPyConnection, marts: Mapping[TableRef, str]) -> None:
+    """Raise NotPublishable where a mart is a view, or is not there."""
+    built, views = _names(connection, "tables"), _names(connection, "views")
+    faults = [
+        f"{table} is a view in the stage; a mart is materialized as a table"
+        if relation in views
+        else f"{table} was not built: the stage has no table {relation}"
+        for table, relation in sorted(marts.items())
+        if relation not in built
+    ]
+    if faults:
+        raise NotPublishable("; ".join(faults))
 
 
 def _names(connection: duckdb.DuckDBPyConnection, what: str) -> set[str]:

@@ -25,7 +25,7 @@ from levada.adapters.warehouses.extensions import extension_directory, loading
 from levada.errors import LevadaError, NotPublishable, ToolError, Unavailable, VersionGone
 from levada.ports import Change, Reject, Stage, StagedSource, StagedTable
 from levada.settings import Settings
-from levada.terms import Contract, Partition, Product, TableRef
+from levada.terms import Contract, Partition, Product, Shards, TableRef
 
 __all__ = ["Change", "DuckLake"]
 
@@ -122,6 +122,14 @@ class DuckLake:
     ) -> Stage:
         """Make the private place, with every input in it. Raises LandingMoved, VersionGone."""
         return self._stages.make(self._reader, run, product, tables, sources)
+
+    def shard(self, stage: Stage, shards: Shards, number: int) -> None:
+        """Give the domain the stage afresh, with the rows of one shard."""
+        self._stages.shard(stage, shards, number)
+
+    def collect(self, stage: Stage, number: int) -> None:
+        """Take a built shard away from the domain."""
+        self._stages.collect(stage, number)
 
     def profile(self, stage: Stage, domain: str) -> Mapping[str, object]:
         """Dbt's output for building in this stage with only the domain's credentials."""

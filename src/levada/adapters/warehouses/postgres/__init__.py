@@ -22,7 +22,7 @@ from levada.adapters.warehouses.postgres._stage import Stages
 from levada.errors import LevadaError, NotPublishable, ToolError, Unavailable, VersionGone
 from levada.ports import Change, Reject, Stage, StagedSource, StagedTable
 from levada.settings import Settings
-from levada.terms import Contract, Partition, Product, TableRef
+from levada.terms import Contract, Partition, Product, Shards, TableRef
 
 __all__ = ["PostgresWarehouse"]
 
@@ -105,6 +105,14 @@ class PostgresWarehouse:
     ) -> Stage:
         """Make the private place, with every input in it. Raises LandingMoved, VersionGone."""
         return self._stages.make(run, product, tables, sources)
+
+    def shard(self, stage: Stage, shards: Shards, number: int) -> None:  # noqa: ARG002
+        """Nothing is cut here: a contract's `shards` are refused when it is declared."""
+        raise NotPublishable(f"{stage.run}: a warehouse in PostgreSQL builds no shards")
+
+    def collect(self, stage: Stage, number: int) -> None:  # noqa: ARG002
+        """Nothing is cut here."""
+        raise NotPublishable(f"{stage.run}: a warehouse in PostgreSQL builds no shards")
 
     def profile(self, stage: Stage, domain: str) -> Mapping[str, object]:
         """Dbt's output for building in this stage with only the domain's credentials."""

@@ -1,0 +1,69 @@
+"""A shard that fails is repeated alone; the others are not built again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from levada.build import BuildRequest, BuildResult
+from levada.errors import ToolError
+from levada.flow import runs
+from levada.flow.runs import Platform
+from levada.ports import Stage
+from levada.terms import Shards
+
+STAGE = Stage("run-1", Path("stage.duckdb"), {}, {})
+
+
+class Parts:
+    """A warehouse and a builder that note what they are asked for."""
+
+    def __init__(self, failing: dict[int, int]) -> None:
+        self.failing, self.said, self.number = dict(failing), list[str](), -1
+
+    @property
+    def warehouse(self) -> Parts:
+        return self
+
+    def shard(self, _stage: Stage, shards: Shards, number: int) -> None:
+        assert shards == Shards("id", 3)
+        self.number = number
+        self.said.append(f"cut {number}")
+
+    def builder(self, _request: object) -> BuildResult:
+        if self.failing.get(self.number, 0):
+            self.failing[self.number] -= 1
+            return BuildResult(False, "out of memory")
+        return BuildResult(True, "")
+
+    def collect(self, _stage: Stage, number: int) -> None:
+        self.said.append(f"took {number}")
+
+
+def built(parts: Parts) -> None:
+    platform, request = cast("Platform", parts), cast("BuildRequest", None)
+    runs._make_shards(platform, STAGE, Shards("id", 3), request)
+
+
+def test_a_shard_that_fails_is_repeated_alone_and_the_others_are_not() -> None:
+    parts = Parts({1: 2})
+    built(parts)
+    assert parts.said == [
+        *("cut 0", "took 0"),
+        *("cut 1", "cut 1", "cut 1", "took 1"),
+        *("cut 2", "took 2"),
+    ]
+
+
+def test_one_that_fails_three_times_is_named() -> None:
+    parts: Any = Parts({1: 3})
+    with pytest.raises(ToolError, match="shard 1 of 3, tried 3 times: dbt: out of memory"):
+        built(parts)
+    assert parts.said[-1] == "cut 1"
+
+
+def test_one_shard_cuts_nothing() -> None:
+    with pytest.raises(ValueError, match="2 or more"):
+        Shards("id", 1)
