@@ -285,8 +285,8 @@ def _show(
     for name, seconds in [*timing.parts, ("in all", sum(s for _, s in timing.parts))]:
         times.add_row(name, f"{seconds:.0f}")
     console.print(times)
-    tasks = Table(title="Airflow's tasks, on average", box=None)
-    for name in ("task", "runs", "s"):
+    tasks = Table(title="what the products' tasks took", box=None)
+    for name in ("task", "runs", "s on average"):
         tasks.add_column(name, justify="left" if name == "task" else "right")
     for task, runs, seconds in _tasks(credentials):
         tasks.add_row(task, str(runs), f"{seconds:.1f}")
@@ -300,7 +300,7 @@ def _tasks(credentials: postgres.Credentials) -> list[tuple[str, int, float]]:
     with psycopg.connect(credentials.url("airflow", "airflow")) as connection:
         rows = connection.execute(
             "select task_id, count(*), avg(duration) from task_instance"
-            " where dag_id <> 'levada.reconcile' and task_id <> 'sense' and state = 'success'"
+            " where task_id in ('build', 'publish') and state = 'success'"
             " group by task_id order by task_id"
         ).fetchall()
     return [(str(task), int(runs), float(seconds)) for task, runs, seconds in rows]
@@ -324,14 +324,12 @@ def _prove(begun: Count, before: Count, after: Count, arrived: Arrived) -> None:
 def _where_next(address: str | None) -> None:
     console.print(Rule("where to look next", align="left", style="dim"))
     if address:
-        console.print(f"Airflow's UI         {address}   (end it: levada down)")
+        console.print(f"Airflow's page     {address}   (end it: .venv/bin/levada down)")
     else:
-        console.print("Airflow's UI         make demo KEEP=1")
-    console.print(
-        "why is it (not) ready  .venv/bin/levada why company.daily_punctuality 2013-03-10"
-    )
-    console.print("the board            .venv/bin/levada status")
-    console.print("the documentation    docs/README.md, docs/tutorials/add-a-mart.md")
+        console.print("Airflow's page     make demo KEEP=1")
+    console.print("why it is ready    .venv/bin/levada why company.daily_punctuality 2013-03-10")
+    console.print("the board          .venv/bin/levada status")
+    console.print("the documentation  docs/README.md, docs/tutorials/add-a-mart.md")
 
 
 if __name__ == "__main__":
