@@ -510,6 +510,28 @@ def test_a_relationship_to_what_the_model_does_not_read_is_told_on_its_line(
     assert "compares with harbour.cranes@1, which the model does not read" in faults[0]["wrong"]
 
 
+def test_a_read_upward_that_jinja_computes_is_told(two: Workspace) -> None:
+    tiny.contract(two, "harbour", "cranes")
+    tiny.model(two, "harbour", "cranes", "select id, day, amount from {{ ref('ships') }}")
+    base = two.root / "models/harbour/base/cranes.sql"
+    serve = two.root / "models/harbour/serve/cranes.sql"
+    serve.parent.mkdir(exist_ok=True)
+    base.rename(serve)
+    project = two.root / "models/harbour/dbt_project.yml"
+    project.write_text(project.read_text().replace("[base]", "[base, serve]"))
+    computed = (
+        "{% set name = 'cra' ~ 'nes' %}select id, day, amount\nfrom {{ ref('harbour', name) }}"
+    )
+    tiny.model(two, "shapes", "docked", computed)
+
+    (fault,) = two.json("check", code=2)["faults"]
+
+    assert fault["path"] == "models/shapes/base/docked.sql", fault
+    assert fault["wrong"].startswith(
+        "LV03: model docked of layer base reads harbour.cranes of layer serve"
+    )
+
+
 def test_a_waiver_of_a_table_whose_contract_is_torn_is_no_second_fault(two: Workspace) -> None:
     folder = two.root / "contracts/governance/waivers"
     folder.mkdir(parents=True)

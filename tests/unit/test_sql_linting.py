@@ -58,12 +58,32 @@ def test_a_mesh_without_settings_is_held_to_the_law_and_not_to_taste(mesh: Path)
     assert [words[:4] for _, words in told(mesh, path)] == ["LV01", "LV05"]
 
 
-def test_a_rule_that_the_project_excludes_is_silent(mesh: Path) -> None:
+def test_a_project_excludes_taste_and_not_the_law(mesh: Path) -> None:
     path = model(mesh, "tested", "select id from {{ ref('ships') }}\n")
     assert [words[:4] for _, words in told(mesh, path)] == ["LV02"]
 
-    (mesh / "models" / "office" / ".sqlfluff").write_text("[sqlfluff]\nexclude_rules = LV02\n")
-    assert told(mesh, path) == []
+    settings = mesh / "models" / "office" / ".sqlfluff"
+    for way in ("exclude_rules = LV02", "warnings = LV02", "ignore = linting", "rules = LV01"):
+        settings.write_text(f"[sqlfluff]\n{way}\n")
+        assert [words[:4] for _, words in told(mesh, path)] == ["LV02"], way
+    settings.unlink()
+    for way in (
+        "-- noqa",
+        "-- noqa: LV02",
+        "-- noqa: LV05,LV02",
+        "-- noqa: disable=all",
+        "{# noqa #}",
+    ):
+        path.write_text(f"select id from {{{{ ref('ships') }}}}  {way}\n")
+        assert [words[:4] for _, words in told(mesh, path)] == ["LV02"], way
+    for way in ("exclude_rules:LV02", "rules:LV01", "ignore:linting", "warnings:LV02"):
+        path.write_text(f"-- sqlfluff:{way}\nselect id from {{{{ ref('ships') }}}}\n")
+        assert [words[:4] for _, words in told(mesh, path)] == ["LV02"], way
+
+    (mesh / ".sqlfluff").write_text("[sqlfluff]\nrules = levada\nexclude_rules = LV05\n")
+    wide = ", ".join(f"a{n}" for n in range(12))
+    path.write_text(f"with a0 as (select 1) select 1 from a0, {wide.replace('a', 'b')}\n")
+    assert "LV05" not in {words[:4] for _, words in told(mesh, path)}
 
 
 def test_macros_and_packages_that_nobody_named_hide_nothing(mesh: Path) -> None:

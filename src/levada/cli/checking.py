@@ -149,6 +149,7 @@ def _look(
     from levada.adapters.sqlfluff import Linting, told_once
     from levada.flow import declaring, scheduling
     from levada.flow.consistency import between
+    from levada.flow.layering import upward
     from levada.flow.remembering import memory_of
 
     with (
@@ -181,7 +182,9 @@ def _look(
             if not declaring.rehearses(settings):
                 output.errors.print(_NOT_BUILT, style="dim")
             with told.stage("sqlfluff") as stage:  # begun first; here it is waited for
-                stage.found(linted := linting.faults(), f"{len(deep)} domains")
+                linted = linting.faults()
+                linted = (*linted, *upward(found.seen, linted))
+                stage.found(linted, f"{len(deep)} domains")
             faults = told_once(linted, (*faults, *waived, *recurring, *rules, *built))
     return found, tuple(sorted(set(faults)))
 

@@ -206,6 +206,9 @@ def _place(segment: BaseSegment) -> tuple[int, int]:
 
 def _size(segment: BaseSegment, text: str, kind: str, place: tuple[int, int]) -> int:
     if kind == "joins":
-        return sum(1 for _ in _within(segment, "join_clause"))
+        return sum(1 for _ in _within(segment, "join_clause")) + sum(
+            max(0, sum(each.is_type("from_expression") for each in clause.segments) - 1)
+            for clause in _within(segment, "from_clause")
+        )  # `from a, b` joins, too
     lines = text[slice(*place)].splitlines()
     return sum(1 for line in lines if line.strip() and not line.lstrip().startswith("--"))

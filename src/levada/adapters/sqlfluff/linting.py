@@ -33,8 +33,13 @@ __all__ = ["Linting", "lint", "main", "told_once"]
 _LAW = ("LV01", "LV02", "LV03")
 _TASTE = {"LV04": "levada.table_names", "LV05": "levada.complexity"}
 _GROUP = "levada"
+_NEVER_RUN = "LT01"
+"""A rule of SQLFluff's own: to leave it out leaves out nothing."""
 _DIALECT = "duckdb"
 _PROGRAM = "from levada.adapters.sqlfluff.linting import main; main()"
+_INLINE = re.compile(r"^--\s*sqlfluff:(?!rules:levada\.(?:table_names|complexity):)", re.MULTILINE)
+_NOQA = re.compile(r"\bnoqa\b(?!\s*:\s*LV0[45](?:\s*,\s*LV0[45])*\s*(?:[-#]|$))", re.MULTILINE)
+"""A comment that silences more than taste."""
 _UNREAD = "does not parse"
 _LIMIT = 600.0
 
@@ -187,7 +192,7 @@ def _faults(root: Path, path: Path) -> Iterator[Fault]:
         return
     linter = Linter(config=config)
     try:
-        linted = linter.lint_string(text, fname=str(path), config=config)
+        linted = linter.lint_string(_lawful(text), fname=str(path), config=config)
     except Exception:  # what an author's jinja raises; dbt's parse tells it
         yield from _without_tree(path, text, shown, rules)
         return
@@ -222,7 +227,12 @@ def _config(root: Path, folder: Path) -> FluffConfig:
         rules=",".join(
             [*_LAW, *(code for code, name in _TASTE.items() if _chosen(said, code, name))]
         ),
-        ignore=",".join([*(said.get("ignore") or ()), "templating"]),
+        # Whoever is held to a law does not let himself off: these would.
+        exclude_rules=_NEVER_RUN,
+        warnings=_NEVER_RUN,
+        ignore=",".join(
+            [*(each for each in said.get("ignore") or () if each != "linting"), "templating"]
+        ),
     )
     config.set_value(["templater", "jinja", "apply_dbt_builtins"], "True")
     own = root / "models" / folder.relative_to(root).parts[1] / "macros"
@@ -261,7 +271,17 @@ def _rules(root: Path, folder: Path) -> tuple[frozenset[str], tuple[str, ...] | 
 
 def _chosen(config: Any, code: str, name: str) -> bool:
     selected = [each for each in config.get("rule_allowlist") or () if each != "all"]
-    return any(fnmatchcase(known, each) for each in selected for known in (code, name, _GROUP))
+    refused = config.get("rule_denylist") or ()
+    known = (code, name, _GROUP)
+    return any(fnmatchcase(word, each) for each in selected for word in known) and not any(
+        fnmatchcase(word, each) for each in refused for word in known
+    )
+
+
+def _lawful(text: str) -> str:
+    """A model without the settings in it that would let it off the law; every place stays."""
+    text = _INLINE.sub(lambda said: "--" + " " * (len(said[0]) - 2), text)
+    return _NOQA.sub("n_qa", text)
 
 
 def _without_tree(path: Path, text: str, shown: str, rules: frozenset[str]) -> Iterator[Fault]:
@@ -276,10 +296,9 @@ def _without_tree(path: Path, text: str, shown: str, rules: frozenset[str]) -> I
     found = reads(text, model.facts.macros(model.domain))
     told = [("LV02", each) for each in decisions.promised_only(model, found)]
     told += [("LV03", each) for each in decisions.layer_order(model, found, LAYERS)]
-    lines = text.splitlines()
     for code, each in told:
         line = line_of(text, each.start)
-        if code in rules and "-- noqa" not in lines[line - 1]:
+        if code in rules:
             yield Fault(shown, line, f"{code}: {each.wrong}", each.right)
 
 
