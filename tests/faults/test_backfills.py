@@ -97,9 +97,8 @@ def test_a_disk_that_is_full_leaves_what_it_stopped_and_nothing_half_done(
     assert_whole(mesh)
 
 
-@pytest.mark.parametrize(
-    "point", ["after swap", pytest.param("before build", marks=pytest.mark.prove)]
-)
+@pytest.mark.prove
+@pytest.mark.parametrize("point", ["after swap", "before build"])
 def test_a_database_that_is_lost_in_the_middle_loses_and_doubles_nothing(
     mesh: Workspace, point: str
 ) -> None:

@@ -240,3 +240,18 @@ def test_beyond_the_limits_it_runs_only_once_it_is_approved(mesh: Workspace) -> 
     ((said,),) = mesh.rows("select said from ledger.approvals where subject = 'backfill'")
     assert len(said["commit"]) == 40
     assert ran(mesh, plan)["state"] == "finished"
+
+
+@pytest.mark.prove
+def test_what_the_lake_no_longer_keeps_is_expired_and_says_what_is_kept(mesh: Workspace) -> None:
+    """The last one here: it takes the lake's history away."""
+    with mesh.lake() as lake:
+        lake._writer.run(
+            ["operations"],
+            lambda connection: connection.execute(
+                "CALL ducklake_expire_snapshots('operations', older_than => now())"
+            ),
+        )
+    found = mesh.json("reproduce", "operations.delays", LAST, "--generation", "1", code=2)
+    assert found["verdict"] == "expired"
+    assert "of operations is no longer kept, the oldest that is there is of 20" in found["because"]

@@ -29,6 +29,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     workspace = Workspace.make(tmp_path_factory.mktemp("landing"))
     land_span(date(2013, 3, 8), date(2013, 3, 10), workspace.landing)
     workspace.start()
+    workspace.levada("compile")
     yield workspace
     workspace.stop()
 

@@ -66,6 +66,7 @@ def test_what_comes_out_the_same_goes_together_until_its_code_is_another(mesh: W
     assert "what the log says" in mesh.levada("ledger", "verify").stdout
 
 
+@pytest.mark.prove
 def test_what_differs_is_named_and_not_built_together_though_it_is_declared(
     mesh: Workspace,
 ) -> None:
@@ -81,6 +82,7 @@ def test_what_differs_is_named_and_not_built_together_though_it_is_declared(
     path.write_text(f"select id, day, amount from {READS}\n")
 
 
+@pytest.mark.prove
 def test_what_cannot_be_told_is_said_and_not_recorded(mesh: Workspace, tmp_path: Path) -> None:
     count = mesh.rows("select count(*) from ledger.entries")
     (told,) = compared(mesh, NUMBERS, "--from", DAYS[0], "--to", DAYS[0], code=2)

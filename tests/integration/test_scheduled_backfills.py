@@ -90,6 +90,7 @@ def test_a_fault_of_the_file_is_told_by_the_check_and_stops_nothing_else(mesh: W
     mesh.levada("backfill", "schedule", "list", code=2)
 
 
+@pytest.mark.prove
 def test_beyond_the_limits_it_waits_for_an_approval_of_its_very_declaration(
     mesh: Workspace,
 ) -> None:

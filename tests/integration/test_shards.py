@@ -66,6 +66,7 @@ def test_the_union_of_the_shards_is_the_unsharded_result(mesh: Workspace) -> Non
     assert contents(mesh) == before
 
 
+@pytest.mark.prove
 def test_a_union_that_is_not_disjoint_is_refused_and_the_intervals_are_built_whole(
     mesh: Workspace,
 ) -> None:
@@ -81,6 +82,7 @@ def test_a_union_that_is_not_disjoint_is_refused_and_the_intervals_are_built_who
     assert contents(mesh) == found
 
 
+@pytest.mark.prove
 def test_a_declaration_that_cuts_nothing_is_refused_with_its_reason(mesh: Workspace) -> None:
     for words, said in (
         ("{'key': 'nobody', 'count': 3}", "promises no such column"),

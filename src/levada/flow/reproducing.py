@@ -61,12 +61,21 @@ def _expired(platform: Platform, line: Publication) -> str:
     for read in line.inputs:
         if not read.table.is_source and read.content is not None:
             asked.setdefault(read.table.domain, set()).add(read.data_version)
-    gone = [
-        f"version {version} of {domain}"
-        for domain, versions in asked.items()
-        for version in sorted(platform.warehouse.missing(domain, versions))
-    ]
-    return f"expired: {', '.join(gone)} is no longer kept" if gone else ""
+    gone = []
+    for domain, versions in asked.items():
+        if lost := sorted(platform.warehouse.missing(domain, versions)):
+            named = ", ".join(f"version {version}" for version in lost)
+            gone.append(f"{named} of {domain} is no longer kept{_since(platform, domain)}")
+    return f"expired: {'; '.join(gone)}" if gone else ""
+
+
+def _since(platform: Platform, domain: str) -> str:
+    """
+    Since when a domain's versions are kept. Whoever expires them leaves no date behind; but all
+    that is older than the oldest that is there has expired.
+    """
+    oldest = next(iter(platform.warehouse.changes(domain)), None)
+    return f", the oldest that is there is of {oldest.at:%Y-%m-%d %H:%M}Z" if oldest else ""
 
 
 def _rebuilt(platform: Platform, line: Publication, kept: Kept) -> Reproduced:
