@@ -66,6 +66,7 @@ slow = partial(pytest.param, marks=pytest.mark.prove)
         slow("p2_latency", {"p99", "floor_of_a_bare_listen", "with_a_claim"}),
         ("p4_parse", {"sizes"}),
         slow("p5_audit", {"by_hand", "fixed", "within_allowed"}),
+        ("p6_diff", {"fingerprints", "memory_mb", "exact"}),
         ("p7_plan", {"cells", "search", "warm"}),
         ("p10_review", {"reached", "by_columns", "worst"}),
         slow("p11_check", {"warm", "dbt", "stages"}),
