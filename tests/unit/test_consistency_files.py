@@ -11,8 +11,9 @@ from tests.unit.strategies import little_mesh
 
 from levada.adapters.consistency import FOLDER, read_batches
 from levada.adapters.odcs import read_contracts
-from levada.consistency import gated, gates_of
+from levada.consistency import gated, gates_of, slices
 from levada.errors import Fault
+from levada.intervals import within
 from levada.terms import (
     Batch,
     Column,
@@ -114,6 +115,55 @@ def test_the_rules_of_a_weekday_read_its_earlier_weeks(tmp_path: Path) -> None:
     ((batch,), _) = read(tmp_path, HEAD + body)
 
     assert batch.rules[0].reads == (Read(FLIGHTS), Read(FLIGHTS, 1), Read(FLIGHTS, 2))
+
+
+BALANCES = """\
+  - id: closing
+    kind: balances
+    description: What is told of midnight is the later snapshot, computed back.
+    snapshot: {table: company.daily, key: [tailnum], values: {sum: late}, taken: seen_at}
+    of: {table: company.daily, key: [tailnum], values: {sum: late}}
+    movements:
+      {table: operations.flights, key: [tailnum], amount: late, effective: seen_at,
+       recorded: seen_at}
+    reach: 2
+"""
+
+
+def test_balances_read_movements_of_the_intervals_around(tmp_path: Path) -> None:
+    ((batch,), faults) = read(tmp_path, HEAD + BALANCES)
+
+    assert faults == ()
+    (rule,) = batch.rules
+    daily = TableRef("company", "daily")
+    assert rule.reads == (Read(daily), Read(FLIGHTS, reach=2))
+    assert [name for name, _ in rule.sides[2].values] == [
+        *("amount", "effective", "recorded", "reversed"),
+    ]
+
+
+def test_what_is_read_around_an_interval_is_there_whole_or_never(tmp_path: Path) -> None:
+    ((batch,), _) = read(tmp_path, HEAD + BALANCES)
+    known = mesh()
+    days = within(batch.grain, batch.zone, known.span)
+
+    parts, never = slices(known, batch, Read(FLIGHTS, reach=2), days[4])
+    assert (parts, never) == (days[2:7], "")
+    parts, never = slices(known, batch, Read(FLIGHTS, reach=2), days[-2])
+    assert parts == ()
+    assert never
+
+
+def test_what_is_no_balance_is_refused_with_its_line(tmp_path: Path) -> None:
+    wrong = BALANCES.replace("values: {sum: late}, taken", "values: {sum: late, n: late}, taken")
+    wrong = wrong.replace("table: operations.flights", "table: company.daily")
+    _, faults = read(tmp_path, HEAD + wrong)
+
+    said = "\n".join(map(str, faults))
+    for told in ("a rule is about one balance", "movements are a table of their own"):
+        assert told in said
+    _, faults = read(tmp_path, HEAD + BALANCES.replace("amount: late, ", ""))
+    assert "amount" in str(faults[0])
 
 
 def test_only_what_decides_the_result_makes_another_rule(tmp_path: Path) -> None:
@@ -294,7 +344,8 @@ def test_the_batches_of_the_reference_mesh_are_sound_and_two_rules_block(referen
     assert faults == ()
     rules = [rule for batch in batches for rule in batch.rules]
     assert [batch.grain.value for batch in batches] == ["day", "month", "whole", "week"]
-    assert {rule.kind for rule in rules} == set(RuleKind)
+    # The flights know no accounts.
+    assert {rule.kind for rule in rules} == set(RuleKind) - {RuleKind.BALANCES}
     assert [r.id for r in rules if r.severity is Severity.BLOCKING] == [
         *("delays_have_every_flight", "board_adds_up"),
     ]

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from levada.intervals import default_mapping, mapped, preceding, within
+from levada.intervals import default_mapping, following, mapped, preceding, within
 from levada.readiness import Judge
 from levada.terms import (
     WHOLE,
@@ -116,8 +116,23 @@ def slices(
     mapping = mapping_of(batch, grain, zone)
     if isinstance(mapping, Latest):
         return (WHOLE,), ""
-    found = mapped(mapping, earlier(at, read.weeks), grain, zone, mesh.span)
-    return found.partitions, "; ".join(why for _, why in found.impossible[:1])
+    parts: dict[Partition, None] = {}
+    for each in _around(earlier(at, read.weeks), read.reach):
+        found = mapped(mapping, each, grain, zone, mesh.span)
+        if found.impossible:
+            return (), found.impossible[0][1]
+        parts |= dict.fromkeys(found.partitions)
+    return tuple(sorted(parts)), ""
+
+
+def _around(at: Partition, reach: int) -> Iterator[Partition]:
+    """An interval, and so many on either side of it."""
+    for _ in range(reach):
+        at = preceding(at)
+    yield at
+    for _ in range(2 * reach):
+        at = following(at)
+        yield at
 
 
 def tables_of(mesh: Mesh, batches: Iterable[Batch]) -> tuple[set[TableRef], set[str]]:
@@ -149,7 +164,7 @@ def due(judge: Judge, batch: Batch, span: Span, rules: Collection[str] = ()) -> 
             for each in assessed
             for read, parts in each.reads.items()
             for p in parts
-            if batch.grain is Grain.WHOLE or p is not WHOLE
+            if (batch.grain is Grain.WHOLE or p is not WHOLE) and not read.reach
         }
         lines = {key: judge.facts.line(*key) for key in seen}
         if not any(lines.values()):

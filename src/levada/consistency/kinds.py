@@ -29,6 +29,7 @@ KINDS: Mapping[RuleKind, str] = {
     RuleKind.REFERENCES: "what one table refers to is in the other",
     RuleKind.FRESHNESS: "the newest value lies close to the interval's end",
     RuleKind.WEEKDAY: "a day is like the same weekday of the weeks before",
+    RuleKind.BALANCES: "balances are what a later snapshot says, less what has moved since",
     RuleKind.SQL: "a query of one's own returns no row",
 }
 
@@ -79,6 +80,8 @@ def statement(
             offending, compared = _freshness(rule, relation, end)
         case RuleKind.WEEKDAY:
             offending, compared = _weekday(rule, relation, weeks)
+        case RuleKind.BALANCES:
+            offending, compared = _balances(rule, relation, end)
         case RuleKind.SQL:
             offending, compared = _sql(rule, relation)
     return Statement(
@@ -193,6 +196,64 @@ def _freshness(rule: ConsistencyRule, relation: Relation, end: datetime | None) 
     return offending, f"SELECT count(*) FROM ({newest})"
 
 
+def _balances(rule: ConsistencyRule, relation: Relation, end: datetime | None) -> tuple[str, str]:
+    """
+    Balances at the interval's end against a snapshot taken later, computed back. A movement counts
+    for the balance if it is effective before that end and was never reversed; it is in the snapshot
+    if it was recorded by then and not reversed by then. The difference is taken back.
+    """
+    snapshot, told, movements = rule.sides
+    if end is None:
+        raise ValueError(f"{rule.name}: a balance needs an interval that ends")
+    ((value, _), *_) = snapshot.values
+    edge = _instant(end)
+    names = [quoted(name) for name, _ in snapshot.by]
+
+    def same(one: str, other: str) -> str:
+        return " AND ".join(f"{one}.{n} IS NOT DISTINCT FROM {other}.{n}" for n in names)
+
+    keys = ", ".join(f"coalesce(s.{each}, m.{each}) AS {each}" for each in names)
+    taken = f"SELECT {_listed(snapshot.by)}, {_listed(snapshot.values)} {_from(snapshot, relation)}"
+    counts = _known(
+        ("amount", "effective", "recorded"),
+        "a movement is incomplete: it lacks",
+        f"x.effective < {edge} AND x.reversed IS NULL",
+    )
+    moved = (
+        f"SELECT {', '.join(f'x.{each}' for each in names)}, sum(x.amount * ("
+        f"CAST({counts} AS INTEGER)"
+        " - CAST(x.recorded <= x.taken AND (x.reversed IS NULL OR x.reversed > x.taken)"
+        " AS INTEGER))) AS moved FROM (SELECT m.*, coalesce(s.taken, (SELECT max(taken) FROM"
+        f" snapshot), error('the snapshot has no row')) AS taken FROM (SELECT"
+        f" {_listed((*movements.by, *movements.values))} {_from(movements, relation)}) m"
+        f" LEFT JOIN snapshot s ON {same('m', 's')}) x GROUP BY ALL"
+    )
+    twice = f"count(*) OVER (PARTITION BY {', '.join(names)}) > 1"
+    once = (
+        f"SELECT * REPLACE (CASE WHEN {twice} THEN error('the snapshot has a key twice')"
+        " WHEN taken IS NULL THEN error('the snapshot does not say when it was taken')"
+        f" ELSE taken END AS taken) FROM ({taken})"
+    )
+    back = (
+        f"WITH snapshot AS MATERIALIZED ({once}) SELECT {keys},"
+        f" coalesce(s.{quoted(value)}, 0) + coalesce(m.moved, 0) AS {quoted(value)}"
+        f" FROM snapshot s FULL JOIN ({moved}) m ON {same('m', 's')}"
+    )
+    # Who has no row has no balance: both are 0.
+    zero = f"SELECT {_listed((*told.by, *told.values))} {_from(told, relation)}"
+    every = f"({back}) AS l FULL JOIN ({zero}) AS r ON {same('l', 'r')}"
+    either = ", ".join(f"coalesce(l.{each}, r.{each}) AS {each}" for each in names)
+    filled = f"SELECT {either}, coalesce({{0}}.{quoted(value)}, 0) AS {quoted(value)} FROM {every}"
+    sides = filled.format("l"), filled.format("r")
+    return _paired(rule, *sides, snapshot.by, [value], ("computed back", "published"))
+
+
+def _known(columns: Sequence[str], wrong: str, otherwise: str) -> str:
+    """An error where one of the columns of `x` is NULL. AND would not always look."""
+    cases = " ".join(f"WHEN x.{c} IS NULL THEN error('{wrong} {c}')" for c in columns)
+    return f"CASE {cases} ELSE {otherwise} END"
+
+
 def _sql(rule: ConsistencyRule, relation: Relation) -> tuple[str, str]:
     query = _TABLE.sub(lambda found: relation(TableRef.parse(found[1]), 0), rule.query)
     key = _json([(name, f"q.{quoted(name)}") for name in rule.key])
@@ -217,7 +278,7 @@ def _paired(
 ) -> tuple[str, str]:
     """What differs between two relations of the same columns, paired by key."""
     pairs = _joined(left, right, by)
-    names = words if len(rule.sides) == 1 else _names(rule.sides, words)
+    names = _names(rule.sides, words) if len(rule.sides) == 2 else words
     differs = {name: _differs(rule, name) for name in values}
     lone = "l.levada_has IS NULL OR r.levada_has IS NULL"
     wrong = " OR ".join(f"({each})" for each in differs.values()) or "false"

@@ -29,6 +29,7 @@ from levada.readiness import Judge
 from levada.settings import Settings, nearest
 from levada.terms import (
     Batch,
+    ConsistencyRule,
     Facts,
     Mesh,
     Partition,
@@ -212,11 +213,9 @@ def _judge(
     }
     stop = end(due.partition) if due.partition.start is not None else None
 
-    def relation(table: TableRef, weeks: int) -> str:
-        return _view(Read(table, weeks))
-
     asked = [
-        (each.rule, consistency.statement(each.rule, relation, stop, each.weeks)) for each in told
+        (each.rule, consistency.statement(each.rule, _relation(each.rule), stop, each.weeks))
+        for each in told
     ]
     found = iter(session.judge(views, asked) if asked else ())
     return tuple(_of(each, found) for each in due.rules)
@@ -226,8 +225,15 @@ def _of(each: Assessed, found: Iterator[RuleResult]) -> RuleResult:
     return next(found) if each.told else consistency.undecided(each)
 
 
+def _relation(rule: ConsistencyRule) -> Callable[[TableRef, int], str]:
+    """What the rule's SQL calls its tables: each is read for so many weeks in one way."""
+    views = {(read.table, read.weeks): _view(read) for read in rule.reads}
+    return lambda table, weeks: views[table, weeks]
+
+
 def _view(read: Read) -> str:
-    return name(f"{read.table} {read.weeks}w" if read.weeks else str(read.table))
+    words = [str(read.table), *[f"{read.weeks}w"] * bool(read.weeks)]
+    return name(" ".join([*words, *[f"around {read.reach}"] * bool(read.reach)]))
 
 
 def _rows(

@@ -69,6 +69,7 @@ class RuleKind(enum.Enum):
     REFERENCES = "references"
     FRESHNESS = "freshness"
     WEEKDAY = "weekday"
+    BALANCES = "balances"
     SQL = "sql"
 
 
@@ -90,6 +91,8 @@ class Read:
 
     table: TableRef
     weeks: int = 0
+    reach: int = 0
+    """So many intervals before it and after it, too, all of them together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from levada.consistency import quoted, statement
-from levada.terms import ConsistencyRule, Contract, TableRef
+from levada.terms import ConsistencyRule, Contract, RuleKind, TableRef
 
 __all__ = ["unbound"]
 
@@ -21,8 +21,10 @@ def unbound(rule: ConsistencyRule, contracts: Mapping[TableRef, Contract]) -> st
         for table, contract in contracts.items():
             columns = ", ".join(f"{quoted(c.name)} {c.type}" for c in contract.columns)
             connection.execute(f"create table {quoted(str(table))} ({columns})")
-            # One row without values: over none at all nothing would be evaluated.
-            connection.execute(f"insert into {quoted(str(table))} default values")
+            # One row without values: over none at all nothing would be evaluated. A balance of
+            # nothing is an error by itself.
+            if rule.kind is not RuleKind.BALANCES:
+                connection.execute(f"insert into {quoted(str(table))} default values")
         end = datetime(2013, 1, 2, tzinfo=UTC)
         weeks = range(1, rule.weeks + 1)
         asked = statement(rule, lambda table, _: quoted(str(table)), end, weeks)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,11 @@ FOLDER = "contracts/governance/consistency"
 NO_TABLE = "no published table is called"
 
 _EXAMPLE = "write batch, grain, owner, description and rules"
-_KEYED = (RuleKind.KEYS, RuleKind.ROWS, RuleKind.DUPLICATES, RuleKind.REFERENCES)
+_KEYED = (
+    *(RuleKind.KEYS, RuleKind.ROWS, RuleKind.DUPLICATES, RuleKind.REFERENCES, RuleKind.BALANCES),
+)
 _SUMMED = (RuleKind.TOTALS, RuleKind.ROLLUP, RuleKind.WEEKDAY)
+_MOVED = ("amount", "effective", "recorded", "reversed")
 _OF_A_KIND: Mapping[RuleKind, tuple[str, ...]] = {
     RuleKind.TOTALS: ("left", "right", "tolerance"),
     RuleKind.ROLLUP: ("parent", "of", "tolerance"),
@@ -57,6 +60,7 @@ _OF_A_KIND: Mapping[RuleKind, tuple[str, ...]] = {
     RuleKind.REFERENCES: ("left", "right", "at_least"),
     RuleKind.FRESHNESS: ("of", "within"),
     RuleKind.WEEKDAY: ("of", "weeks", "tolerance"),
+    RuleKind.BALANCES: ("snapshot", "of", "movements", "tolerance", "reach"),
     RuleKind.SQL: ("query", "key"),
 }
 _OF_A_RULE = ("id", "kind", "description", "severity", "owner", "never_mute", "guards")
@@ -70,6 +74,7 @@ _OF_A_SIDE: Mapping[RuleKind, tuple[str, ...]] = {
     RuleKind.REFERENCES: ("key",),
     RuleKind.FRESHNESS: ("by", "newest"),
     RuleKind.WEEKDAY: ("by", "values"),
+    RuleKind.BALANCES: ("key", "values", "taken", *_MOVED),
 }
 
 
@@ -198,7 +203,7 @@ class _Reading:
                 self.fault((*place, key), wrong, right)
         sides = [
             sided
-            for name in ("left", "right", "parent", "of")
+            for name in ("left", "right", "parent", "snapshot", "of", "movements")
             if name in _OF_A_KIND[kind] and name in body
             and (sided := self.side(body[name], (*place, name), kind))
         ]  # fmt: skip
@@ -212,6 +217,8 @@ class _Reading:
         guards = self.guards(body, tables, place)
         weeks = int(body.get("weeks", 0))
         reads = [Read(table, week) for table in dict.fromkeys(tables) for week in range(weeks + 1)]
+        if kind is RuleKind.BALANCES:
+            reads[-1] = Read(tables[-1], reach=int(body["reach"]))
         for table in dict.fromkeys(tables):
             self.mapped(table, batch, self.placed(table, sides, place))
         if len(self.faults) > before:
@@ -265,6 +272,8 @@ class _Reading:
         )
         if kind is RuleKind.FRESHNESS:
             values = self.newest(str(said["newest"]), (*place, "newest"), columns)
+        if kind is RuleKind.BALANCES:
+            values = (*values, *self.named(said, place, columns))
         where = ""
         if "where" in said:
             found = self.expression(str(said["where"]), (*place, "where"), columns)
@@ -309,6 +318,16 @@ class _Reading:
             found.append((name, read.sql))
         return tuple(found)
 
+    def named(
+        self, said: Mapping[str, Any], place: Place, known: Mapping[str, Column]
+    ) -> Iterator[tuple[str, str]]:
+        """When a snapshot was taken; what a movement moved, since when, and when it was told."""
+        for key in ("taken", *_MOVED):
+            if key in said and (found := self.expression(str(said[key]), (*place, key), known)):
+                yield key, found.sql
+            elif key == "reversed" and "amount" in said:
+                yield key, "CAST(NULL AS TIMESTAMPTZ)"
+
     def newest(
         self, said: str, place: Place, known: Mapping[str, Column]
     ) -> tuple[tuple[str, str], ...]:
@@ -348,8 +367,9 @@ class _Reading:
         """Both sides name the same columns, so that it is known what is compared with what."""
         if len(sides) < 2:
             return
-        left, right = (each.side for each in sides)
-        one, other = (each.place[-1] for each in sides)
+        left, right = (each.side for each in sides[:2])
+        one, other = (each.place[-1] for each in sides[:2])
+        left = replace(left, values=tuple(v for v in left.values if v[0] != "taken"))
         for what, ours, theirs in (
             ("groups", left.by, right.by),
             ("values", left.values, right.values),
@@ -371,7 +391,9 @@ class _Reading:
     ) -> None:
         if kind is RuleKind.WEEKDAY and batch.grain is not Grain.DAY:
             self.fault((*place, "kind"), f"a {batch.grain.value} has no weekday", "grain: day")
-        if kind is RuleKind.FRESHNESS and batch.grain is Grain.WHOLE:
+        if kind is RuleKind.BALANCES:
+            self.balances([each.side for each in sides], place)
+        if kind in (RuleKind.FRESHNESS, RuleKind.BALANCES) and batch.grain is Grain.WHOLE:
             self.fault((*place, "kind"), "what is whole has no end", "give the batch a grain")
         if "at_least" in body and not 0 < _number(body["at_least"]) <= 1:
             self.fault((*place, "at_least"), "no share of rows", "write 0.99 or 99%")
@@ -383,6 +405,19 @@ class _Reading:
             if each.side.table.is_source:
                 self.fault((*each.place, "table"), "is landed, and not published")
 
+    def balances(self, sides: Sequence[Side], place: Place) -> None:
+        """One balance, and three tables with the same key."""
+        snapshot, told, movements = sides
+        if len(snapshot.values) != 2:
+            right = "write a rule for each balance"
+            self.fault((*place, "snapshot", "values"), "a rule is about one balance", right)
+        if [name for name, _ in movements.by] != [name for name, _ in snapshot.by]:
+            right = "name them alike, in one order: `name: expression`"
+            wrong = "the keys of movements are not those of snapshot"
+            self.fault((*place, "movements"), wrong, right)
+        if movements.table in (snapshot.table, told.table):
+            self.fault((*place, "movements", "table"), "movements are a table of their own")
+
     def guards(
         self, body: Mapping[str, Any], tables: Sequence[TableRef], place: Place
     ) -> TableRef | None:
@@ -392,9 +427,9 @@ class _Reading:
         at = (*place, "guards")
         if body.get("severity") != "blocking":
             self.fault(at, "an advisory rule guards nothing", "severity: blocking, or leave it out")
-        if body["kind"] == RuleKind.WEEKDAY.value:
-            right = "make it advisory: a gate judges what is built, and not what was before"
-            self.fault(at, "a rule of kind weekday guards nothing", right)
+        if body["kind"] in (RuleKind.WEEKDAY.value, RuleKind.BALANCES.value):
+            right = "make it advisory: a gate judges what is built, not what comes before or after"
+            self.fault(at, f"a rule of kind {body['kind']} guards nothing", right)
         table = self.table(str(body["guards"]), at)
         if table is not None and table not in tables:
             known = [str(each).removesuffix("@1") for each in tables]
