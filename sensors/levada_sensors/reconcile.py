@@ -19,7 +19,7 @@ from airflow.triggers.base import StartTriggerArgs
 
 from levada.errors import LevadaError
 from levada.intervals import end, is_live
-from levada.terms import Claim, Grain
+from levada.terms import Batch, Claim, Grain, Partition
 from levada_sensors import connections
 from levada_sensors.connections import RUNNER
 from levada_sensors.dag_runs import ALIVE, count_alive, run_at, trigger
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from levada.flow.stages import Platform
 
-__all__ = ["ReconcileOperator", "WorkSensor", "reconcile_dag"]
+__all__ = ["ReconcileOperator", "WorkSensor", "compare_again", "reconcile_dag", "restated"]
 
 
 def reconcile_dag(root: Path | None = None) -> DAG:
@@ -136,6 +136,12 @@ class ReconcileOperator(BaseOperator):
                 except (AirflowRuntimeError, LevadaError) as error:
                     said = f"cannot be started: {error}"  # its DAG is away; the others' are not
                 self.log.info("%s %s: %s", *task.key, said)
+            for batch, partition in restated(platform):
+                try:
+                    said = compare_again(batch, partition)
+                except AirflowRuntimeError as error:
+                    said = f"cannot be started: {error}"
+                self.log.info("consistency.%s %s: %s", batch.id, partition, said)
             platform.runner.beat("reconcile")
 
     @staticmethod
@@ -144,7 +150,7 @@ class ReconcileOperator(BaseOperator):
         facts = all_facts(platform.runner, platform.mesh)
         live = {claim.run for claim in facts.claims.values()}
         live |= {intent.run for intent in platform.runner.intents()}
-        platform.warehouse.sweep(live)
+        platform.warehouse.sweep(live | {f"{run}.old" for run in live})
         return facts
 
     def _close(self, platform: Platform, open_still: set[tuple[str, Any]]) -> None:
@@ -169,6 +175,43 @@ class ReconcileOperator(BaseOperator):
         done = [step for step in asked if (step.product, step.partition) in current]
         if done:
             platform.runner.close_steps(done, "current again")
+
+
+def restated(platform: Platform) -> tuple[tuple[Batch, Partition], ...]:
+    """The intervals of consistency batches that were restated since they were reported."""
+    from contextlib import closing
+
+    from levada import compiled
+    from levada.errors import DeclarationError
+    from levada.flow import consistency
+    from levada.ledger.findings import Findings
+
+    try:
+        batches = compiled.load_batches(platform.settings)
+    except DeclarationError:
+        return ()  # their own DAG file says what is wrong
+    if not batches:
+        return ()
+    with closing(Findings(connections.AirflowCredentials().url(RUNNER))) as found:
+        bench = consistency.Bench(
+            *(platform.mesh, platform.runner, found, platform.warehouse, platform.clock)
+        )
+        return consistency.restated(bench, batches)
+
+
+def compare_again(batch: Batch, partition: Partition) -> str:
+    """
+    See to it that a batch compares a restated interval again; what was done, in words. A run that
+    is alive, or not there yet, compares it as it is then.
+    """
+    dag_id = f"consistency.{batch.id}"
+    run = _run_at(dag_id, partition.begin)
+    if run is None:
+        return "its timetable has yet to create the run"
+    if run.state in _ALIVE:
+        return f"run {run.run_id} is alive"
+    _trigger(dag_id, run.run_id, partition.begin, end(partition), reset=True)
+    return f"run {run.run_id} was cleared"
 
 
 def look_after(task: Task, platform: Platform) -> str:

@@ -13,6 +13,7 @@ import pytest
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from tests.unit.strategies import NOW, World, little_mesh
 
+from levada import terms
 from levada.adapters.probes import Probes
 from levada.adapters.probes.files import location
 from levada.intervals import parse
@@ -272,6 +273,29 @@ def test_an_ended_run_is_cleared_an_absent_one_made_and_a_living_one_left_alone(
         assert run["reset_dag_run"] is (state is not None)
         # Due when its interval ended, or Airflow would reckon the interval from now.
         assert run["logical_date"] < run["run_after"] < NOW  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("state", "said", "cleared"),
+    [
+        ("success", "run scheduled__x was cleared", 1),
+        ("running", "run scheduled__x is alive", 0),
+        (None, "its timetable has yet to create the run", 0),
+    ],
+)
+def test_a_batch_compares_a_restated_interval_again(
+    monkeypatch: pytest.MonkeyPatch, state: str | None, said: str, cleared: int
+) -> None:
+    airflow = Airflow(state)
+    monkeypatch.setattr(reconcile, "_ask", airflow)
+    day = parse(Grain.DAY, "2013-03-10", "UTC")
+    batch = terms.Batch("daily", Grain.DAY, "UTC", "ops", "", "p", ())
+
+    assert reconcile.compare_again(batch, day) == said
+
+    assert [(run["dag_id"], run["reset_dag_run"]) for run in airflow.triggered] == [
+        ("consistency.daily", True)
+    ] * cleared
 
 
 @pytest.mark.parametrize("dispatch", ["sensor", "ready"])

@@ -10,6 +10,10 @@ from merged import approvers, repository
 from tiny import NUMBERS, contract, landed, mesh, model, project
 from workspace import Workspace
 
+from levada import compiled
+from levada.flow import consistency
+from levada.settings import read_settings
+
 pytestmark = pytest.mark.integration
 
 DAYS = ("2013-03-08", "2013-03-09", "2013-03-10")
@@ -128,12 +132,24 @@ def test_a_break_is_assigned_and_resolved_as_governance(shop: Workspace) -> None
     shop.levada("breaks", "resolve", "abcdef012345", "--reason", "x", code=2)
 
 
+def restated(shop: Workspace) -> list[tuple[str, str]]:
+    """What the reconciler finds to compare again."""
+    settings = read_settings(shop.root)
+    mesh = compiled.load(settings)
+    with consistency.bench(settings, mesh, shop.credentials) as bench:
+        found = consistency.restated(bench, consistency.declared_batches(settings, mesh))
+    return [(batch.id, partition.key) for batch, partition in found]
+
+
 def test_mended_data_is_compared_anew_and_closes_its_break(shop: Workspace) -> None:
     landed(shop, "shop", DAYS[1], [1, 2, 200])
     before = len(reported(shop))
+    assert restated(shop) == []
     shop.levada("run")
+    assert restated(shop) == [("daily", DAYS[1])]
 
     said = shop.json("consistency", "run", code=1)
+    assert restated(shop) == []
 
     assert [s["partition"] for s in said] == [DAYS[1]]
     assert len(reported(shop)) == before + 1
@@ -303,3 +319,27 @@ def test_a_file_of_gates_with_a_fault_stops_what_it_may_guard_and_nobody_else(
     assert "daily.yaml:12: no column 'amont'; did you mean 'amount'?" in done.stderr
     shop.levada("run", "store")
     assert shop.levada("run", "shop", code=2).returncode == 2
+
+
+# What a model would change, before it is run
+
+
+def test_a_changed_model_is_rehearsed_and_nothing_is_written(shop: Workspace) -> None:
+    (shop.root / "contracts" / "governance" / "consistency" / "daily.yaml").write_text(RULES)
+    more = NUMBERS.replace("try_cast(amount as INTEGER)", "try_cast(amount as INTEGER) + id")
+    assert more != NUMBERS
+    model(shop, "store", "numbers", f"select {more}\nfrom {{{{ source('landing', 'numbers') }}}}")
+    before = shop.publications(), shop.rows("select max(pos) from ledger.entries")
+
+    said = shop.json("verify-write", "store.numbers", "--interval", DAYS[0])
+
+    found = said["tables"]["store.numbers@1"]
+    assert (found["identical"], found["added"], found["removed"]) == (False, 2, 2)
+    assert found["checksum"].startswith("12:")
+    assert (shop.publications(), shop.rows("select max(pos) from ledger.entries")) == before
+    again = shop.json("verify-write", "store.numbers", "--interval", DAYS[0])
+    assert again["tables"]["store.numbers@1"]["checksum"] == found["checksum"]
+    refused = shop.levada("verify-write", "store.numbers", "--interval", "2013-03-12", code=2)
+    assert "2013-03-12" in refused.stderr
+    lacking = shop.levada("verify-write", "store.numbers", code=2).stderr
+    assert "which one is not said" in lacking

@@ -177,9 +177,12 @@ def verify_write(
         str,
         typer.Argument(
             metavar="STATEMENT",
-            help="INSERT, UPDATE, DELETE, MERGE ... of published tables; a .sql file; - for stdin.",
+            help="INSERT, UPDATE, DELETE, MERGE ...; a .sql file; - for stdin; a model's table.",
         ),
     ],
+    interval: Annotated[
+        str, typer.Option("--interval", help="Of a model: which one is built, like 2013-03-10.")
+    ] = "",
     key: Annotated[
         list[str] | None, typer.Option("--key", help="Column to pair rows by; the contract's key.")
     ] = None,
@@ -187,11 +190,15 @@ def verify_write(
     project: Project = None,
     json: Json = False,
 ) -> None:
-    """What a statement would change in a published table; it is never run."""
+    """What a statement, or a model as it is written, would change; nothing is written."""
     from levada.cli import differing
 
     found = differing.verify_write(
-        project, statement, key=tuple(key or ()), samples=samples, as_json=json
+        *(project, statement),
+        interval=interval,
+        key=tuple(key or ()),
+        samples=samples,
+        as_json=json,
     )
     raise typer.Exit(found)
 

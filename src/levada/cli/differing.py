@@ -12,12 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from levada import compiled
+from levada.adapters.dbt.workers import DbtWorkers
 from levada.cli import output
+from levada.cli.looking import named
 from levada.diff import Difference, Question, Tolerance
 from levada.errors import DeclarationError, Fault
-from levada.flow import differing, foretelling
+from levada.flow import declaring, differing, foretelling, rehearsing
 from levada.flow import platform as opening
-from levada.settings import find_root, read_settings
+from levada.settings import Settings, find_root, read_settings
 
 __all__ = ["diff", "print_difference", "tolerances", "verify_write"]
 
@@ -61,13 +63,19 @@ def verify_write(
     project: Path | None,
     statement: str,
     *,
+    interval: str,
     key: Sequence[str],
     samples: int,
     as_json: bool,
 ) -> int:
-    """Tell what a statement would change."""
+    """Tell what a statement, or a model for an interval, would change."""
     settings = read_settings(find_root(project))
     mesh = compiled.load(settings)
+    table = rehearsing.model_of(mesh, statement)
+    if table is not None:
+        return _model(settings, str(table), interval, tuple(key), samples, as_json=as_json)
+    if interval:
+        raise DeclarationError((Fault("--interval", 0, "is for a model: domain.table"),))
     sql, path = _statement(statement)
     with opening.services(settings) as credentials, output.errors.status("reading"):
         found = foretelling.foretell(
@@ -88,6 +96,51 @@ def verify_write(
     else:
         now = f"{found.table} as it is, {found.checksum} before and after this was told"
         print_difference(found.difference, now, "as it would be")
+    return 0
+
+
+def _model(
+    settings: Settings,
+    name: str,
+    interval: str,
+    key: tuple[str, ...],
+    samples: int,
+    *,
+    as_json: bool,
+) -> int:
+    """Build a model for one interval where nobody sees it, and tell what that would change."""
+    with DbtWorkers() as workers:
+        mesh = declaring.compiled_mesh(settings, workers)
+        table, partition = named(mesh, name, interval or None)
+        if partition is None:
+            right = "like --interval 2013-03-10"
+            raise DeclarationError((Fault("--interval", 0, "which one is not said", right),))
+        with (
+            opening.services(settings) as credentials,
+            opening.open_platform(settings, mesh, credentials, workers) as platform,
+            output.errors.status(f"building {table} {partition.key} beside what is published"),
+        ):
+            found = rehearsing.rehearse(platform, table, partition, key=key, samples=samples)
+    if as_json:
+        output.print_json(
+            {
+                "partition": partition.key,
+                "tables": {
+                    str(t): {
+                        "identical": d.identical,
+                        "added": d.only_b,
+                        "removed": d.only_a,
+                        "checksum": found.checksums[t],
+                        **asdict(d),
+                    }
+                    for t, d in found.differences.items()
+                },
+            }
+        )
+        return 0
+    for t, difference in found.differences.items():
+        said = f"{t} {partition.key} as it is; the table is {found.checksums[t]} before and after"
+        print_difference(difference, said, "as it would be")
     return 0
 
 

@@ -31,6 +31,7 @@ from levada.terms import (
     Batch,
     ConsistencyRule,
     Facts,
+    Grain,
     Mesh,
     Partition,
     Publication,
@@ -50,6 +51,7 @@ __all__ = [
     "declared_batches",
     "findings",
     "pending",
+    "restated",
     "run",
 ]
 
@@ -190,6 +192,28 @@ def run(
             tell(report, new)
             made += [report] if new else []
     return tuple(made)
+
+
+def restated(bench: Bench, batches: Sequence[Batch]) -> tuple[tuple[Batch, Partition], ...]:
+    """
+    The intervals that were reported from other generations than are published now, and of which
+    every rule may be compared again. Only those are judged whose generations have moved.
+    """
+    tables, products = consistency.tables_of(bench.mesh, batches)
+    facts = bench.runner.facts(tables, products)
+    judge = Judge(bench.mesh, facts, bench.clock())
+    newest = {
+        (str(table), encode_partition(part)): line.generation
+        for (table, part), line in facts.lines.items()
+    }
+    found: list[tuple[Batch, Partition]] = []
+    for batch in (b for b in batches if b.grain is not Grain.WHOLE):
+        for part, inputs in bench.findings.compared(batch.id).items():
+            if all(newest.get((table, at), 0) == g for table, at, g in inputs):
+                continue
+            dues = consistency.due(judge, batch, Span(part.begin, end(part)))
+            found += [(batch, each.partition) for each in dues if _restated(bench, each)]
+    return tuple(found)
 
 
 def _restated(bench: Bench, due: Due) -> bool:

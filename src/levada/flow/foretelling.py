@@ -20,7 +20,7 @@ from levada.terms import Mesh, TableRef
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["Foretold", "foretell"]
+__all__ = ["Foretold", "checksum", "foretell"]
 
 _MEMORY = "2GB"
 
@@ -64,12 +64,12 @@ def foretell(
         statements = [f"SET memory_limit = '{_MEMORY}'", *published.attaching(domains)]
         connection = scratch(statements)
         try:
-            before = _checksum(connection, relation)
+            before = checksum(connection, relation)
             _unambiguous(connection, made, before, path)
             question = Question(key or contract.key, {}, samples)
             now, then = DuckSide(connection, relation), DuckSide(connection, f"({made.after})")
             difference = compare(connection, now, then, question)
-            after = _checksum(connection, relation)
+            after = checksum(connection, relation)
         except duckdb.Error as error:
             raise ToolError("verify-write", str(error).splitlines()[0]) from error
         finally:
@@ -97,7 +97,8 @@ class _Published:
         return [(column.name, column.type) for column in promised(self._mesh, name).columns]
 
 
-def _checksum(connection: duckdb.DuckDBPyConnection, relation: str) -> str:
+def checksum(connection: duckdb.DuckDBPyConnection, relation: str) -> str:
+    """Rows and sum of row hashes of a relation, as `rows:hash`."""
     ((rows, total),) = connection.execute(
         f"SELECT count(*), coalesce(sum(CAST(hash(t) AS HUGEINT)), 0) FROM {relation} t"
     ).fetchall()
