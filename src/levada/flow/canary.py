@@ -23,7 +23,7 @@ from levada.adapters.warehouses._session import scratch
 from levada.adapters.warehouses._sql import literal, name, within_partitions
 from levada.build import manifest_path
 from levada.diff import Difference, Question
-from levada.errors import DeclarationError, NotPublishable, ToolError
+from levada.errors import DeclarationError, LevadaError, NotPublishable, ToolError
 from levada.flow.inspecting import send
 from levada.flow.keeping import Kept, as_it_was, kept_as
 from levada.flow.runs import Platform, Run, failed_attempt, made, staged, waived
@@ -141,7 +141,10 @@ def publish(platform: Platform, run: Run, published: Step) -> Run:
         before = _before(platform, old.product, found)
         done = _serve_old(before, replace(done, claims=tuple(others)), old, published)
     if found.by_policy and (grown := platform.publisher.canary(run.product.id)) and grown.ripe:
-        platform.runner.settle_canary(grown.id)
+        try:
+            platform.runner.settle_canary(grown.id)
+        except LevadaError as error:  # what is published is published; the next interval asks again
+            _log.warning("canary %s is not promoted yet: %s", grown.id, error)
     return replace(done, claims=run.claims, old=old, over=True)
 
 
