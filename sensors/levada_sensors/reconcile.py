@@ -205,12 +205,12 @@ def compare_again(batch: Batch, partition: Partition) -> str:
     is alive, or not there yet, compares it as it is then.
     """
     dag_id = f"consistency.{batch.id}"
-    run = _run_at(dag_id, partition.begin)
+    run = run_at(dag_id, partition.begin)
     if run is None:
         return "its timetable has yet to create the run"
-    if run.state in _ALIVE:
+    if run.state in ALIVE:
         return f"run {run.run_id} is alive"
-    _trigger(dag_id, run.run_id, partition.begin, end(partition), reset=True)
+    trigger(dag_id, run.run_id, partition.begin, end(partition), reset=True)
     return f"run {run.run_id} was cleared"
 
 

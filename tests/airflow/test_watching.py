@@ -287,7 +287,7 @@ def test_a_batch_compares_a_restated_interval_again(
     monkeypatch: pytest.MonkeyPatch, state: str | None, said: str, cleared: int
 ) -> None:
     airflow = Airflow(state)
-    monkeypatch.setattr(reconcile, "_ask", airflow)
+    monkeypatch.setattr(dag_runs, "ask", airflow)
     day = parse(Grain.DAY, "2013-03-10", "UTC")
     batch = terms.Batch("daily", Grain.DAY, "UTC", "ops", "", "p", ())
 
