@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from levada.intervals import end, mapped
-from levada.sense import products_to_read, tables_to_read
+from levada.sense import above, products_to_read, tables_to_read
 from levada.terms import Grain, Latest, Mesh, Partition, Product, Span, TableRef
 
-__all__ = ["Ask", "ask_of", "ask_to_claim"]
+__all__ = ["Ask", "ask_of", "ask_to_claim", "widened"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,14 @@ def ask_of(mesh: Mesh, wanted: Iterable[tuple[Product | TableRef, Partition]]) -
         frozenset(products_to_read(mesh, ids)),
         None if slices is None else _hull(slices, mesh.span),
     )
+
+
+def widened(mesh: Mesh, ask: Ask) -> Ask:
+    """
+    The same with all that its tables are made from, in every slice: who finds that something can
+    never be has to look that far, since what is published above need not be built again.
+    """
+    return Ask(*above(mesh, ask.tables), None)
 
 
 def _reach(mesh: Mesh, product: Product, partition: Partition, hops: int) -> set[Partition] | None:

@@ -19,8 +19,8 @@ from weakref import WeakKeyDictionary
 from levada.ports import Ledger
 from levada.terms import Facts, Mesh, Span, TableRef
 from levada_sensors import connections
-from levada_sensors.asking import Ask
-from levada_sensors.judging import Answer, Touches
+from levada_sensors.asking import Ask, widened
+from levada_sensors.judging import Answer, Outcome, Touches
 
 __all__ = ["Desk", "Glance"]
 
@@ -114,10 +114,19 @@ def _look(root: Path, url: str, askers: Sequence[Asker]) -> list[Glance | Except
         facts = _facts(ledger, [asks[number] for number in group])
         for number in group:
             try:
-                found[number] = askers[number].glance(mesh, facts)
+                found[number] = _glance(mesh, ledger, facts, askers[number], asks[number])
             except Exception as error:
                 found[number] = error
     return [found[number] for number in range(len(askers))]
+
+
+def _glance(mesh: Mesh, ledger: Ledger, facts: Facts, asker: Asker, ask: Ask) -> Glance:
+    """An asker's answer; that something can never be is said of all that it is made from."""
+    glance = asker.glance(mesh, facts)
+    if glance.answer is None or glance.answer.outcome is not Outcome.NEVER:
+        return glance
+    wide = widened(mesh, ask)
+    return asker.glance(mesh, ledger.facts(wide.tables, wide.products, wide.span))
 
 
 def _facts(ledger: Ledger, asks: Sequence[Ask]) -> Facts:

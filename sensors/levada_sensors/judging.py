@@ -34,7 +34,7 @@ from levada.terms import (
     State,
     TableRef,
 )
-from levada_sensors.asking import ask_to_claim
+from levada_sensors.asking import Ask, ask_to_claim, widened
 
 __all__ = [
     "CLAIM_LIFETIME",
@@ -183,6 +183,21 @@ def _judged_product(
 ) -> Answer | Claim:
     """The answer; or the claim of an earlier try of the same task, which stands in its way."""
     ask = ask_to_claim(mesh, product, partition)
+    found = _asked(ledger, ask, mesh, product, partition, prefix, attempt)
+    if isinstance(found, Answer) and found.outcome is Outcome.NEVER:
+        return _asked(ledger, widened(mesh, ask), mesh, product, partition, prefix, attempt)
+    return found
+
+
+def _asked(
+    ledger: Ledger,
+    ask: Ask,
+    mesh: Mesh,
+    product: Product,
+    partition: Partition,
+    prefix: str,
+    attempt: str,
+) -> Answer | Claim:
     with ledger.sensing(ask.tables, ask.products, ask.span) as transaction:
         facts = transaction.facts
         found = _found(facts, mesh, product, partition, prefix, attempt)

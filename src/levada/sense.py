@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from levada.ports import Want
-from levada.readiness import Judge, bare, fingerprint, forced
+from levada.readiness import Judge, ancestors, bare, fingerprint, forced
 from levada.terms import Facts, Mesh, Partition, Product, Readiness, State, TableRef
 
-__all__ = ["Again", "fingerprint", "products_to_read", "tables_to_read", "want", "wants"]
+__all__ = ["Again", "above", "fingerprint", "products_to_read", "tables_to_read", "want", "wants"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Again:
 def tables_to_read(mesh: Mesh, products: Iterable[Product | str]) -> set[TableRef]:
     """
     The tables whose lines the judgement of these products needs: their own, their inputs, and the
-    inputs of their inputs.
+    inputs of their inputs. For IMPOSSIBLE that is too little: see `above`.
     """
     found: set[TableRef] = set()
     for product in _resolved(mesh, products):
@@ -48,6 +48,15 @@ def products_to_read(mesh: Mesh, products: Iterable[Product | str]) -> set[str]:
         above = {d.upstream for d in product.dependencies if not d.upstream.is_source}
         found |= {product.id, *(mesh.product(table).id for table in above)}
     return found
+
+
+def above(mesh: Mesh, tables: Iterable[TableRef]) -> tuple[frozenset[TableRef], frozenset[str]]:
+    """
+    Tables and all that they are made from, and the products that make these. Whether a slice can
+    never be built hangs on lines however far above: one that stands there need not be built again.
+    """
+    found = frozenset[TableRef]().union(*(ancestors(mesh, table) for table in tables))
+    return found, frozenset(mesh.product(table).id for table in found if not table.is_source)
 
 
 def _resolved(mesh: Mesh, products: Iterable[Product | str]) -> Iterator[Product]:

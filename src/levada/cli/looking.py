@@ -73,7 +73,7 @@ def status(
         products = list(selected(mesh, selection))
     except ValueError as error:
         raise DeclarationError((Fault("SELECTION", 0, str(error)),)) from error
-    tables = sensing.tables_to_read(mesh, products)
+    tables = sensing.above(mesh, {mart.table for product in products for mart in product.marts})[0]
     with opening.services(settings) as credentials:
         with opening.ledger(credentials, "levada_runner") as ledger:
             facts = ledger.facts(tables, [p.id for p in mesh.products])

@@ -66,8 +66,8 @@ def current_plan(
     `assumed` landings count as if they were recorded: a dry run changes nothing.
     """
     mesh = platform.mesh
-    tables = sensing.tables_to_read(mesh, products)
-    facts = platform.runner.facts(tables, sensing.products_to_read(mesh, products))
+    tables = {mart.table for product in products for mart in product.marts}
+    facts = platform.runner.facts(*sensing.above(mesh, tables))
     new = {(x.table, x.partition): x for x in assumed if not _known(facts, x)}
     facts = replace(facts, lines={**facts.lines, **new}) if new else facts
     return planning.plan(mesh, facts, platform.clock(), products=products, span=span), facts

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -44,6 +44,7 @@ from levada.terms import (
     Product,
     Publication,
     Readiness,
+    State,
     TableRef,
     Verdict,
     Waived,
@@ -70,8 +71,18 @@ __all__ = [
 def sense(platform: Platform, run: Run) -> Run:
     """Judge, pin and claim in one ledger transaction."""
     mesh, product = platform.mesh, run.product
-    tables = sensing.tables_to_read(mesh, [product])
-    products = sensing.products_to_read(mesh, [product])
+    tables: Collection[TableRef] = sensing.tables_to_read(mesh, [product])
+    products: Collection[str] = sensing.products_to_read(mesh, [product])
+    found = _sensed(platform, run, tables, products)
+    if any(each.state is State.IMPOSSIBLE for each in found.waiting.values()) and found.over:
+        return _sensed(platform, run, *sensing.above(mesh, tables))
+    return found
+
+
+def _sensed(
+    platform: Platform, run: Run, tables: Collection[TableRef], products: Collection[str]
+) -> Run:
+    mesh, product = platform.mesh, run.product
     with platform.runner.sensing(tables, products) as transaction:
         facts = transaction.facts
         judged = sensing.wants(mesh, product, run.partitions, facts, platform.clock(), run.again)

@@ -1,0 +1,100 @@
+"""That something can never be is said only after looking at all that it is made from."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import pytest
+from tests.unit.strategies import NOW, World, edge, make_mesh, make_source, ref, single
+from tests.unit.test_looking import Asked
+
+from levada.intervals import within
+from levada.terms import Facts, Grain, Identity, Lag, Mesh, Partition, Product, Publication, Verdict
+from levada_sensors.asking import Ask, ask_of
+from levada_sensors.desk import Glance, _glance
+from levada_sensors.judging import Outcome, glance_at_product, judge_product, product_touches
+
+pytestmark = pytest.mark.airflow
+WAYS = ("desk", "claim")
+
+
+def chain(*, published: bool) -> tuple[World, Partition]:
+    """
+    Six tables, of which the first reads the day before: of the span's first day it can never be
+    made. It was published all the same, while the span began earlier.
+    """
+    names = ["a.t0", *(f"a.t{n}" for n in range(1, 6))]
+    edges = [edge("a.landing.x", "a.t0", Lag(1))]
+    edges += [edge(up, down, Identity()) for up, down in itertools.pairwise(names)]
+    products = [single(name, Grain.DAY, e) for name, e in zip(names, edges, strict=True)]
+    world = World(make_mesh(products, [make_source("a.landing.x", Grain.DAY)]))
+    day = within(*world.mesh.slicing(ref("a.t0")), world.mesh.span)[0]
+    if published:
+        contract = world.mesh.mart(ref("a.t0")).contract
+        world.lines[ref("a.t0"), day] = Publication(
+            *(
+                ref("a.t0"),
+                day,
+                1,
+                contract.label,
+                Verdict.PASS,
+                "7",
+                "1:a",
+                "f",
+                (),
+                (),
+                "r1",
+                NOW,
+                1,
+            ),
+        )
+    return world, day
+
+
+def ledger_of(world: World) -> Asked:
+    ledger = Asked(lambda: world.now)
+    ledger.lines = dict(world.lines)
+    return ledger
+
+
+@dataclass(frozen=True)
+class Waiter:
+    product: Product
+    at: Partition
+
+    def ask(self, mesh: Mesh) -> Ask:
+        return ask_of(mesh, [(self.product, self.at)])
+
+    def glance(self, mesh: Mesh, facts: Facts) -> Glance:
+        found = glance_at_product(facts, mesh, self.product, self.at, prefix="p@", attempt="1")
+        return Glance(found, product_touches(mesh, self.product, self.at))
+
+
+def outcome(way: str, world: World, product: Product, day: Partition) -> Outcome:
+    ledger = ledger_of(world)
+    if way == "claim":
+        found = judge_product(ledger, world.mesh, product, day, prefix="p@", attempt="1")
+        return found.outcome
+    waiter = Waiter(product, day)
+    ask = waiter.ask(world.mesh)
+    facts = ledger.facts(ask.tables, ask.products, ask.span)
+    answer = _glance(world.mesh, ledger, facts, waiter, ask).answer
+    assert answer is not None
+    return answer.outcome
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("hops", [2, 3, 4, 5])
+def test_what_was_published_above_need_not_be_built_again(way: str, hops: int) -> None:
+    world, day = chain(published=True)
+    product = world.mesh.product(f"a.t{hops}")
+    assert outcome(way, world, product, day) is Outcome.WAITING
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("hops", range(6))
+def test_what_can_never_be_is_said_however_far_below(way: str, hops: int) -> None:
+    world, day = chain(published=False)
+    product = world.mesh.product(f"a.t{hops}")
+    assert outcome(way, world, product, day) is Outcome.NEVER
