@@ -245,6 +245,8 @@ class _View:
     waits: bool
     lent: frozenset[Slice]
     """What is read though it is not ready."""
+    lacking: tuple[Slice, ...]
+    """What it asks for and is not ready, if it can be at all."""
     unknown: bool
     """Whether it lacks something of which nobody can tell whether it is there."""
 
@@ -487,6 +489,7 @@ class Oracle:
                 *(met, found, less),
                 waits=until is not None and until > self.now and not met,
                 lent=frozenset(),
+                lacking=() if met else self._latest_lacking(edge),
                 unknown=unknown,
             )
         there, never = self.asked(name, start, edge)
@@ -514,6 +517,7 @@ class Oracle:
             *(met, read, bool(set(lacking) - lent)),
             waits=not late and not met,
             lent=frozenset(lent),
+            lacking=tuple(each for each in lacking if each in states),
             unknown=unknown,
         )
 
@@ -530,6 +534,12 @@ class Oracle:
         unasked = old and self.state(*newest[0]) == "READY" and edge.table in self.silent
         unknown = not met and (unasked or self.unknown(*newest[0]))
         return met, {newest[0]: line.content if met else None}, not met, unknown
+
+    def _latest_lacking(self, edge: Reads) -> tuple[Slice, ...]:
+        if not self._all[edge.table]:
+            return ()
+        found = self.newest(edge.table) or [(edge.table, self._due(edge.table))]
+        return (found[0],)
 
     def _due(self, table: str) -> Start:
         """The last slice of a table that is over, else its first."""
@@ -615,6 +625,8 @@ class Oracle:
             newest = max(line.at for line in lines if line)
             if not any(changed) or newest + self.world.quiet > self.now:
                 return None
+            if newest + 2 * self.world.quiet > self.now and self._expects(product, start):
+                return None
         inputs = self.inputs(product, start)
         if inputs is None:
             return None
@@ -625,6 +637,23 @@ class Oracle:
             if parked or (attempt.again is not None and attempt.again > self.now):
                 return None
         return inputs
+
+    def _expects(self, product: str, start: Start) -> bool:
+        """Whether a rebuild would go without something that is being rebuilt itself."""
+        views = [(edge, self.view(name, start, edge)) for name, edge in self.edges(product)]
+        chosen = {edge.any_of for edge, view in views if edge.any_of and view.met}
+        for edge, view in views:
+            blocks = view.waits or (edge.required and not view.met)
+            if edge.any_of:
+                unneeded = edge.restated == "ignore" and not any(view.read.values())
+                blocks = edge.any_of not in chosen or unneeded
+            if not blocks and any(self._is_rebuilt(*each) for each in view.lacking):
+                return True
+        return False
+
+    def _is_rebuilt(self, name: str, start: Start) -> bool:
+        product = self.world.table(name).product
+        return self.state(name, start) == "STALE" or (product, start) in self.alive
 
     # The history
 

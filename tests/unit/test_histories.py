@@ -12,6 +12,7 @@ import os
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -193,12 +194,30 @@ TestLongHistories = pytest.mark.prove(pytest.mark.timeout(3600)(LongHistories.Te
 
 @pytest.mark.parametrize("number", range(8))
 def test_restatements_within_the_quiet_time_rebuild_each_table_at_most_twice(number: int) -> None:
+    assert _rebuilt(number, _plain) <= 2
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_a_table_that_goes_on_without_some_is_rebuilt_at_most_once_more(number: int) -> None:
+    assert _rebuilt(number, lambda world: not _plain(world)) <= 3
+
+
+@pytest.mark.prove
+def test_how_often_a_table_that_goes_on_without_some_is_rebuilt_once_more() -> None:
+    most = Counter(_rebuilt(number, lambda world: not _plain(world)) for number in range(300))
+    print(f"\nrebuilds for 20 restatements within the quiet time, in 300 meshes: {dict(most)}")
+    assert max(most) <= 3
+    assert most[3] <= 9
+
+
+def _rebuilt(number: int, kind: Callable[[oracle.World], bool]) -> int:
+    """How often the most restless slice is published for 20 restatements in the quiet time."""
     rng = random.Random(SEED + number)
     quiet = timedelta(hours=4)
     read: list[tuple[str, Partition]] = []
     while not read:
         world = replace(random_world(rng), quiet=quiet)
-        if _plain(world):
+        if kind(world):
             player = Player(world, rng)
             player.finish(set())
             read = _read(player)
@@ -214,7 +233,7 @@ def test_restatements_within_the_quiet_time_rebuild_each_table_at_most_twice(num
         for event in player.simulation.events[begun:]
         if event.kind == "published"
     )
-    assert max(published.values()) <= 2
+    return max(published.values(), default=0)
 
 
 def _read(player: Player) -> list[tuple[str, Partition]]:

@@ -268,10 +268,33 @@ class Judge(Currency):
         if self.attempt(product, partition) is not None:
             return None  # a repair, or a retry with a back-off of its own
         until = max(line.at for line in lines) + self.mesh.quiet
+        if until > self.now:
+            said = f"{changes[0]}; rebuilt at {until:%H:%M:%S}Z, when its quiet time is over"
+            return Readiness(State.WAITING, said, next=until)
+        return self._expecting(product, partition, until + self.mesh.quiet)
+
+    def _expecting(
+        self, product: Product, partition: Partition, until: datetime
+    ) -> Readiness | None:
+        """
+        What a rebuild could go without, and what is being rebuilt itself: it is given another quiet
+        time to come, or whoever reads both it and what it is made of is rebuilt once too often.
+        """
         if until <= self.now:
             return None
-        said = f"{changes[0]}; rebuilt at {until:%H:%M:%S}Z, when its quiet time is over"
-        return Readiness(State.WAITING, said, next=until)
+        for edge in self._judged(product, partition)[1]:
+            ignores = edge.dependency.on_restatement.action == "ignore"
+            if edge.blocks or (ignores and edge.dependency.any_of and not edge.ready):
+                continue
+            for table, at, found in edge.waits:
+                if found.state is State.STALE or self._built(table, at):
+                    said = f"{named(table, at)} is being rebuilt; goes without it from"
+                    return Readiness(State.WAITING, f"{said} {until:%H:%M:%S}Z", next=until)
+        return None
+
+    def _built(self, table: TableRef, at: Partition) -> bool:
+        """Whether somebody builds a slice now."""
+        return not table.is_source and (self.mesh.product(table).id, at) in self.facts.claims
 
     def _judged(self, product: Product, partition: Partition) -> tuple[Readiness, tuple[Edge, ...]]:
         key = (product.id, partition)
