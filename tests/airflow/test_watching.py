@@ -19,9 +19,30 @@ from levada.adapters.probes.files import location
 from levada.intervals import parse
 from levada.ledger.tail import Batch
 from levada.settings import Settings
-from levada.terms import Attempt, Grain, Landing, Mesh, Source, Span, TableRef, Verdict
+from levada.terms import (
+    Attempt,
+    Begun,
+    Facts,
+    Grain,
+    Landing,
+    Mesh,
+    Source,
+    Span,
+    TableRef,
+    Verdict,
+)
 from levada_sensors import dag_runs, reconcile, watching
-from levada_sensors.watching import ReconcileTrigger, Reminders, Task, Work, probe, work_of
+from levada_sensors.watching import (
+    Nudge,
+    ReconcileTrigger,
+    Reminders,
+    Task,
+    Work,
+    nudge_of,
+    probe,
+    work_of,
+    yielding,
+)
 
 pytestmark = pytest.mark.airflow
 
@@ -104,6 +125,61 @@ def test_a_failed_audit_is_parked_until_its_input_is_mended(world: World) -> Non
 def test_a_step_whose_inputs_are_not_ready_waits_without_a_run(world: World) -> None:
     world.land(FILES, "2013-03-09")
     assert ("company.daily", "2013-03-09") not in tasks(world)
+
+
+# Backfills
+
+
+def begun(world: World, *, forced: bool = True) -> Begun:
+    return Begun("bf-1", "running", "", forced, "ines", world.now, world.position, {"open": 1}, {})
+
+
+def restating(world: World, *days: str) -> Facts:
+    """The facts while these days of flights are open in a backfill."""
+    slices = {(FLIGHTS, world.slice(FLIGHTS, day)): "bf-1" for day in days}
+    return replace(world.facts, restating=slices)
+
+
+def test_what_a_running_backfill_makes_anyway_is_no_work_of_the_reconcilers_own(
+    world: World,
+) -> None:
+    world.land(FILES, "2013-03-08")
+    world.publish(FLIGHTS, "2013-03-08")
+    world.land(FILES, "2013-03-08", "b")
+    world.land(FILES, "2013-03-10")
+    facts = restating(world, "2013-03-08", "2013-03-10")
+    found = work_of(world.mesh, facts, world.now).tasks
+
+    def left(*running: str) -> list[str]:
+        return [task.step.partition.key for task in yielding(found, facts, running)]
+
+    assert left("bf-1") == ["2013-03-10"], "a first run is its timetable's"
+    assert left() == ["2013-03-08", "2013-03-10"], "one that is paused makes nothing"
+
+
+def test_a_backfill_wakes_the_reconciler_while_there_is_room_and_something_to_do(
+    world: World,
+) -> None:
+    def nudge(*days: str, parallel: int = 1) -> Nudge | None:
+        facts = restating(world, *days)
+        return nudge_of(world.mesh, facts, world.now, [begun(world)], parallel)
+
+    assert nudge() is None
+    for day in ("2013-03-08", "2013-03-09"):
+        world.land(FILES, day)
+        world.publish(FLIGHTS, day)
+    ready = nudge("2013-03-08", "2013-03-09")
+    assert ready is not None
+    assert not ready.patient
+    for day in ("2013-03-08", "2013-03-09"):
+        world.claim(FLIGHTS, day, run=f"levada.backfill@bf-1__{day}@1")
+    full = nudge("2013-03-08", "2013-03-09")
+    assert full is not None
+    assert full.patient, "its builds are under way: looked after when that lasts"
+    assert full.mark != ready.mark
+    left = nudge("2013-03-10", parallel=9)
+    assert left is not None
+    assert left.mark.startswith("nothing"), "it has not landed: the reconciler leaves it, named"
 
 
 # What was told

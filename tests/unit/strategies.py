@@ -276,10 +276,10 @@ class World:
         self.attempts[product, partition] = found
         return found
 
-    def claim(self, product: str, at: str) -> None:
+    def claim(self, product: str, at: str, run: str = "run-live") -> None:
         partition = self.slice(self.mesh.product(product).marts[0].table, at)
         until = self.now + timedelta(minutes=5)
-        claim = Claim(product, partition, "run-live", 1, "f", (), until)
+        claim = Claim(product, partition, run, 1, "f", (), until)
         self.claims[product, partition] = claim
 
     def redeclare(self, product: str, **change: object) -> None:
