@@ -123,6 +123,17 @@ def test_the_reference_names_every_command_and_every_option() -> None:
             assert f"`{option}`" in text or re.search(rf"{re.escape(option)}\b", text), option
 
 
+def test_the_stages_of_a_check_that_are_shown_are_those_that_it_has() -> None:
+    files = (ROOT / "src/levada" / name for name in ("flow/declaring.py", "cli/checking.py"))
+    stages = [name for f in files for name in re.findall(r'\.stage\("([a-z ]+)"\)', f.read_text())]
+    listed = re.findall(r"^\| `([a-z ]+)` \|", (REFERENCE / "cli.md").read_text(), re.MULTILINE)
+
+    for document in (ROOT / "README.md", TUTORIAL):
+        (shown,) = re.findall(r"^(contracts [\d.]+ s, .*)$", document.read_text(), re.MULTILINE)
+        assert re.findall(r"([a-z ]+?) [\d.]+ s", shown.replace(", ", "")) == stages
+    assert set(stages) <= set(listed)
+
+
 def test_every_make_target_that_is_shown_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for document in DOCUMENTS:
