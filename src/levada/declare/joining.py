@@ -1,62 +1,36 @@
-"""
-Declare: contracts, dbt projects and settings become a `Mesh`; every fault is collected.
-
-An adapter parses each dbt project into a `ParsedProject`; this stage joins the projects with the
-contracts. SQL says what is read, the contract what is promised, `meta.levada` how it waits.
-"""
+"""One join of contracts and dbt projects into products and sources."""
 
 from __future__ import annotations
 
 import graphlib
-import hashlib
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import time
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from levada import outside
+from levada.declare import words
+from levada.declare.batching import windows_differ, wrong_of_shards
+from levada.declare.facts import ModelFacts, ParsedProject
 from levada.errors import Fault
 from levada.expectations import expected
-from levada.intervals import check_mapping, default_mapping, nests
+from levada.intervals import check_mapping, default_mapping
 from levada.meetable import unmeetable
-from levada.settings import Settings, duration, nearest
+from levada.settings import Settings, nearest
 from levada.terms import (
     Check,
     Contract,
-    Deadline,
     Dependency,
-    FanOut,
     Grain,
-    Identity,
-    Lag,
-    Latest,
     Layer,
     Mart,
-    Mesh,
-    OnRestatement,
-    PartitionMapping,
     Product,
     Reliance,
-    Rollup,
     Shards,
     Source,
     TableRef,
-    Trailing,
-    WaitPolicy,
 )
 
-__all__ = [
-    "Declared",
-    "ModelFacts",
-    "ParsedProject",
-    "SourceFacts",
-    "alone_because",
-    "declare",
-    "selected",
-]
+__all__ = ["Joining"]
 
-_MOST_SHARDS = 256
 _META_KEYS = ("batch", "inputs", "shards")
 _INPUT_KEYS = (
     *("mapping", "wait", "on_restatement", "within", "required", "any_of"),
@@ -65,124 +39,9 @@ _INPUT_KEYS = (
 _SAID_ELSEWHERE = {
     "pinned": "a reader pins a major version where it reads it: ref('domain', 'table', v=1)"
 }
-_WAIT_KEYS = ("at_least", "at_most_missing", "deadline", "max_lag")
-_PLAIN: Mapping[str, type[Identity | Rollup | FanOut]] = {
-    "identity": Identity,
-    "rollup": Rollup,
-    "fanout": FanOut,
-}
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """One model (or seed, whose `materialized` is `seed`). Paths are from the mesh's root."""
-
-    node: str
-    name: str
-    major: int | None
-    """Its dbt version, where it has one."""
-    package: str
-    path: str
-    layer: str
-    """The folder that names its layer; empty outside any."""
-    materialized: str
-    models: tuple[str, ...]
-    """Nodes of its own project that it reads."""
-    externals: tuple[TableRef, ...]
-    """Promised tables of other domains that it reads."""
-    sources: tuple[str, ...]
-    """Source nodes that it reads."""
-    meta: Mapping[str, object]
-    """Its `meta.levada`."""
-    yaml: str
-    """The YAML that describes it; empty where none does."""
-    yaml_line: int
-    columns: tuple[tuple[str, str], ...]
-    """Columns listed in the YAML; the type is empty where none is said."""
-    code: str
-    """Checksum of its SQL, configuration, reached macros, vars and env_vars."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFacts:
-    """One table of a dbt source."""
-
-    node: str
-    name: str
-    """The source's name: `landing`."""
-    table: str
-    columns: tuple[str, ...]
-    meta: Mapping[str, object]
-    """Its `meta.levada`."""
-    yaml: str
-    yaml_line: int
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedProject:
-    """A project as dbt read it, or as much of it as could be read, with every fault found."""
-
-    name: str
-    path: str
-    models: tuple[ModelFacts, ...] = ()
-    sources: tuple[SourceFacts, ...] = ()
-    faults: tuple[Fault, ...] = ()
-    resolved: bool = True
-    """Whether everything that its models read was found."""
-
-    def model(self, node: str) -> ModelFacts:
-        """The model of this dbt id. Raises KeyError."""
-        for model in self.models:
-            if model.node == node:
-                return model
-        raise KeyError(node)
-
-    def code(self, nodes: Collection[str]) -> str:
-        """
-        One checksum over the code of these nodes, whatever their order.
-
-        >>> ParsedProject("fleet", "models/fleet").code(())[:8]
-        'e3b0c442'
-        """
-        lines = sorted(f"{node} {self.model(node).code}\n" for node in nodes)
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """The mesh of the sound domains, every fault, and the domains that have one."""
-
-    mesh: Mesh
-    faults: tuple[Fault, ...]
-    broken: tuple[str, ...]
-    seen: tuple[Product, ...] = ()
-    """Every product that could be joined, those of domains with a fault too."""
-    warnings: tuple[Fault, ...] = ()
-    """What only tells: it breaks no domain."""
-
-
-def declare(
-    settings: Settings, contracts: Sequence[Contract], projects: Sequence[ParsedProject]
-) -> Declared:
-    """Join contracts and projects into a mesh; what is wrong is collected, never raised."""
-    joining = _Joining(settings, contracts, projects)
-    products = joining.products()
-    products = joining.acyclic(products)
-    broken = {domain for domain, _ in joining.faults}
-    mesh = Mesh(
-        name=settings.name,
-        span=settings.span,
-        zone=settings.zone,
-        live_from=settings.live_from,
-        products=tuple(p for p in products if p.domain not in broken),
-        sources=tuple(joining.sources.values()),
-        quiet=settings.quiet,
-    )
-    faults = tuple(sorted({fault for _, fault in joining.faults}))
-    return Declared(mesh, faults, tuple(sorted(broken)), tuple(products))
-
-
-class _Joining:
+class Joining:
     """One join of contracts and projects; faults are kept with the domain they break."""
 
     def __init__(
@@ -201,6 +60,7 @@ class _Joining:
         self._promises()
 
     def fault(self, domain: str, path: str, line: int, wrong: str, right: str = "") -> None:
+        """Keep what is wrong, with the domain that it breaks."""
         self.faults.append((domain, Fault(path, line, wrong, right)))
 
     def _sources(self, project: ParsedProject) -> None:
@@ -271,37 +131,11 @@ class _Joining:
         model = self.models[first]
         if all(each is None for each in said):
             return None
-        if wrong := self._wrong_of_shards(said, marts):
+        if wrong := wrong_of_shards(said, marts, self._columns_of, self.settings.warehouse):
             place = (marts[0].table.domain, model.yaml or model.path, model.yaml_line)
             self.fault(*place, f"meta.levada.shards {wrong[0]}", wrong[1])
             return None
         return Shards(str(said[0]["key"]), said[0]["count"])
-
-    def _wrong_of_shards(  # noqa: PLR0911 - one fault after the other
-        self, said: Sequence[Any], marts: Sequence[Mart]
-    ) -> tuple[str, str] | None:
-        """What is wrong with a declaration of shards, and what would be right."""
-        words = said[0]
-        if any(each != words for each in said):
-            return "differs in a product", "say the same of each of its models"
-        if not isinstance(words, dict) or set(words) != {"key", "count"}:
-            return "says no key and count", "shards: {key: carrier, count: 4}"
-        key, count = str(words["key"]), words["count"]
-        if not isinstance(count, int) or not 2 <= count <= _MOST_SHARDS:
-            return f"of {count!r} is no number of shards", f"write 2 to {_MOST_SHARDS}"
-        promised = [[column.name for column in mart.contract.columns] for mart in marts]
-        lacking = next((names for names in promised if key not in names), None)
-        if lacking is not None:
-            return f"by {key!r}: a table promises no such column", nearest(key, lacking)
-        if all(key not in self._columns_of(d.upstream) for m in marts for d in m.dependencies):
-            right = "name a column that an input has under the same name"
-            return f"by {key!r}: no input has such a column, so nothing would be cut", right
-        if self.settings.warehouse != "ducklake":
-            return (
-                f"in a warehouse of type {self.settings.warehouse}",
-                "only a DuckLake builds shards",
-            )
-        return None
 
     def _columns_of(self, table: TableRef) -> tuple[str, ...]:
         """The columns of an input, as far as it is declared."""
@@ -456,14 +290,14 @@ class _Joining:
             return None
         ends = (*slicing, contract.grain, contract.zone)
         try:
-            mapping = _mapping(told) or default_mapping(*ends)
+            mapping = words.mapping(told) or default_mapping(*ends)
             edge = Dependency(
                 upstream=upstream,
                 downstream=contract.table,
                 mapping=mapping,
-                wait=_wait(told.get("wait")),
-                required=_truth(told.get("required", True)),
-                on_restatement=_on_restatement(told.get("on_restatement"), mapping),
+                wait=words.wait(told.get("wait")),
+                required=words.truth(told.get("required", True)),
+                on_restatement=words.on_restatement(told.get("on_restatement"), mapping),
                 any_of=str(told.get("any_of", "")),
                 relies_on=self._reliance(upstream, told.get("relies_on"), place),
             )
@@ -527,111 +361,5 @@ class _Joining:
                 remaining[way[1]] = remaining[way[1]] - {way[0]}  # and look for another
 
 
-def _truth(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise ValueError(f"{value!r} is neither true nor false")
-
-
 def _names(value: object) -> tuple[str, ...]:
     return tuple(str(name) for name in value) if isinstance(value, tuple | list) else ()
-
-
-def _mapping(told: Mapping[str, Any]) -> PartitionMapping | None:
-    said = told.get("mapping")
-    within = duration(str(told["within"])) if "within" in told else None
-    if said == "latest":
-        return Latest(within)
-    if within is not None:
-        raise ValueError("'within' belongs to mapping: latest")
-    if said is None:
-        return None
-    if isinstance(said, Mapping) and len(said) == 1:
-        ((kind, number),) = said.items()
-        if kind == "lag":
-            return Lag(int(number))
-        if kind == "trailing":
-            return Trailing(int(number))
-    if isinstance(said, str) and said in _PLAIN:
-        return _PLAIN[said]()
-    known = "identity, {lag: n}, {trailing: n}, rollup, fanout or latest"
-    raise ValueError(f"no mapping {said!r}: say {known}")
-
-
-def _wait(said: object) -> WaitPolicy:
-    if said is None or said == "all":
-        return WaitPolicy()
-    if not isinstance(said, Mapping):
-        raise ValueError(f"no wait policy {said!r}: say all, or {{{', '.join(_WAIT_KEYS)}}}")
-    for key in said:
-        if key not in _WAIT_KEYS:
-            raise ValueError(f"wait: unknown key {key!r}; {nearest(str(key), _WAIT_KEYS)}")
-    counts = {key: int(said[key]) for key in ("at_least", "at_most_missing") if key in said}
-    max_lag = duration(str(said["max_lag"])) if "max_lag" in said else None
-    deadline = _deadline(str(said["deadline"])) if "deadline" in said else None
-    return WaitPolicy(deadline=deadline, max_lag=max_lag, **counts)
-
-
-def _deadline(said: str) -> Deadline:
-    """
-    A local time of day, or a time after the partition's end.
-
-    >>> _deadline("07:00").at, _deadline("7h").after
-    (datetime.time(7, 0), datetime.timedelta(seconds=25200))
-    """
-    if re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", said):
-        return Deadline(at=time.fromisoformat(said))
-    try:
-        return Deadline(after=duration(said))
-    except ValueError:
-        raise ValueError(
-            f'no deadline {said!r}: write a local time like "07:00" in quotation marks, or how '
-            "long after the interval's end, like 7h"
-        ) from None
-
-
-def _on_restatement(said: object, mapping: PartitionMapping) -> OnRestatement:
-    if said is None:
-        return OnRestatement("ignore", "as of") if isinstance(mapping, Latest) else OnRestatement()
-    if isinstance(said, Mapping) and set(said) == {"ignore"}:
-        return OnRestatement("ignore", str(said["ignore"]))
-    return OnRestatement(str(said))
-
-
-def alone_because(mesh: Mesh, product: Product) -> str:
-    """Why intervals of a product can never be built together; empty where they may be."""
-    if product.grain is Grain.WHOLE:
-        return "an undivided table has one interval"
-    for edge in product.dependencies:
-        if edge.wait.max_lag is not None:
-            return f"what stands in for {edge.upstream} differs by interval"
-        if windows_differ(edge, mesh.slicing(edge.upstream), product.zone):
-            return f"by {edge.mapping.kind} of {edge.upstream} its window differs by interval"
-    return ""
-
-
-def windows_differ(edge: Dependency, upstream: tuple[Grain, str] | None, zone: str) -> bool:
-    """Whether an interval reads rows that lie in the window of another interval."""
-    if isinstance(edge.mapping, Rollup) and upstream:
-        return not nests(*upstream, zone)
-    return isinstance(edge.mapping, Lag | Trailing | FanOut)
-
-
-def selected(mesh: Mesh, selection: Sequence[str]) -> Iterator[Product]:
-    """
-    The products that a selection names: `domain`, `domain.product` or `domain.table`; nothing
-    selects all. Raises ValueError for a name that nothing has.
-    """
-    wanted: set[str] = set()
-    for name in selection:
-        hits = {
-            p.id
-            for p in mesh.products
-            if name in (p.domain, p.id)
-            or any(name in (str(m.table), f"{m.table.domain}.{m.table.name}") for m in p.marts)
-        }
-        if not hits:
-            known = [p.id for p in mesh.products] + sorted({p.domain for p in mesh.products})
-            raise ValueError(f"nothing is called {name!r}; {nearest(name, known)}")
-        wanted |= hits
-    return (p for p in mesh.products if not selection or p.id in wanted)
