@@ -510,6 +510,7 @@ def test_a_relationship_to_what_the_model_does_not_read_is_told_on_its_line(
     assert "compares with harbour.cranes@1, which the model does not read" in faults[0]["wrong"]
 
 
+@pytest.mark.prove
 def test_a_read_upward_that_jinja_computes_is_told(two: Workspace) -> None:
     tiny.contract(two, "harbour", "cranes")
     tiny.model(two, "harbour", "cranes", "select id, day, amount from {{ ref('ships') }}")

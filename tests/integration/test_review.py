@@ -316,6 +316,7 @@ def test_an_edge_that_waits_for_less_is_told_and_must_be_approved(
     assert {"customs-data", "governance"} <= {a.who for a in found.review.approvals}
 
 
+@pytest.mark.prove
 def test_a_change_does_not_say_itself_who_must_approve_it(
     mesh: Workspace, workers: DbtWorkers
 ) -> None:
@@ -337,6 +338,7 @@ def test_a_change_does_not_say_itself_who_must_approve_it(
     assert report.document(found)["law"][0]["impact"] == "sensitive"
 
 
+@pytest.mark.prove
 def test_an_owners_file_that_is_not_utf_8_is_named(mesh: Workspace, workers: DbtWorkers) -> None:
     top = mesh.root.parent
     (top / ".github" / "CODEOWNERS").write_bytes(b"* @all\n/caf\xe9 @x\n")
