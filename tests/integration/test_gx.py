@@ -535,7 +535,10 @@ COUNTED: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
         (),
     ),
-    "in groups": ("select count(*) from {object} where miles < 0 group by origin", ()),
+    "in groups": (
+        "select max(n) from (select count(*) as n from {object} where miles < 0 group by origin) g",
+        (),
+    ),
     "that differ": ("select count(distinct flight) from {object} where miles < 0", ()),
     "by a filter": ("select count(*) filter (miles < 0) from {object}", ()),
     "in a subquery": ("select count(*) from (select * from {object} where miles < 0) x", ()),
