@@ -314,6 +314,20 @@ def test_what_is_excluded_or_of_another_domain_ends_the_closure() -> None:
         assert (left.product, left.stretches[0].because) == ("company.daily", (why,))
 
 
+def test_what_is_excluded_still_says_what_an_edge_would_have_held() -> None:
+    reads = edge("a.x", "b.y", Identity()), edge("a.z", "b.y", Trailing(2), action="hold")
+    up = [single(f"a.{n}", Grain.DAY, edge(f"a.landing.{n}", f"a.{n}", Identity())) for n in "xz"]
+    sources = [make_source(f"a.landing.{n}", Grain.DAY) for n in "xz"]
+    mesh = make_mesh([*up, single("b.y", Grain.DAY, *reads)], sources)
+    day = days("2013-03-06", "2013-03-06")
+    planned = backfill(mesh, asked_for(mesh, ["a.x", "a.z"], day, exclude=["b.y"]), NOW)
+    (left,) = planned.left_out
+    assert [(s.first.key, s.because) for s in left.stretches] == [
+        ("2013-03-06", ("is excluded",)),
+        ("2013-03-07", ("holds changes of a.z@1",)),
+    ]
+
+
 def test_a_source_is_where_a_restatement_from_the_landing_zone_begins() -> None:
     mesh = little_mesh()
     asked = asked_for(mesh, ["operations.landing.flights"], days("2013-03-10", "2013-03-10"))

@@ -218,8 +218,9 @@ class _Closure:
         if not causes and not ends:
             return
         wanted = _union(causes)
+        ends = [(why, without(runs, wanted)) for why, runs in ends]
         if why := self._kept_out(product):
-            self._leave(product, own, [(why, wanted)] if wanted else ends, wave)
+            self._leave(product, own, [(why, wanted), *ends], wave)
             return
         over = self.over[own]
         doable = both(wanted, there) if there != own.all else wanted
@@ -229,7 +230,6 @@ class _Closure:
             runs = len(doable) if product.batch else sum(high - low for low, high in doable)
             self.groups.append(Group(product.id, wave, stretches, runs))
             self.changed.update((mart.table, (doable, wave)) for mart in product.marts)
-        ends = [(why, without(runs, wanted)) for why, runs in ends]
         if doable != wanted:
             never = without(wanted, there)
             ends += [(NEVER, never), (NOT_OVER, without(without(wanted, over), never))]
