@@ -33,7 +33,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-test: $(READY) lint types layers sql  ## the gate: lint, types, layers, SQL, tests
+test: $(READY)   ## the gate: lint, types, layers, SQL, tests
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint types layers sql
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
 		--no-loadscope-reorder --durations=15
 

@@ -174,6 +174,7 @@ def test_rolled_back_what_was_there_before_is_published_again(mesh: Workspace) -
     assert "what the log says" in mesh.levada("ledger", "verify").stdout
 
 
+@pytest.mark.prove
 def test_a_published_interval_is_made_again_from_what_its_run_recorded(mesh: Workspace) -> None:
     table, lines = "operations.delays", len(mesh.publications())
     first = ("reproduce", table, LAST, "--generation", "1")

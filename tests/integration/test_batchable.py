@@ -11,7 +11,7 @@ import pytest
 import tiny
 from workspace import Workspace
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.prove]
 
 DAYS = [f"2013-03-{day:02}" for day in range(8, 12)]
 NUMBERS, SUMS = "north.numbers", "south.sums"
@@ -66,7 +66,6 @@ def test_what_comes_out_the_same_goes_together_until_its_code_is_another(mesh: W
     assert "what the log says" in mesh.levada("ledger", "verify").stdout
 
 
-@pytest.mark.prove
 def test_what_differs_is_named_and_not_built_together_though_it_is_declared(
     mesh: Workspace,
 ) -> None:
@@ -82,7 +81,6 @@ def test_what_differs_is_named_and_not_built_together_though_it_is_declared(
     path.write_text(f"select id, day, amount from {READS}\n")
 
 
-@pytest.mark.prove
 def test_what_cannot_be_told_is_said_and_not_recorded(mesh: Workspace, tmp_path: Path) -> None:
     count = mesh.rows("select count(*) from ledger.entries")
     (told,) = compared(mesh, NUMBERS, "--from", DAYS[0], "--to", DAYS[0], code=2)

@@ -9,7 +9,7 @@ import pytest
 import tiny
 from workspace import Workspace
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.prove]
 
 DAYS = [f"2013-03-{day:02}" for day in range(8, 12)]
 SUMS = "south.sums"
@@ -66,7 +66,6 @@ def test_the_union_of_the_shards_is_the_unsharded_result(mesh: Workspace) -> Non
     assert contents(mesh) == before
 
 
-@pytest.mark.prove
 def test_a_union_that_is_not_disjoint_is_refused_and_the_intervals_are_built_whole(
     mesh: Workspace,
 ) -> None:
@@ -82,7 +81,6 @@ def test_a_union_that_is_not_disjoint_is_refused_and_the_intervals_are_built_who
     assert contents(mesh) == found
 
 
-@pytest.mark.prove
 def test_a_declaration_that_cuts_nothing_is_refused_with_its_reason(mesh: Workspace) -> None:
     for words, said in (
         ("{'key': 'nobody', 'count': 3}", "promises no such column"),
