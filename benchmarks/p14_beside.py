@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,9 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from _figure import quantiles, report, say
-
-REPOSITORY = Path(__file__).parents[1]
-sys.path.insert(0, str(REPOSITORY / "tests" / "support"))
+from _live_mesh import live_mesh
 
 GOAL = 1.2
 FIRST = date(2013, 3, 8)
@@ -41,10 +38,14 @@ def main() -> None:
     words = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
     live = [FIRST + timedelta(days=HISTORY + n) for n in range(words.days + 1)]
+    import tiny
+
     from levada.settings import read_settings
     from levada_sensors import service
 
-    workspace = _mesh(folder / "mesh", live[0], live[-1])
+    workspace = live_mesh(folder / "mesh", str(live[0]), str(live[-1]), "400d")
+    for n in range(HISTORY):
+        tiny.landed(workspace, "up", str(FIRST + timedelta(days=n)), [1, 2, 3])
     try:
         say("p14: history is published, Airflow starts")
         workspace.start()
@@ -140,36 +141,6 @@ def _published(workspace: Any, day: str) -> dict[str, Any]:
         day,
     )
     return dict(rows)
-
-
-def _mesh(root: Path, live: date, last: date) -> Any:
-    """`up` lands a few numbers a day, `down` reads them; a history, and live days to come."""
-    import tiny
-
-    root.mkdir()
-    workspace = tiny.mesh(root, ("up", "down"), last=str(last))
-    path = root / "levada.yaml"
-    text = path.read_text().replace("lease: 2s", "lease: 30s")
-    path.write_text(f"{text}live_from: {live}\nprobe: {{every: 1s, horizon: 400d}}\n")
-    for domain in ("up", "down"):
-        tiny.project(workspace, domain, lands=domain == "up")
-    tiny.contract(workspace, "up", "numbers")
-    tiny.contract(workspace, "down", "result")
-    source = "{{ source('landing', 'numbers') }}"
-    tiny.model(workspace, "up", "numbers", f"select {tiny.NUMBERS} from {source}")
-    reads = "{{ ref('up', 'numbers') }}"
-    tiny.model(workspace, "down", "result", f"select id, day, amount + 1 as amount from {reads}")
-    for n in range(HISTORY):
-        tiny.landed(workspace, "up", str(FIRST + timedelta(days=n)), [1, 2, 3])
-    (root / "dags").mkdir()
-    shutil.copy(REPOSITORY / "dags" / "reconcile.py", root / "dags")
-    for domain in ("up", "down"):
-        (root / "dags" / f"{domain}.py").write_text(
-            '"""The Airflow DAGs of a domain."""\n\n'
-            "from __future__ import annotations\n\nfrom levada_sensors import product_dags\n\n"
-            f'globals().update(product_dags("{domain}"))\n'
-        )
-    return workspace
 
 
 def _until(true: Callable[[], bool]) -> None:

@@ -25,9 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from _figure import arguments, median, report, say
-
-REPOSITORY = Path(__file__).parents[1]
-sys.path.insert(0, str(REPOSITORY / "tests" / "support"))
+from _live_mesh import live_mesh
 
 GOAL = 4
 DAYS = ("2013-03-08", "2013-03-09", "2013-03-10")
@@ -117,7 +115,7 @@ def main() -> None:
     from workspace import Workspace
 
     folder = Path(tempfile.mkdtemp(prefix="levada-p9-"))
-    workspace = mesh(folder / "mesh")
+    workspace = live_mesh(folder / "mesh", DAYS[0], DAYS[-1], "40d")
     from levada.settings import read_settings
     from levada_sensors import service
 
@@ -162,40 +160,6 @@ def _parts(side: list[dict[str, float]]) -> dict[str, float]:
 
 
 # Ours
-
-
-def mesh(root: Path) -> Any:
-    """`up` lands a few numbers a day, `down` reads them."""
-    import tiny
-
-    root.mkdir()
-    workspace = tiny.mesh(root, ("up", "down"), last=DAYS[-1])
-    path = root / "levada.yaml"
-    text = path.read_text().replace("lease: 2s", "lease: 30s")
-    path.write_text(f"{text}live_from: {DAYS[0]}\nprobe: {{every: 1s, horizon: 40d}}\n")
-    for domain in ("up", "down"):
-        tiny.project(workspace, domain, lands=domain == "up")
-    tiny.contract(workspace, "up", "numbers")
-    tiny.contract(workspace, "down", "result")
-    tiny.model(
-        workspace,
-        *("up", "numbers"),
-        f"select {tiny.NUMBERS} from {{{{ source('landing', 'numbers') }}}}",
-    )
-    tiny.model(
-        workspace,
-        *("down", "result"),
-        "select id, day, amount + 1 as amount from {{ ref('up', 'numbers') }}",
-    )
-    (root / "dags").mkdir()
-    shutil.copy(REPOSITORY / "dags" / "reconcile.py", root / "dags")
-    for domain in ("up", "down"):
-        (root / "dags" / f"{domain}.py").write_text(
-            '"""The Airflow DAGs of a domain."""\n\n'
-            "from __future__ import annotations\n\nfrom levada_sensors import product_dags\n\n"
-            f'globals().update(product_dags("{domain}"))\n'
-        )
-    return workspace
 
 
 def ours_once(workspace: Any, day: str) -> dict[str, float]:

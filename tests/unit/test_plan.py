@@ -203,7 +203,8 @@ def test_an_impossible_partition_is_no_step_but_explained() -> None:
     ]
 
 
-def test_what_was_not_ready_is_waited_for_without_holding_up_those_below() -> None:
+def made_without_the_day_before() -> tuple[World, str, str, str]:
+    """A tolerant reader, built while one of the two days that it reads was stale."""
     up, mid, down = "a.landing.x", "a.x", "b.y"
     tolerant = edge(mid, down, Trailing(2), wait=WaitPolicy(at_most_missing=1))
     mesh = make_mesh(
@@ -216,6 +217,11 @@ def test_what_was_not_ready_is_waited_for_without_holding_up_those_below() -> No
         world.publish(mid, day)
     world.land(up, "2013-03-09", "moved")
     world.publish(down, DAY)  # without the 9th, which is stale
+    return world, up, mid, down
+
+
+def test_what_was_not_ready_is_waited_for_without_holding_up_those_below() -> None:
+    world, _, mid, down = made_without_the_day_before()
     assert planned(world, down) == ()
     assert rested(world, down).readiness.state is State.READY
     world.publish(mid, "2013-03-09")
@@ -223,18 +229,7 @@ def test_what_was_not_ready_is_waited_for_without_holding_up_those_below() -> No
 
 
 def test_what_becomes_ready_again_without_a_publication_is_read_after_all() -> None:
-    up, mid, down = "a.landing.x", "a.x", "b.y"
-    tolerant = edge(mid, down, Trailing(2), wait=WaitPolicy(at_most_missing=1))
-    mesh = make_mesh(
-        [single(mid, Grain.DAY, edge(up, mid, Identity())), single(down, Grain.DAY, tolerant)],
-        [make_source(up, Grain.DAY)],
-    )
-    world = World(mesh)
-    for day in ("2013-03-09", DAY):
-        world.land(up, day)
-        world.publish(mid, day)
-    world.land(up, "2013-03-09", "moved")
-    world.publish(down, DAY)  # without the 9th, which is stale
+    world, up, _, down = made_without_the_day_before()
     world.land(up, "2013-03-09")  # and is as it was, after all
     (step,) = planned(world, down)
     assert step.because.startswith("a.x@1 2013-03-09 arrived after it was read")

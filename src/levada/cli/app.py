@@ -12,7 +12,7 @@ from levada.cli import output
 from levada.cli.app_backfill import backfill_app
 from levada.cli.app_canary import canary_app
 from levada.cli.app_consistency import breaks_app, consistency_app
-from levada.cli.options import From, Json, Project, Selection, To
+from levada.cli.options import Authors, Commit, From, Json, Project, Reviewer, Selection, To
 
 __all__ = ["app"]
 
@@ -311,16 +311,9 @@ def approve(
     file: Annotated[
         Path, typer.Argument(help="A waiver file, or a contract that breaks.", dir_okay=False)
     ],
-    commit: Annotated[
-        str | None, typer.Option("--commit", help="What was reviewed; default the pipeline's.")
-    ] = None,
-    reviewer: Annotated[
-        str | None, typer.Option("--reviewer", help="Who approves; default the pipeline's actor.")
-    ] = None,
-    author: Annotated[
-        list[str] | None,
-        typer.Option("--author", help="Who wrote it, beside those whom git knows."),
-    ] = None,
+    commit: Commit = None,
+    reviewer: Reviewer = None,
+    author: Authors = None,
     reason: Annotated[str, typer.Option("--reason", help="Why a breaking contract may pass.")] = "",
     project: Project = None,
     dry_run: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from levada.cli.options import From, Json, Project, To
+from levada.cli.options import From, Json, Project, Reviewer, To
 
 __all__ = ["backfill_app"]
 
@@ -188,9 +188,7 @@ def backfill_rollback(
 @backfill_app.command("approve")
 def backfill_approve(
     plan: Annotated[Path, typer.Argument(help="The plan's file.", dir_okay=False)],
-    reviewer: Annotated[
-        str | None, typer.Option("--reviewer", help="Who approves; default the pipeline's actor.")
-    ] = None,
+    reviewer: Reviewer = None,
     reason: Why = "",
     commit: Annotated[
         str | None,

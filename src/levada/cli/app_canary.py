@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from levada.cli.options import Json, Project
+from levada.cli.options import Authors, Commit, DryRun, Json, Project, Reviewer
 
 __all__ = ["canary_app"]
 
@@ -14,7 +14,6 @@ canary_app = typer.Typer(help="A new version beside the old one.", no_args_is_he
 
 Name = Annotated[str, typer.Argument(metavar="PRODUCT", help="As domain.product.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change; change nothing.")]
 
 
 @canary_app.command("start")
@@ -64,16 +63,9 @@ def canary_status(
 def canary_promote(
     product: Name,
     reason: Reason = "",
-    commit: Annotated[
-        str | None, typer.Option("--commit", help="What was reviewed; default the pipeline's.")
-    ] = None,
-    reviewer: Annotated[
-        str | None, typer.Option("--reviewer", help="Who approves; default the pipeline's actor.")
-    ] = None,
-    author: Annotated[
-        list[str] | None,
-        typer.Option("--author", help="Who wrote it, beside those whom git knows."),
-    ] = None,
+    commit: Commit = None,
+    reviewer: Reviewer = None,
+    author: Authors = None,
     project: Project = None,
     dry_run: DryRun = False,
 ) -> None:

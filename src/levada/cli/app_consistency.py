@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from levada.cli.options import From, Json, Project, To
+from levada.cli.options import Authors, Commit, DryRun, From, Json, Project, Reviewer, To
 
 __all__ = ["breaks_app", "consistency_app"]
 
@@ -54,20 +54,11 @@ def consistency_report(
 def consistency_review(
     rule: Annotated[str, typer.Argument(metavar="RULE", help="As batch.rule.")],
     reason: Annotated[str, typer.Option("--reason", help="Why it may go on.")] = "",
-    commit: Annotated[
-        str | None, typer.Option("--commit", help="What was reviewed; default the pipeline's.")
-    ] = None,
-    reviewer: Annotated[
-        str | None, typer.Option("--reviewer", help="Who reviews; default the pipeline's actor.")
-    ] = None,
-    author: Annotated[
-        list[str] | None,
-        typer.Option("--author", help="Who wrote it, beside those whom git knows."),
-    ] = None,
+    commit: Commit = None,
+    reviewer: Reviewer = None,
+    author: Authors = None,
     project: Project = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would change; change nothing.")
-    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Let a rule that the over-detection guard suspended or holds go on, as governance."""
     from levada.cli import consistency
@@ -95,9 +86,7 @@ def breaks_assign(
     break_: BreakId,
     owner: Annotated[str, typer.Option("--to", help="Who looks into it.")],
     project: Project = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would change; change nothing.")
-    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Give a break to somebody."""
     from levada.cli import consistency
@@ -111,9 +100,7 @@ def breaks_resolve(
     reason: Annotated[str, typer.Option("--reason", help="What it was.")] = "",
     who: Annotated[str, typer.Option("--by", help="Who says so; default the user here.")] = "",
     project: Project = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would change; change nothing.")
-    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Say what a break was, as governance. The same figures open it no more."""
     from levada.cli import consistency

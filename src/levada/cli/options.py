@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["From", "Json", "Project", "Selection", "To"]
+__all__ = [
+    "Authors",
+    "Commit",
+    "DryRun",
+    "From",
+    "Json",
+    "Project",
+    "Reviewer",
+    "Selection",
+    "To",
+]
 
 Project = Annotated[
     Path | None,
@@ -20,3 +30,17 @@ Selection = Annotated[
 ]
 From = Annotated[str | None, typer.Option("--from", help="First local day, like 2013-01-01.")]
 To = Annotated[str | None, typer.Option("--to", help="Last local day, included.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change; change nothing.")]
+
+# Who lets something pass, and what was looked at
+
+Commit = Annotated[
+    str | None, typer.Option("--commit", help="What was reviewed; default the pipeline's.")
+]
+Reviewer = Annotated[
+    str | None, typer.Option("--reviewer", help="Who approves; default the pipeline's actor.")
+]
+Authors = Annotated[
+    list[str] | None,
+    typer.Option("--author", help="Who wrote it, beside those whom git knows."),
+]
