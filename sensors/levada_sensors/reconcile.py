@@ -128,7 +128,7 @@ class ReconcileOperator(BaseOperator):
             )
             self.log.info("%d steps are new, %d to look after", opened_now, len(work.tasks))
             record = restating.record_of(platform)
-            for said in restating.advance(platform, record, facts):
+            for said in restating.advance(platform, record):
                 self.log.info("%s", said)
             for task in yielding(work.tasks, facts, {b.id for b in record.at_work()}):
                 try:

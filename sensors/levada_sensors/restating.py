@@ -35,6 +35,7 @@ from levada.terms import (
 from levada_sensors import dag_runs
 from levada_sensors.judging import claim_prefix, partition_of
 from levada_sensors.limits import BACKFILL
+from levada_sensors.watching import all_facts
 from levada_sensors.working import opened, staged, swapped, withheld
 
 __all__ = ["Asked", "advance", "build", "publish", "record_of"]
@@ -54,7 +55,7 @@ def record_of(platform: Platform) -> PostgresLedger:
 # What the reconciler does
 
 
-def advance(platform: Platform, record: PostgresLedger, facts: Facts) -> Iterator[str]:
+def advance(platform: Platform, record: PostgresLedger) -> Iterator[str]:
     """
     Begin what is due by schedule, settle what is settled of every running backfill, and start what
     can be built, as long as there is room; what was done, in words. Where nothing more can be done,
@@ -64,6 +65,8 @@ def advance(platform: Platform, record: PostgresLedger, facts: Facts) -> Iterato
     begun = record.at_work()
     if not begun:
         return
+    # Read after what was begun: else its steps would be judged as if nothing held their readers.
+    facts = all_facts(platform.runner, platform.mesh)
     platform = _at_once(platform)
     yield from _bury(platform, facts)
     # As many again wait for a slot, so that none is idle while we look.

@@ -191,7 +191,9 @@ def _with_dates(
         return work
     wakes = min(i for i in (work.next, *(next_due(each, now) for each in every)) if i)
     due = scheduling.what_is_due(ledger, every, now)
-    mark = " ".join(f"{each.recurring.name} {each.at}" for each in due)
+    # What waits for an approval may be due for days: it hides nothing of what runs meanwhile.
+    marks = [work.nudge.mark] if work.nudge else []
+    mark = " ".join([*marks, *(f"{each.recurring.name} {each.at}" for each in due)])
     nudge = Nudge(mark, patient=False) if due else work.nudge
     return replace(work, next=wakes, nudge=nudge)
 

@@ -131,6 +131,30 @@ backfills:
 """
 
 
+def test_words_that_cannot_be_asked_for_at_once_are_refused_when_they_are_declared(
+    tmp_path: Path,
+) -> None:
+    said = """backfills:
+  one:
+    tables: [operations]
+    every: day
+    from: 2026-11-01
+    last: {last}
+    reason: mended for a week
+    {more}
+"""
+    for more, last, why in (
+        ("exclude: [operations.flights]", "7d", "is asked for and excluded"),
+        ("only_domains: [weather]", "7d", "lies outside the domains"),
+        ("catch_up: all", "5wd", "'5wd' is no number of days"),
+        ("catch_up: all", "²d", "'²d' is no number of days"),
+    ):
+        found, faults = declared(tmp_path, said.format(more=more, last=last))
+        assert found == ()
+        assert len(faults) == 1
+        assert why in faults[0]
+
+
 def test_every_fault_is_told_at_once_with_its_line(tmp_path: Path) -> None:
     found, faults = declared(tmp_path, WRONG)
     assert found == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from datetime import date, time
 from pathlib import Path
@@ -13,6 +14,7 @@ from zoneinfo import ZoneInfo
 from levada.adapters.documents import Document, Place, read_file
 from levada.declare import selected
 from levada.errors import Fault
+from levada.plan import asked_for
 from levada.settings import nearest
 from levada.terms import Mesh, Recurring
 
@@ -102,7 +104,20 @@ class _Reading:
             only_domains=self.domains(said.get("only_domains", []), (*place, "only_domains")),
             digest=_digest(said),
         )
+        if len(self.faults) == before:
+            self.together(found, place)
         return None if len(self.faults) > before else found
+
+    def together(self, found: Recurring, place: Place) -> None:
+        """Whether its words can be asked for at once."""
+        try:
+            asked_for(
+                *(self.mesh, found.tables, self.mesh.span),
+                exclude=found.exclude,
+                only_domains=found.only_domains,
+            )
+        except ValueError as error:
+            self.fault(place, str(error), "leave one of the two out")
 
     def tables(self, said: Any, place: Place, *, sources: bool = False) -> tuple[str, ...]:
         """Ids of products, and sources by the names of their tables."""
@@ -170,12 +185,11 @@ class _Reading:
             return date.min
 
     def days(self, said: Any, place: Place) -> int:
-        text = str(said).strip()
-        count = text.removesuffix("d").removesuffix("w")
-        if not count.isdigit() or int(count) < 1 or text == count:
+        match = re.fullmatch(r"([1-9][0-9]*)([dw])", str(said).strip())
+        if match is None:
             self.fault(place, f"{said!r} is no number of days", "write it like 35d or 5w")
             return 1
-        return int(count) * (7 if text.endswith("w") else 1)
+        return int(match[1]) * (7 if match[2] == "w" else 1)
 
     def reason(self, said: Mapping[str, Any], place: Place) -> str:
         words = str(said.get("reason") or "").strip()

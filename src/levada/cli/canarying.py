@@ -152,6 +152,12 @@ def promote(project: Path | None, name: str, given: Review, *, dry_run: bool) ->
             if canary is None or canary.state is not CanaryState.RUNNING:
                 output.console.print(f"no canary of {name} runs")
                 return 1
+            if dry_run and not canary.ripe:
+                output.console.print(
+                    f"canary {canary.id} of {name} would not be promoted: {canary.in_a_row} of"
+                    f" {canary.wanted} equal intervals in a row"
+                )
+                return 1
             if canary.by_policy and not dry_run:
                 ledger.settle_canary(canary.id)
         if not canary.by_policy:

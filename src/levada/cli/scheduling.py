@@ -60,8 +60,8 @@ def _told(
     due = scheduling.what_is_due(record, [each], now)
     newest = begun.get(each.name)
     coming = planning.next_due(each, now)
-    at = due[-1].at if due else coming
-    planned, needs = scheduling.needs_of(settings, mesh, Due(each, at))
+    first = due[-1] if due else Due(each, coming)
+    planned, needs = scheduling.needs_of(settings, mesh, first)
     missing = scheduling.waits_for(record, each, needs)
     return {
         "name": each.name,
@@ -72,6 +72,7 @@ def _told(
         "catch_up": each.catch_up,
         "due": [d.at for d in due],
         "next": coming,
+        "planned_for": first.at,
         "intervals": planned.backfill.cells,
         "newest": {"id": newest.id, "state": newest.state} if newest else None,
         "waits_for": [f"{need.who}: {need.because}" for need in missing],
@@ -86,7 +87,10 @@ def _print(told: Mapping[str, object]) -> None:
     due = told["due"]
     for at in due if isinstance(due, list) else ():
         output.console.print(Text(f"  due since {at:%Y-%m-%d %H:%M}Z", style="yellow"))
-    output.console.print(f"  next {told['next']:%Y-%m-%d %H:%M}Z, {told['intervals']} intervals")
+    output.console.print(f"  next {told['next']:%Y-%m-%d %H:%M}Z")
+    output.console.print(
+        f"  {told['intervals']} intervals of {told['planned_for']:%Y-%m-%d %H:%M}Z"
+    )
     if isinstance(newest, dict):
         output.console.print(f"  the newest: {newest['id']}, {newest['state']}")
     waits = told["waits_for"]
@@ -107,8 +111,14 @@ def approve(project: Path | None, name: str, *, reviewer: str, commit: str, reas
         right = nearest(name, known) if known else "see `levada check`"
         unknown = Fault(FILE, 0, f"no sound schedule is called {name!r}", right)
         raise DeclarationError((unknown, *faults))
-    coming = Due(found, planning.next_due(found, opening.now()))
-    _, needs = scheduling.needs_of(settings, mesh, coming)
+    now = opening.now()
+    with (
+        opening.services(settings) as credentials,
+        opening.ledger(credentials, "levada_runner") as record,
+    ):
+        due = scheduling.what_is_due(record, [found], now)
+    first = due[-1] if due else Due(found, planning.next_due(found, now))
+    _, needs = scheduling.needs_of(settings, mesh, first)
     policy = read_policy(settings.root, settings.domains)
     if not needs:
         output.console.print(f"{name} needs no approval")
