@@ -15,7 +15,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from levada.calendars import opening
-from levada.errors import ClaimLost, LevadaError, TableHeld
+from levada.errors import ClaimLost, LevadaError
 from levada.ports import Change, Ledger, Stage, Warehouse
 from levada.terms import Contract, Intent, Partition, Publication, TableRef, Tampering, Verdict
 from levada.terms.versions import version_number
@@ -128,13 +128,17 @@ def _confirmed(
 ) -> Intent:
     """
     The intent, if it still stands and nobody has changed a table of it by hand. Under the locks,
-    so that what is swapped over is what was looked at.
+    so that what is swapped over is what was looked at. Where that cannot be told, nothing was
+    swapped, and the intent is dropped, so that its run can say what went wrong.
     """
-    inspect(ledger, warehouse, tables[0].domain, tables)
     try:
+        inspect(ledger, warehouse, tables[0].domain, tables)
         return ledger.confirm(run)
-    except TableHeld as error:
-        ledger.withdraw(run, str(error), keep_claims=True)
+    except ClaimLost:
+        raise
+    except (LevadaError, OSError) as error:
+        with suppress(LevadaError):
+            ledger.withdraw(run, str(error), keep_claims=True)
         raise
 
 

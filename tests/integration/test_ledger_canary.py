@@ -62,7 +62,16 @@ def test_equal_intervals_in_a_row_count_once_and_by_what_is_published(ledgers: A
     told(ledgers, DAYS[3], equal=True, run="r7")
     assert in_a_row(ledgers) == 1
     assert [t.counts for t in ledgers.runner.trials("c-1")] == [True] * 4
+    told(ledgers, DAYS[2], equal=True, run="r8", publishes=False)
+    assert in_a_row(ledgers) == 1, "what was never published takes nothing away that counts"
     assert ledgers.owner.verify() == ()
+
+
+def test_a_canary_that_wants_nothing_or_is_unknown_is_refused(ledgers: Any) -> None:
+    with pytest.raises(TerminalError, match="at least one equal interval"):
+        ledgers.runner.start_canary(replace(CANARY, wanted=0))
+    with pytest.raises(TerminalError, match="no canary is called c-0"):
+        ledgers.publisher.tell_canary("c-0", [])
 
 
 def test_it_is_promoted_by_governance_after_so_many_and_by_nobody_else(ledgers: Any) -> None:

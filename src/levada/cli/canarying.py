@@ -152,6 +152,7 @@ def promote(project: Path | None, name: str, given: Review, *, dry_run: bool) ->
             if canary is None or canary.state is not CanaryState.RUNNING:
                 output.console.print(f"no canary of {name} runs")
                 return 1
+            canarying.still_written(product, canary)
             if dry_run and not canary.ripe:
                 output.console.print(
                     f"canary {canary.id} of {name} would not be promoted: {canary.in_a_row} of"
@@ -195,6 +196,8 @@ def abort(project: Path | None, name: str, reason: str, *, dry_run: bool) -> int
             if canary is None:
                 output.console.print(f"there is no canary of {name}")
                 return 1
+            if canary.state is CanaryState.PROMOTED:
+                canarying.still_written(product, canary)
             if dry_run:
                 output.console.print(f"canary {canary.id} of {name} would be aborted")
                 return 0

@@ -28,7 +28,7 @@ from levada.flow.inspecting import send
 from levada.flow.keeping import Kept, as_it_was, kept_as
 from levada.flow.runs import Platform, Run, failed_attempt, made, staged, waived
 from levada.ports import Stage, Want
-from levada.readiness import fingerprint, forced
+from levada.readiness import bare, fingerprint, forced
 from levada.terms import (
     Attempt,
     Canary,
@@ -85,6 +85,8 @@ def build(platform: Platform, run: Run, found: Canary) -> Run:
     stage = staged(before, old.id, old.product, run.claims)
     with _kept(platform, old.product, found).manifest(platform.settings, old.id) as manifest:
         made(before, old.product, stage, run.claims, manifest)
+    # Out of the domain's reach before its other version runs, which else could read and change it.
+    stage = platform.warehouse.seal(stage)
     run = replace(run, canary=found, old=replace(old, stage=stage))
     if found.state is CanaryState.ABORTED:
         return replace(run, failed=f"canary {found.id} was aborted")
@@ -192,7 +194,10 @@ def _serve_old(platform: Platform, run: Run, old: Run, published: Step) -> Run:
 def _taken_over(
     platform: Platform, run: Run, old: Run, claims: Sequence[Claim]
 ) -> tuple[Claim, ...]:
-    """The claims of a run under the old version's fingerprints; none of what it published last."""
+    """
+    The claims of a run under the old version's fingerprints. Where that is what is published, it is
+    published once more, marked by this run: what an interval told counts by its newest line.
+    """
     if not claims:
         return ()
     wants = [
@@ -207,7 +212,15 @@ def _taken_over(
     tables = sensing.tables_to_read(platform.mesh, [old.product])
     products = sensing.products_to_read(platform.mesh, [old.product])
     with platform.runner.sensing(tables, products) as transaction:
-        return transaction.claim(wants, run=old.id, lifetime=platform.claim_lifetime)
+        taken = transaction.claim(wants, run=old.id, lifetime=platform.claim_lifetime)
+        known = {claim.partition for claim in taken}
+        again = [
+            replace(want, fingerprint=forced(bare(want.fingerprint), old.id))
+            for want in wants
+            if want.partition not in known
+        ]
+        more = transaction.claim(again, run=old.id, lifetime=platform.claim_lifetime)
+        return (*taken, *more)
 
 
 def _by(claim: Claim) -> str:

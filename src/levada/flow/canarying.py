@@ -31,7 +31,7 @@ from levada.terms import (
     Tolerance,
 )
 
-__all__ = ["Terms", "approved", "begun", "named", "restored"]
+__all__ = ["Terms", "approved", "begun", "named", "restored", "still_written"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,17 @@ def named(mesh: Mesh, name: str) -> Product:
         right = nearest(name, known)
         raise DeclarationError((Fault("PRODUCT", 0, f"no product is called {name!r}", right),))
     return known[name]
+
+
+def still_written(product: Product, canary: Canary) -> None:
+    """Whether what is written is what the canary ran. Raises DeclarationError where it is not."""
+    here = version(product)
+    if here != canary.new:
+        wrong = f"canary {canary.id} ran version {canary.new}, and {here} is written now"
+        right = "write that version again, or abort this canary and start another one"
+        if canary.state is not CanaryState.RUNNING:
+            right = "write that version again first: what it published is found by it"
+        raise DeclarationError((Fault(product.marts[0].model_path, 1, wrong, right),))
 
 
 def begun(

@@ -34,10 +34,11 @@ class Canaries:
         return tuple(_canary(row) for row in self._rows(_CANARIES, product, product))
 
     def trials(self, id_: str) -> tuple[Trial, ...]:
-        """What the intervals of a canary told, in the order in which they did."""
+        """What the intervals of a canary told in the end: what counts, else the newest."""
         rows = self._rows(
-            "select part, equal, because, differences, run, counts from ledger.canary_intervals"
-            " where canary = %s order by pos",
+            "select part, equal, because, differences, run, counts from"
+            " (select distinct on (part) * from ledger.canary_intervals where canary = %s"
+            "  order by part, counts desc, pos desc) t order by pos",
             id_,
         )
         return tuple(Trial(decode_partition(part), *told) for part, *told in rows)
