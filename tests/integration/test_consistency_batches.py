@@ -187,6 +187,7 @@ def test_a_faulty_rule_stops_its_batches_with_path_and_line(shop: Workspace) -> 
 # A rule that flags nearly everything since it was changed
 
 
+@pytest.mark.prove
 def test_a_changed_rule_that_floods_is_suspended_and_comes_back_by_review(shop: Workspace) -> None:
     approvers(shop, "{username: ines, domains: [all]}")
     rules = shop.root / "contracts" / "governance" / "consistency" / "daily.yaml"

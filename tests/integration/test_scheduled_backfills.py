@@ -31,6 +31,8 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     tiny.contract(mesh, "north", "numbers")
     model = f"select {tiny.NUMBERS} from {{{{ source('landing', 'numbers') }}}}"
     tiny.model(mesh, "north", "numbers", model)
+    together = "models: [{name: numbers, config: {meta: {levada: {batch: true}}}}]\n"
+    (root / "models" / "north" / "base" / "numbers.yml").write_text(together)
     for day in HISTORY:
         tiny.landed(mesh, "north", day, [1, 2])
     mesh.start()
