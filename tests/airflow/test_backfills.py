@@ -137,7 +137,7 @@ def test_its_runs_are_marked_in_airflow_and_go_through_a_pool_of_their_own(mesh:
 def test_killed_in_the_middle_it_repeats_only_what_was_not_done(mesh: Live, component: str) -> None:
     before = mesh.lines()
     name = begun(mesh, f"killed {component}")
-    until(lambda: state(mesh, name)[1].get("made", 0) >= 2, lambda: state(mesh, name))
+    until(lambda: made(mesh, before).total() >= 2, lambda: state(mesh, name))
     pid = service.running(mesh.settings)[component]
     family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     for process in family:
