@@ -20,7 +20,7 @@ from levada.ports import Ledger
 from levada.terms import Facts, Mesh, Span, TableRef
 from levada_sensors import connections
 from levada_sensors.asking import Ask, widened
-from levada_sensors.judging import Answer, Outcome, Touches
+from levada_sensors.judging import Answer, Touches
 
 __all__ = ["Desk", "Glance"]
 
@@ -121,9 +121,9 @@ def _look(root: Path, url: str, askers: Sequence[Asker]) -> list[Glance | Except
 
 
 def _glance(mesh: Mesh, ledger: Ledger, facts: Facts, asker: Asker, ask: Ask) -> Glance:
-    """An asker's answer; that something can never be is said of all that it is made from."""
+    """An asker's answer; one that looks far up is given of all that it is made from."""
     glance = asker.glance(mesh, facts)
-    if glance.answer is None or glance.answer.outcome is not Outcome.NEVER:
+    if glance.answer is None or not glance.answer.far:
         return glance
     wide = widened(mesh, ask)
     return asker.glance(mesh, ledger.facts(wide.tables, wide.products, wide.span))

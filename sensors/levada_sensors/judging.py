@@ -19,7 +19,7 @@ from levada.intervals import containing, default_mapping, mapped, parse
 from levada.ledger.tail import Batch
 from levada.ports import Ledger, Want
 from levada.readiness import Judge, endings, marks
-from levada.sense import want
+from levada.sense import asked
 from levada.terms import (
     WHOLE,
     Claim,
@@ -83,6 +83,8 @@ class Answer:
     because: str
     position: int = 0
     next: datetime | None = None
+    far: bool = False
+    """Whether it rests on more than the facts that a waiter reads at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +185,7 @@ def _judged_product(
 ) -> Answer | Claim:
     """The answer; or the claim of an earlier try of the same task, which stands in its way."""
     ask = ask_to_claim(mesh, product, partition)
-    found = _asked(ledger, ask, mesh, product, partition, prefix, attempt)
-    if isinstance(found, Answer) and found.outcome is Outcome.NEVER:
-        return _asked(ledger, widened(mesh, ask), mesh, product, partition, prefix, attempt)
-    return found
+    return _asked(ledger, ask, mesh, product, partition, prefix, attempt, near=True)
 
 
 def _asked(
@@ -197,19 +196,26 @@ def _asked(
     partition: Partition,
     prefix: str,
     attempt: str,
+    *,
+    near: bool,
 ) -> Answer | Claim:
+    """By the facts of what is near; where they do not reach far enough, by all."""
     with ledger.sensing(ask.tables, ask.products, ask.span) as transaction:
         facts = transaction.facts
-        found = _found(facts, mesh, product, partition, prefix, attempt)
-        if not isinstance(found, Want):
-            return found
-        run = f"{prefix}{attempt}.{secrets.token_hex(4)}"
-        if transaction.claim([found], run=run, lifetime=CLAIM_LIFETIME):
-            told = "; ".join((f"claimed as {run}", *_told(facts, mesh, found)))
-            return Answer(Outcome.READY, told, facts.position)
-        # Something moved under our eyes: its line will come by, or is judged again soon.
-        soon = datetime.now(UTC) + timedelta(seconds=5)
-        return Answer(Outcome.WAITING, "another run was quicker", facts.position, soon)
+        judge = Judge(mesh, facts, datetime.now(UTC))
+        found = _found(judge, product, partition, prefix, attempt)
+        if not (near and judge.far):
+            if not isinstance(found, Want):
+                return found
+            run = f"{prefix}{attempt}.{secrets.token_hex(4)}"
+            if transaction.claim([found], run=run, lifetime=CLAIM_LIFETIME):
+                told = "; ".join((f"claimed as {run}", *_told(facts, mesh, found)))
+                return Answer(Outcome.READY, told, facts.position)
+            # Something moved under our eyes: its line will come by, or is judged again soon.
+            soon = datetime.now(UTC) + timedelta(seconds=5)
+            return Answer(Outcome.WAITING, "another run was quicker", facts.position, soon)
+    wide = widened(mesh, ask)
+    return _asked(ledger, wide, mesh, product, partition, prefix, attempt, near=False)
 
 
 def _told(facts: Facts, mesh: Mesh, found: Want) -> tuple[str, ...]:
@@ -226,24 +232,26 @@ def glance_at_product(
     The same from facts that were read already; None where it may be claimed, or a claim given back,
     which takes a reading of its own.
     """
-    found = _found(facts, mesh, product, partition, prefix, attempt)
+    judge = Judge(mesh, facts, datetime.now(UTC))
+    found = _found(judge, product, partition, prefix, attempt)
     return found if isinstance(found, Answer) else None
 
 
 def _found(
-    facts: Facts, mesh: Mesh, product: Product, partition: Partition, prefix: str, attempt: str
+    judge: Judge, product: Product, partition: Partition, prefix: str, attempt: str
 ) -> Answer | Claim | Want:
-    held = facts.claims.get((product.id, partition))
+    position = judge.facts.position
+    held = judge.facts.claims.get((product.id, partition))
     if held is not None:
-        return _held(held, prefix, attempt, facts.position)
-    found = want(mesh, product, partition, facts, datetime.now(UTC))
+        return _held(held, prefix, attempt, position)
+    found = asked(judge, product, [partition])[partition]
     if isinstance(found, Want):
         return found
     if found.state is State.READY:
-        return Answer(Outcome.CURRENT, found.because, facts.position)
+        return Answer(Outcome.CURRENT, found.because, position, far=judge.far)
     never = found.state is State.IMPOSSIBLE
     outcome = Outcome.NEVER if never else Outcome.WAITING
-    return Answer(outcome, found.because, facts.position, _looked_at_again(found))
+    return Answer(outcome, found.because, position, _looked_at_again(found), judge.far)
 
 
 def _looked_at_again(found: Readiness) -> datetime | None:
@@ -310,7 +318,8 @@ def judge_tables(
         readiness = judge.table(table, partition)
         name = f"{table} {partition}"
         if readiness.state is State.IMPOSSIBLE:
-            return Answer(Outcome.NEVER, f"{name}: {readiness.because}", facts.position)
+            said = f"{name}: {readiness.because}"
+            return Answer(Outcome.NEVER, said, facts.position, far=judge.far)
         if again := _looked_at_again(readiness):
             wakes.append(again)
         line = facts.line(table, partition)
@@ -323,11 +332,12 @@ def judge_tables(
             waits.append(f"{name}: generation {line.generation}, waits for {least}")
     if waits:
         said = "waits for " + "; ".join(waits)
-        return Answer(Outcome.WAITING, said, facts.position, min(wakes, default=None))
+        soonest = min(wakes, default=None)
+        return Answer(Outcome.WAITING, said, facts.position, soonest, judge.far)
     leaving = endings(mesh, {table for table, _ in wanted}, judge.now)
     names = ", ".join(f"{t} {p}" for t, p in wanted)
     told = "; ".join((names, *marks(facts, wanted), *leaving))
-    return Answer(Outcome.READY, told, facts.position)
+    return Answer(Outcome.READY, told, facts.position, far=judge.far)
 
 
 def _restated(facts: Facts, mesh: Mesh, table: TableRef, partition: Partition) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,7 +10,18 @@ from levada.ports import Want
 from levada.readiness import Judge, ancestors, bare, fingerprint, forced
 from levada.terms import Facts, Mesh, Partition, Product, Readiness, State, TableRef
 
-__all__ = ["Again", "above", "fingerprint", "products_to_read", "tables_to_read", "want", "wants"]
+__all__ = [
+    "Again",
+    "above",
+    "all_to_read",
+    "asked",
+    "fingerprint",
+    "near_to_read",
+    "products_to_read",
+    "tables_to_read",
+    "want",
+    "wants",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +41,7 @@ class Again:
 def tables_to_read(mesh: Mesh, products: Iterable[Product | str]) -> set[TableRef]:
     """
     The tables whose lines the judgement of these products needs: their own, their inputs, and the
-    inputs of their inputs. For IMPOSSIBLE that is too little: see `above`.
+    inputs of their inputs. A judge that says `far` needs more: see `above`.
     """
     found: set[TableRef] = set()
     for product in _resolved(mesh, products):
@@ -59,6 +70,21 @@ def above(mesh: Mesh, tables: Iterable[TableRef]) -> tuple[frozenset[TableRef], 
     return found, frozenset(mesh.product(table).id for table in found if not table.is_source)
 
 
+def near_to_read(
+    mesh: Mesh, products: Collection[Product | str]
+) -> tuple[frozenset[TableRef], frozenset[str]]:
+    """`tables_to_read` and `products_to_read`."""
+    tables, makers = tables_to_read(mesh, products), products_to_read(mesh, products)
+    return frozenset(tables), frozenset(makers)
+
+
+def all_to_read(
+    mesh: Mesh, products: Iterable[Product | str]
+) -> tuple[frozenset[TableRef], frozenset[str]]:
+    """The tables and products of whatever the judgement of these products may rest on."""
+    return above(mesh, {m.table for p in _resolved(mesh, products) for m in p.marts})
+
+
 def _resolved(mesh: Mesh, products: Iterable[Product | str]) -> Iterator[Product]:
     """Products, of which some may be named by id."""
     return (mesh.product(p) if isinstance(p, str) else p for p in products)
@@ -76,7 +102,7 @@ def want(
     The claim to ask for, or why not: its inputs are not ready, or there is nothing to do (READY,
     "already current"). What an ignoring edge reads may have moved on; changed code is built.
     """
-    return _want(Judge(mesh, facts, now), product, partition)
+    return _want(Judge(mesh, facts, now), product, partition, None)
 
 
 def wants(
@@ -88,12 +114,18 @@ def wants(
     again: Again | None = None,
 ) -> Mapping[Partition, Want | Readiness]:
     """`want` of many partitions of one product, judged together."""
-    judge = Judge(mesh, facts, now)
+    return asked(Judge(mesh, facts, now), product, partitions, again)
+
+
+def asked(
+    judge: Judge, product: Product, partitions: Iterable[Partition], again: Again | None = None
+) -> Mapping[Partition, Want | Readiness]:
+    """`wants` of a judge, who can say afterwards whether his facts reached far enough."""
     return {partition: _want(judge, product, partition, again) for partition in partitions}
 
 
 def _want(
-    judge: Judge, product: Product, partition: Partition, again: Again | None = None
+    judge: Judge, product: Product, partition: Partition, again: Again | None
 ) -> Want | Readiness:
     if resting := judge.resting(product, partition):
         return resting

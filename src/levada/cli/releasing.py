@@ -39,9 +39,7 @@ def release(
         opening.services(settings) as credentials,
         opening.ledger(credentials, "levada_governance") as ledger,
     ):
-        facts = ledger.facts(
-            sensing.tables_to_read(mesh, [product]), sensing.products_to_read(mesh, [product])
-        )
+        facts = ledger.facts(*sensing.all_to_read(mesh, [product]))
         if slice_ is None:
             tampering = facts.tampered.get(ref)
             what = f"changed by hand: {tampering.because}" if tampering else ""

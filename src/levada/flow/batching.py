@@ -59,8 +59,7 @@ def compared(platform: Platform, product: Product, partitions: Sequence[Partitio
     """Build these contiguous intervals both ways and compare; nothing is published."""
     if why := alone_because(platform.mesh, product):
         return Compared(product.id, None, why)
-    tables = sensing.tables_to_read(platform.mesh, [product])
-    facts = platform.runner.facts(tables, sensing.products_to_read(platform.mesh, [product]))
+    facts = platform.runner.facts(*sensing.all_to_read(platform.mesh, [product]))
     judged = sensing.wants(
         *(platform.mesh, product, partitions, facts, platform.clock()),
         sensing.Again("an equality test"),

@@ -77,8 +77,7 @@ def rehearse(
 def _pinned(platform: Platform, product: Product, partition: Partition) -> Claim:
     """What a run would claim now, without claiming it."""
     mesh, now = platform.mesh, platform.clock()
-    tables = sensing.tables_to_read(mesh, [product])
-    facts = platform.runner.facts(tables, sensing.products_to_read(mesh, [product]))
+    facts = platform.runner.facts(*sensing.all_to_read(mesh, [product]))
     judge = Judge(mesh, facts, now)
     found = judge.inputs(product, partition)
     if found.state is not State.READY:

@@ -181,8 +181,7 @@ class _Working:
 
     def looked(self, product: Product, partitions: Sequence[Partition]) -> tuple[Judge, Look]:
         mesh = self.platform.mesh
-        tables = sensing.tables_to_read(mesh, [product])
-        facts = self.platform.runner.facts(tables, sensing.products_to_read(mesh, [product]))
+        facts = self.platform.runner.facts(*sensing.all_to_read(mesh, [product]))
         judge = Judge(mesh, facts, self.platform.clock())
         return judge, steps.look(judge, self.begun, product, partitions)
 
@@ -331,8 +330,7 @@ def foresee(
         partitions = [p for p, _ in planning.partitions_of(mesh, group)]
         if begun is not None:
             partitions = [p for p in partitions if (product.id, p) in open_now]
-        tables = sensing.tables_to_read(mesh, [product])
-        read = platform.runner.facts(tables, sensing.products_to_read(mesh, [product]))
+        read = platform.runner.facts(*sensing.all_to_read(mesh, [product]))
         facts = _with(read, pending)
         judged = sensing.wants(mesh, product, partitions, facts, now, again)
         ready = tuple(p for p, each in judged.items() if isinstance(each, Want))

@@ -127,9 +127,7 @@ def stale(platform: Platform, record: Undoing, name: str) -> Mapping[tuple[str, 
     steps = record.backfill_steps(name, None, "restored")
     products = {step.product for step in steps}
     mesh = platform.mesh
-    facts = platform.runner.facts(
-        sensing.tables_to_read(mesh, products), sensing.products_to_read(mesh, products)
-    )
+    facts = platform.runner.facts(*sensing.all_to_read(mesh, products))
     judge = Judge(mesh, facts, platform.clock())
     for step in steps:
         table = mesh.product(step.product).marts[0].table

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -34,6 +34,7 @@ from levada.flow.runs import (
     waived,
 )
 from levada.ports import Reject, Want
+from levada.readiness import Judge
 from levada.terms import (
     AuditReport,
     Check,
@@ -44,7 +45,6 @@ from levada.terms import (
     Product,
     Publication,
     Readiness,
-    State,
     TableRef,
     Verdict,
     Waived,
@@ -70,27 +70,26 @@ __all__ = [
 
 def sense(platform: Platform, run: Run) -> Run:
     """Judge, pin and claim in one ledger transaction."""
-    mesh, product = platform.mesh, run.product
-    tables: Collection[TableRef] = sensing.tables_to_read(mesh, [product])
-    products: Collection[str] = sensing.products_to_read(mesh, [product])
-    found = _sensed(platform, run, tables, products)
-    if any(each.state is State.IMPOSSIBLE for each in found.waiting.values()) and found.over:
-        return _sensed(platform, run, *sensing.above(mesh, tables))
-    return found
+    return _sensed(platform, run, near=True)
 
 
-def _sensed(
-    platform: Platform, run: Run, tables: Collection[TableRef], products: Collection[str]
-) -> Run:
-    mesh, product = platform.mesh, run.product
+def _sensed(platform: Platform, run: Run, *, near: bool) -> Run:
+    """By the facts of what is near; where they do not reach far enough, by all."""
+    mesh, only = platform.mesh, [run.product]
+    tables, products = sensing.near_to_read(mesh, only) if near else sensing.all_to_read(mesh, only)
     with platform.runner.sensing(tables, products) as transaction:
         facts = transaction.facts
-        judged = sensing.wants(mesh, product, run.partitions, facts, platform.clock(), run.again)
-        wants = [found for found in judged.values() if isinstance(found, Want)]
-        lifetime = platform.claim_lifetime
-        claims = transaction.claim(wants, run=run.id, lifetime=lifetime) if wants else ()
-    waiting = {p: found for p, found in judged.items() if isinstance(found, Readiness)}
-    return replace(run, claims=claims, waiting=waiting, before=facts.attempts, over=not claims)
+        judge = Judge(mesh, facts, platform.clock())
+        judged = sensing.asked(judge, run.product, run.partitions, run.again)
+        if not (near and judge.far):
+            wants = [found for found in judged.values() if isinstance(found, Want)]
+            lifetime = platform.claim_lifetime
+            claims = transaction.claim(wants, run=run.id, lifetime=lifetime) if wants else ()
+            waits = {p: found for p, found in judged.items() if isinstance(found, Readiness)}
+            return replace(
+                run, claims=claims, waiting=waits, before=facts.attempts, over=not claims
+            )
+    return _sensed(platform, run, near=False)
 
 
 def build(platform: Platform, run: Run) -> Run:

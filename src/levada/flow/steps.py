@@ -54,9 +54,9 @@ class Look:
 
 
 def look(judge: Judge, begun: Begun, product: Product, partitions: Sequence[Partition]) -> Look:
-    """How these open steps of a backfill stand."""
-    mesh, facts, now = judge.mesh, judge.facts, judge.now
-    judged = sensing.wants(mesh, product, partitions, facts, now, again_of(begun))
+    """How these open steps of a backfill stand. The judge's facts are those of `all_to_read`."""
+    facts = judge.facts
+    judged = sensing.asked(judge, product, partitions, again_of(begun))
     outcomes: list[Outcome] = []
     ready: dict[Partition, Want] = {}
     broken: dict[Partition, Attempt] = {}

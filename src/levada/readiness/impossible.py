@@ -19,6 +19,11 @@ class Impossible:
         self._reading, self.mesh, self.facts = reading, reading.mesh, reading.facts
         self._never: dict[tuple[str, Partition], str] = {}
 
+    @property
+    def found(self) -> bool:
+        """Whether anything was found that can never be built."""
+        return any(self._never.values())
+
     def why(self, product: Product, partition: Partition) -> str:
         """Why a partition can never be built, whatever may land; empty if it can."""
         if lost := self.mesh.lost.get(product.id):
@@ -37,11 +42,7 @@ class Impossible:
         table = edge.upstream
         found = mapped(edge.mapping, partition, *self.mesh.slicing(table), self.mesh.span)
         never = list(found.impossible)
-        if not table.is_source:
-            above = self.mesh.product(table)
-            lost = above.id in self.mesh.lost  # what it published cannot be called current
-            lacking = (p for p in found.partitions if lost or self.facts.line(table, p) is None)
-            never += [(p, why) for p in lacking if (why := self.why(above, p))]
+        never += [(p, why) for p in found.partitions if (why := self._gone(table, p))]
         if edge.wait.max_lag is not None:
             limit = edge.wait.max_lag
             never = [(p, why) for p, why in never if not (p and self._may_replace(table, p, limit))]
@@ -51,13 +52,23 @@ class Impossible:
             return ""
         return f"{named(table, never[0][0])}: {never[0][1]}"
 
+    def _gone(self, table: TableRef, partition: Partition) -> str:
+        """Why a slice can never be there; empty if it is, or may yet come."""
+        if table.is_source:
+            return ""
+        maker = self.mesh.product(table)
+        lost = maker.id in self.mesh.lost  # what it published cannot be called current
+        if not lost and self.facts.line(table, partition) is not None:
+            return ""
+        return self.why(maker, partition)
+
     def _may_replace(self, table: TableRef, partition: Partition, limit: timedelta) -> bool:
         """Whether an earlier slice could ever stand in for one that can never be."""
         if partition.start is None:
             return False
         earlier = preceding(partition)
         while partition.begin - earlier.begin <= limit and inside(earlier, self.mesh.span):
-            if table.is_source or not self.why(self.mesh.product(table), earlier):
+            if not self._gone(table, earlier):
                 return True
             earlier = preceding(earlier)
         return False

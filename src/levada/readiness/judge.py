@@ -46,6 +46,14 @@ class Judge(Currency):
         self._impossible = Impossible(self)
         self._waits = Waits(self, self._sound, self.offered)
 
+    @property
+    def far(self) -> bool:
+        """
+        Whether an answer rests on what lies further up than the inputs of inputs: only facts of all
+        that the tables are made from are enough for it.
+        """
+        return self._impossible.found
+
     # One table
 
     def table(self, table: TableRef, partition: Partition) -> Readiness:
