@@ -12,8 +12,8 @@ import gc
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -261,9 +261,17 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def save_batches(settings: Settings, batches: Sequence[Batch]) -> Path:
-    """Write the sound consistency batches, by rename."""
+def save_batches(
+    settings: Settings, batches: Sequence[Batch], unread: Collection[str] = ()
+) -> Path:
+    """
+    Write the sound consistency batches, by rename. Those that could not be read now stay as they
+    were compiled, if their files did.
+    """
     path = _batches(settings)
+    with suppress(DeclarationError):
+        kept = [b for b in load_batches(settings) if b.id in unread] if unread else []
+        batches = sorted((*batches, *kept), key=lambda batch: batch.id)
     path.parent.mkdir(parents=True, exist_ok=True)
     body = {
         "format": _FORMAT,

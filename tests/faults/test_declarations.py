@@ -581,6 +581,78 @@ def test_a_contract_that_breaks_leaves_the_dags_of_its_readers(
         compiled.load_domain(settings, "shapes", fresh=True)
 
 
+RULES = """\
+batch: daily
+grain: day
+zone: UTC
+owner: data-governance
+description: What the harbour knows is docked, and no quay counts twice.
+rules:
+  - id: docked_are_ships
+    kind: references
+    description: What is docked is a ship.
+    severity: blocking
+    guards: shapes.docked
+    left: {table: shapes.docked, key: [id]}
+    right: {table: harbour.ships, key: [id]}
+  - id: once
+    kind: duplicates
+    description: A pier is counted once.
+    severity: blocking
+    guards: quay.piers
+    of: {table: quay.piers, key: [id]}
+  - id: as_many
+    kind: keys
+    description: The piers are the ships.
+    left: {table: quay.piers, key: [id]}
+    right: {table: harbour.ships, key: [id]}
+"""
+
+
+def test_a_contract_that_breaks_leaves_what_rules_between_tables_guard(tmp_path: Path) -> None:
+    """A gate that compares a broken table keeps what it guards as it is; other gates go on."""
+    mesh = tiny.mesh(tmp_path / "mesh", ("harbour", "shapes", "quay"))
+    for domain, table in (("harbour", "ships"), ("shapes", "docked"), ("quay", "piers")):
+        lands = domain != "shapes"
+        tiny.project(mesh, domain, lands=lands)
+        tiny.contract(mesh, domain, table)
+        landing = f"select {tiny.NUMBERS} from {{{{ source('landing', 'numbers') }}}}"
+        tiny.model(mesh, domain, table, landing if lands else SOUND)
+    rules = mesh.root / "contracts/governance/consistency/daily.yaml"
+    rules.parent.mkdir(parents=True)
+    rules.write_text(RULES)
+    mesh.levada("compile")
+    settings = read_settings(mesh.root)
+    before = compiled.load_domain(settings, "shapes"), compiled.load_batches(settings)
+    path = mesh.root / "contracts/harbour/ships.v1.odcs.yaml"
+    path.write_text(path.read_text() + "oddity: 1\n")
+    piers = mesh.root / "models/quay/base/piers.sql"
+    piers.write_text(piers.read_text() + "-- anew\n")
+
+    said = mesh.json("check", code=2)["faults"]
+
+    assert {f["path"] for f in said} == {
+        "contracts/harbour/ships.v1.odcs.yaml",
+        "models/shapes/base/docked.sql",
+    }, "the rules are sound"
+    assert [f["right"] for f in said if "shapes" in f["path"]] == ["mend that first"]
+    assert (compiled.load_domain(settings, "shapes"), compiled.load_batches(settings)) == before
+    (product,) = compiled.load_domain(settings, "quay", fresh=True).products
+    assert [gate.id for mart in product.marts for gate in mart.gates] == ["once"]
+    with pytest.raises(DeclarationError) as refused:
+        compiled.load_domain(settings, "harbour")
+    (fault,) = refused.value.faults
+    assert fault.path == "contracts/harbour/ships.v1.odcs.yaml"
+
+    docked = mesh.root / "models/shapes/base/docked.sql"
+    docked.write_text(docked.read_text() + "-- anew\n")
+    mesh.levada("compile", code=2)
+    with pytest.raises(DeclarationError) as waits:
+        compiled.load_domain(settings, "shapes")
+    assert all(fault.follows for fault in waits.value.faults), "compiled now, it had no gate"
+    assert any(fault.path.endswith("daily.yaml") for fault in waits.value.faults)
+
+
 def test_what_reads_a_table_that_was_never_compiled_is_not_compiled_either(two: Workspace) -> None:
     settings = read_settings(two.root)
     tiny.contract(two, "harbour", "cranes")

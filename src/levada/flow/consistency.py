@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 from levada import consistency
-from levada.adapters.consistency import NO_TABLE, read_batches
+from levada.adapters.consistency import read_batches
 from levada.adapters.gx.batches import RuleSession, rule_session
 from levada.adapters.warehouses._sql import name, within_partitions
 from levada.consistency import Assessed, Due
@@ -90,7 +90,7 @@ def between(
     mesh = replace(found.mesh, products=found.seen)
     batches, faults = read_batches(settings.root, mesh)
     _, wrong = consistency.gated(mesh, batches)
-    told = (f for f in (*faults, *wrong) if not (others and f.wrong.startswith(NO_TABLE)))
+    told = (f for f in (*faults, *wrong) if not (others and f.follows))
     return tuple(told), len(batches)
 
 

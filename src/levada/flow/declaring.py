@@ -78,9 +78,11 @@ def declared(
         whole = not faults and not contract_faults
         law = governed(settings, found.seen, found.mesh.sources, datetime.now(UTC), whole=whole)
         stage.found(law.faults, f"{len(law.policies.policies)} policies")
-    faults |= {*contract_faults, *law.faults, *gates.faults}
+    faults |= {*contract_faults, *law.faults}
+    # What only follows is told where nothing else is: what it follows from is told before.
+    faults |= {f for f in gates.faults if not (faults and f.follows)}
     broken = {*found.broken, *(d for d in settings.domains if _touches(d, faults))}
-    broken |= gates.stops  # what a file of gates guards is not published past it
+    broken |= {*gates.stops}  # what a file of gates guards is not published past it
     joined = replace(
         found.mesh, products=tuple(p for p in gates.mesh.products if p.domain not in broken)
     )
@@ -88,11 +90,12 @@ def declared(
     sound = [d for d in settings.domains if d not in broken and d not in waiting]
     mesh = replace(joined, products=tuple(p for p in joined.products if p.domain in sound))
     compiled.save(settings, mesh, sound)
-    compiled.save_batches(settings, gates.batches)
+    compiled.save_batches(settings, gates.batches, gates.unread)
     for domain in sound:
         keep(settings, domain)
     for domain in {*broken, *waiting}:
-        own = [f for f in sorted(faults) if _touches(domain, {f}) or f in gates.faults]
+        stopped = gates.stops.get(domain, frozenset())
+        own = sorted({*(f for f in faults if _touches(domain, {f})), *stopped})
         own = own or list(waiting.get(domain, ())) or sorted(faults)
         if not (all(f.follows for f in own) and _stands(settings, domain)):
             compiled.refuse(settings, domain, own)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from levada import consistency
-from levada.adapters.consistency import read_batches
+from levada.adapters.consistency import batches_in
 from levada.adapters.warehouses._sql import name, within_partitions
 from levada.audit import Auditor, Comparison
 from levada.declare import Declared
@@ -61,15 +62,21 @@ class Run(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Gated:
-    """The mesh with its gates, how many there are, and what is wrong with files of gates."""
+    """The mesh with its gates, how many there are, and whom files of gates with a fault stop."""
 
     mesh: Mesh
     batches: tuple[Batch, ...]
     """Every sound batch, of advisory rules too."""
+    unread: frozenset[str]
+    """Batches that compare tables with a fault of their own: what was compiled of them stays."""
     count: int
-    faults: tuple[Fault, ...]
-    stops: frozenset[str]
-    """The domains whose products such a file may guard."""
+    stops: Mapping[str, frozenset[Fault]]
+    """By domain: why what may guard its products cannot be told."""
+
+    @property
+    def faults(self) -> frozenset[Fault]:
+        """What is wrong with the files of gates."""
+        return frozenset(itertools.chain(*self.stops.values()))
 
 
 def gated_mesh(settings: Settings, found: Declared) -> Gated:
@@ -78,21 +85,33 @@ def gated_mesh(settings: Settings, found: Declared) -> Gated:
     `levada check`: it stops no domain.
     """
     mesh = replace(found.mesh, products=found.seen)
-    batches, faults = read_batches(settings.root, mesh)
-    made, unfit = consistency.gated(mesh, batches)
-    texts = {
-        f.path: (settings.root / f.path).read_text("utf-8", "replace") for f in (*faults, *unfit)
-    }
-    stops: set[str] = set()
-    for text in texts.values():
-        if "blocking" in text:
-            stops |= set(_GUARDED.findall(text)) & set(settings.domains) or set(settings.domains)
-    wrong = [f for f in faults if "blocking" in texts[f.path]]
+    read = batches_in(settings.root, mesh)
+    made, unfit = consistency.gated(mesh, (*read.sound, *read.partial))
+    stops: dict[str, set[Fault]] = {}
+    for fault in (*read.faults, *unfit):
+        for domain in _stopped(settings, fault, read.waiting):
+            stops.setdefault(domain, set()).add(fault)
     sound = {product.id for product in found.mesh.products}
     products = tuple(p for p in made.products if p.id in sound)
-    count = sum(len(consistency.gates_of(p)) for p in products)
-    whole = replace(found.mesh, products=products)
-    return Gated(whole, batches, count, (*wrong, *unfit), frozenset(stops))
+    return Gated(
+        replace(found.mesh, products=products),
+        read.sound,
+        frozenset(batch.id for batch in read.partial),
+        sum(len(consistency.gates_of(p)) for p in products),
+        {domain: frozenset(faults) for domain, faults in stops.items()},
+    )
+
+
+def _stopped(settings: Settings, fault: Fault, waiting: frozenset[str]) -> Collection[str]:
+    """
+    The domains whose products a file of gates with a fault may guard. Where its only faults are
+    those of tables that it compares, its other gates are told.
+    """
+    text = (settings.root / fault.path).read_text("utf-8", "replace")
+    if "blocking" not in text:
+        return ()
+    guarded = set(_GUARDED.findall(text)) & set(settings.domains) or set(settings.domains)
+    return guarded & waiting if fault.follows else guarded
 
 
 def with_gates(

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from levada.adapters.consistency.reading import FOLDER, NO_TABLE, read_batches
+from levada.adapters.consistency.reading import FOLDER, Batches, batches_in, read_batches
 
-__all__ = ["FOLDER", "NO_TABLE", "read_batches"]
+__all__ = ["FOLDER", "Batches", "batches_in", "read_batches"]

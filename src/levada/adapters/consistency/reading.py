@@ -20,6 +20,7 @@ from levada.adapters.consistency.binding import unbound
 from levada.adapters.consistency.expressions import Expression, expression, not_additive, query
 from levada.adapters.consistency.shape import broken
 from levada.adapters.documents import Document, Place, read_file
+from levada.adapters.promised import titled, withheld
 from levada.calendars import calendar
 from levada.consistency import mapping_of
 from levada.errors import Fault
@@ -39,10 +40,9 @@ from levada.terms import (
     Tolerance,
 )
 
-__all__ = ["FOLDER", "NO_TABLE", "read_batches"]
+__all__ = ["FOLDER", "Batches", "batches_in", "read_batches"]
 
 FOLDER = "contracts/governance/consistency"
-NO_TABLE = "no published table is called"
 
 _EXAMPLE = "write batch, grain, owner, description and rules"
 _KEYED = (
@@ -78,9 +78,31 @@ _OF_A_SIDE: Mapping[RuleKind, tuple[str, ...]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """
+    The sound batches of a mesh in the order of their names, the faults of the others, and of those
+    where only tables that they compare have a fault: their sound rules, and the domains that the
+    other rules guard.
+    """
+
+    sound: tuple[Batch, ...]
+    faults: tuple[Fault, ...]
+    partial: tuple[Batch, ...] = ()
+    waiting: frozenset[str] = frozenset()
+
+
 def read_batches(root: Path, mesh: Mesh) -> tuple[tuple[Batch, ...], tuple[Fault, ...]]:
     """Every sound batch of a mesh, in the order of their names, and the faults of the others."""
+    found = batches_in(root, mesh)
+    return found.sound, found.faults
+
+
+def batches_in(root: Path, mesh: Mesh) -> Batches:
+    """What the files of batches declare for a mesh."""
     found: dict[str, Batch] = {}
+    partial: list[Batch] = []
+    waiting: set[str] = set()
     faults: list[Fault] = []
     folder = root / FOLDER
     files = sorted(p for p in folder.glob("*") if p.suffix in (".yaml", ".yml", ".json"))
@@ -89,15 +111,21 @@ def read_batches(root: Path, mesh: Mesh) -> tuple[tuple[Batch, ...], tuple[Fault
         faults += said
         if document is None:
             continue
-        reading = _Reading(document, mesh)
+        reading = _Reading(document, mesh, root)
         batch = reading.batch()
         if batch and batch.id in found:
             wrong = f"a batch {batch.id!r} stands in {found[batch.id].path} already"
             reading.fault(("batch",), wrong, "give each batch a name of its own")
         faults += reading.faults
-        if batch and not said and not reading.faults:
+        if batch is None or said:
+            continue
+        if not reading.faults:
             found[batch.id] = batch
-    return tuple(found[name] for name in sorted(found)), tuple(sorted(set(faults)))
+        elif all(fault.follows for fault in reading.faults):
+            partial.append(batch)
+            waiting |= reading.waiting
+    sound = tuple(found[name] for name in sorted(found))
+    return Batches(sound, tuple(sorted(set(faults))), tuple(partial), frozenset(waiting))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +139,11 @@ class _Sided:
 class _Reading:
     """One pass over a file that collects its faults."""
 
-    def __init__(self, document: Document, mesh: Mesh) -> None:
-        self.document, self.mesh = document, mesh
+    def __init__(self, document: Document, mesh: Mesh, root: Path) -> None:
+        self.document, self.mesh, self.root = document, mesh, root
         self.faults: list[Fault] = []
+        self.waiting: set[str] = set()
+        """The domains guarded by rules that compare what has a fault of its own."""
         self.tables = {str(t).removesuffix("@1"): t for t in mesh.tables()}
 
     def fault(self, place: Place, wrong: str, right: str = "") -> None:
@@ -139,6 +169,8 @@ class _Reading:
                 continue
             rule = self.guarded(functools.partial(self.rule, body, place, batch))
             name = str(body.get("id", ""))
+            if rule is None and "guards" in body:
+                self.waiting.add(str(body["guards"]).partition(".")[0])
             if name in rules:
                 wrong = f"a rule {name!r} stands on line {rules[name].line} already"
                 self.fault((*place, "id"), wrong, "give each rule a name of its own")
@@ -289,10 +321,19 @@ class _Reading:
             self.fault(place, str(error))
             return None
         if self.mesh.find(table) is None:
-            wrong = f"{NO_TABLE} {name!r}"
-            self.fault(place, wrong, nearest(name, self.tables))
+            self.unknown(table, name, place)
             return None
         return table
+
+    def unknown(self, table: TableRef, name: str, place: Place) -> None:
+        """A table that nobody publishes, or that its domain promises and must mend first."""
+        said = titled(self.root)
+        _, right = withheld(self.root, table.domain, table.name, table.major, said)
+        if right == Fault.ELSEWHERE:
+            self.fault(place, f"{name} has a fault of its own", right)
+        else:
+            wrong = f"no published table is called {name!r}"
+            self.fault(place, wrong, nearest(name, self.tables))
 
     def columns(
         self, said: Any, place: Place, known: Mapping[str, Column], *, summed: bool
@@ -354,9 +395,8 @@ class _Reading:
         try:
             return query(text, set(self.mesh.tables()))
         except LookupError as error:
-            name = str(error.args[0]).removesuffix("@1")
-            wrong = f"{NO_TABLE} {name!r}"
-            self.fault(place, wrong, nearest(name, self.tables))
+            table = TableRef.parse(str(error.args[0]))
+            self.unknown(table, str(table).removesuffix("@1"), place)
         except ValueError as error:
             self.fault(place, str(error))
         return "", ()
