@@ -72,7 +72,8 @@ class Count:
     """What a second run must not change."""
 
     lines: int
-    versions: int
+    snapshots: int
+    """Of all lakes, by their newest one: those that change nothing count too."""
 
 
 def main() -> int:
@@ -87,7 +88,7 @@ def main() -> int:
             credentials = _databases(settings)
         begun = _count(settings, credentials)
         with timing.part("history, landed and built by `levada run`"):
-            mesh = _history(settings)
+            mesh, landed = _history(settings)
         before = _count(settings, credentials)
         with timing.part("Airflow starts"):
             service.start(settings, credentials)
@@ -96,7 +97,8 @@ def main() -> int:
             arrived = _live(settings, mesh, credentials)
         after = _count(settings, credentials)
         _show(settings, mesh, credentials, timing)
-        _prove(begun, before, after, arrived)
+        _tell(before, after, arrived)
+        proven = landed or arrived.landed or not begun.lines or _idle(begun, after)
         address = service.address(settings)
     except LevadaError as error:
         console.print(f"error: {error}", style="red")
@@ -106,7 +108,7 @@ def main() -> int:
             service.stop(settings)
             postgres.stop(settings.home)
     _where_next(address if keep else None)
-    return 0 if arrived.whole else 1
+    return 0 if arrived.whole and proven else 1
 
 
 def _databases(settings: Settings) -> postgres.Credentials:
@@ -120,8 +122,11 @@ def _databases(settings: Settings) -> postgres.Credentials:
     return credentials
 
 
-def _history(settings: Settings) -> Mesh:
-    """Land the past and build it by the one command, as somebody without Airflow would."""
+def _history(settings: Settings) -> tuple[Mesh, int]:
+    """
+    Land the past and build it by the one command, as somebody without Airflow would; how many files
+    were new.
+    """
     first, last = HISTORY
     landing = settings.root / "landing"
     with console.status("the source systems land files"):
@@ -132,7 +137,7 @@ def _history(settings: Settings) -> Mesh:
     done = subprocess.run([sys.executable, "-m", "levada.cli", *words], cwd=ROOT, check=False)
     if done.returncode:
         raise ToolError("levada run", f"it ended with {done.returncode}; what it said stands above")
-    return compiled.load(settings)
+    return compiled.load(settings), len(changed)
 
 
 def _bars() -> Progress:
@@ -152,6 +157,8 @@ class Arrived:
     ready: int
     total: int
     waiting: tuple[str, ...]
+    landed: int
+    """Files that were not there, or had other bytes."""
 
     @property
     def whole(self) -> bool:
@@ -162,7 +169,7 @@ class Arrived:
 def _live(settings: Settings, mesh: Mesh, credentials: postgres.Credentials) -> Arrived:
     """Land the live days as they happen, and watch Airflow build them."""
     landing = settings.root / "landing"
-    source = iter(_arrivals(landing))
+    source, fresh = iter(_arrivals(landing)), 0
     recent = Span.days(LIVE[0] - timedelta(days=8), LIVE[1], mesh.zone)
     wanted = _wanted(mesh, recent)
     begun, started = time.monotonic(), opening.now()
@@ -171,8 +178,9 @@ def _live(settings: Settings, mesh: Mesh, credentials: postgres.Credentials) -> 
         landing_task = bars.add_task("[dim]files landed", total=2 + 24 + 23)
         tables = sensing.tables_to_read(mesh, mesh.products)
         while True:
-            if next(source, None) is not None:
+            if (arrival := next(source, None)) is not None:
                 bars.advance(landing_task)
+                fresh += arrival != landing
             facts = ledger.facts(tables, [p.id for p in mesh.products], recent)
             found = {p.id: looking.states(mesh, p, recent, facts) for p, _ in wanted}
             judged = {(p.id, s): found[p.id][s] for p, slices in wanted for s in slices}
@@ -184,7 +192,7 @@ def _live(settings: Settings, mesh: Mesh, credentials: postgres.Credentials) -> 
             at_rest = landed and not missing and _at_rest(credentials, started)
             if at_rest or time.monotonic() - begun > PATIENCE:
                 names = tuple(f"{product} {slice_}" for product, slice_ in missing)
-                return Arrived(len(judged) - len(missing), len(judged), names)
+                return Arrived(len(judged) - len(missing), len(judged), names, fresh)
             time.sleep(1.0)
 
 
@@ -251,8 +259,13 @@ def _count(settings: Settings, credentials: postgres.Credentials) -> Count:
     with closing(opening.warehouse(settings, credentials)) as warehouse:
         for domain in settings.domains:
             warehouse.create(domain)
-        versions = sum(len(warehouse.changes(domain)) for domain in settings.domains)
-    return Count(int(row[0]) if row else 0, versions)
+    newest = " + ".join(
+        f'(select max(snapshot_id) from "{domain}".ducklake_snapshot)'
+        for domain in settings.domains
+    )
+    with psycopg.connect(credentials.url("levada_runner", "lake")) as connection:
+        seen = connection.execute(f"select {newest}".encode()).fetchone()
+    return Count(int(row[0]) if row else 0, int(seen[0]) if seen else 0)
 
 
 def _show(
@@ -306,19 +319,29 @@ def _tasks(credentials: postgres.Credentials) -> list[tuple[str, int, float]]:
     return [(str(task), int(runs), float(seconds)) for task, runs, seconds in rows]
 
 
-def _prove(begun: Count, before: Count, after: Count, arrived: Arrived) -> None:
-    lines, versions = after.lines - before.lines, after.versions - before.versions
+def _tell(before: Count, after: Count, arrived: Arrived) -> None:
+    lines, snapshots = after.lines - before.lines, after.snapshots - before.snapshots
     console.print(
         f"live days: {arrived.ready} of {arrived.total} intervals ready, "
-        f"{lines} new publication lines, {versions} new data versions"
+        f"{lines} new publication lines, {snapshots} new snapshots of the lakes"
     )
+    for name in arrived.waiting[:10]:
+        console.print(f"[red]not ready[/] {name}")
+
+
+def _idle(begun: Count, after: Count) -> bool:
+    """Nothing had landed: whether nothing was done."""
     if after == begun:
         console.print(
             f"[green]nothing was left to do, and nothing was done[/]: {after.lines} publication"
-            f" lines and {after.versions} versions of the data, before and after"
+            f" lines and {after.snapshots} snapshots of the lakes, before and after"
         )
-    for name in arrived.waiting[:10]:
-        console.print(f"[red]not ready[/] {name}")
+        return True
+    console.print(
+        f"[red]nothing had landed, and something was done[/]: {after.lines - begun.lines} lines"
+        f" and {after.snapshots - begun.snapshots} snapshots are new"
+    )
+    return False
 
 
 def _where_next(address: str | None) -> None:

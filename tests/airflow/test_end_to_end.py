@@ -210,6 +210,28 @@ def built(mesh: Live) -> list[Built]:
     return found
 
 
+def assert_no_task_depends_on_another_dag(mesh: Live) -> None:
+    """Of each product's DAG, as Airflow stored it: tables go out, and nothing comes in."""
+    stored = mesh.airflow("select dag_id, data -> 'dag' from serialized_dag")
+    products = {name: dag for name, dag in stored if not name.startswith("levada.")}
+    assert sorted(products) == [
+        *("fleet.airlines", "fleet.airports", "fleet.planes", "fleet.utilisation"),
+        *("operations.delays", "operations.flights", "weather.days", "weather.observations"),
+    ]
+    for name, dag in products.items():
+        found = {(each["source"], each["target"]) for each in dag["dag_dependencies"]}
+        assert found == {(name, "asset")}
+        assert dag["timetable"]["__type"].rpartition(".")[2] in (
+            "IntervalTimetable",
+            "NullTimetable",
+        )
+        tasks = [task["__var"] for task in dag["tasks"]]
+        assert {task["task_type"] for task in tasks} == {
+            *("TableSensor", "BuildOperator", "PublishOperator"),
+        }
+        assert "external_dag_id" not in str(tasks)
+
+
 def assert_inputs_came_before(found: list[Built]) -> None:
     assert [each for each in found if max(each.inputs) >= each.began] == []
 
@@ -250,6 +272,7 @@ def test_late_data_kills_and_restarts_lose_nothing_and_double_nothing(mesh: Live
 
     until(lambda: states() == {"deferred": 6, "skipped": 20}, lambda: (states(), mesh.faults()))
     assert {(pid, host) for _, _, pid, host in mesh.tasks("sense")} == {(None, "")}
+    assert_no_task_depends_on_another_dag(mesh)
 
     assert whole_runs(mesh) == []
 

@@ -71,6 +71,22 @@ def test_a_product_dag_senses_once_then_builds_and_publishes(bundle: Path) -> No
     assert [asset.uri for asset in dag.get_task("publish").outlets] == ["levada://company/daily_v1"]
 
 
+def test_description_and_documentation_come_from_the_contract(
+    project: Settings, mesh: Mesh
+) -> None:
+    product = mesh.product("company.daily")
+    (mart,) = product.marts
+    contract = replace(mart.contract, description="The days of the company. One row a day.")
+    dag = product_dag(project, replace(product, marts=(replace(mart, contract=contract),)))
+    assert dag.description == "The days of the company."
+    assert dag.doc_md is not None
+    told = [contract.description, contract.id, contract.version, product.owner.team]
+    told += [f"| {column.name} | {column.type} |" for column in contract.columns]
+    told += [f"- `{edge.upstream}` by {edge.mapping.kind}" for edge in mart.dependencies]
+    assert len(told) > 6
+    assert [each for each in told if each not in dag.doc_md] == []
+
+
 def test_no_task_of_a_product_depends_on_another_dag(bundle: Path) -> None:
     dags = parsed(bundle).dags
     products = {name: dag for name, dag in dags.items() if not name.startswith("levada.")}

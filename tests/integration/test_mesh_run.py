@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 
+import psycopg
 import pytest
+from psycopg import sql
 from source_system import break_row, land_flights, land_span, land_weather_hour, utc_hours
 from workspace import Workspace
 
@@ -73,7 +75,7 @@ def test_why_names_the_failing_check_its_rows_and_its_owner_and_the_late_hour(
 
 
 def test_a_second_run_finds_nothing_to_do(mesh: Workspace) -> None:
-    before = mesh.publications()
+    before = mesh.publications(), snapshots(mesh)
 
     said = mesh.json("run", code=1)  # the broken day is still parked, and told
 
@@ -82,7 +84,17 @@ def test_a_second_run_finds_nothing_to_do(mesh: Workspace) -> None:
     assert [(p["product"], p["partition"]) for p in parked] == [
         ("operations.flights", "2013-03-10")
     ]
-    assert mesh.publications() == before
+    assert (mesh.publications(), snapshots(mesh)) == before
+
+
+def snapshots(mesh: Workspace) -> list[tuple[str, int]]:
+    """The newest snapshot of every lake."""
+    lakes = ("operations", "weather", "fleet", "company")
+    with psycopg.connect(mesh.credentials.url(mesh.credentials.admin, "lake")) as connection:
+        newest = "select max(snapshot_id) from {}.ducklake_snapshot"
+        asked = [sql.SQL(newest).format(sql.Identifier(lake)) for lake in lakes]
+        found = [connection.execute(each).fetchall() for each in asked]
+    return [(lake, newest) for lake, ((newest,),) in zip(lakes, found, strict=True)]
 
 
 def test_a_mended_file_and_a_late_hour_arrive_through_open_steps(mesh: Workspace) -> None:
