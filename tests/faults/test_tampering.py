@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import duckdb
@@ -88,12 +88,15 @@ def test_a_change_under_a_name_that_no_publication_has_is_reported(mesh: Workspa
 
 
 def test_a_changed_table_is_held_until_somebody_releases_it_with_a_reason(mesh: Workspace) -> None:
+    published = datetime.now(UTC)
     with mesh.lake() as lake:
         by_hand(lake, "update operations.main.flights_v1 set dep_delay = 1 where source_line = 4")
     mesh.levada("run")
 
     said = mesh.json("why", "operations.flights", DAY)
     assert said["state"] == "HELD"
+    (cause,) = said["causes"]
+    assert datetime.fromisoformat(cause["since"]) > published, "since it was found, not published"
     assert "changed by hand" in said["because"]
     assert "names no run" in said["because"]
     assert mesh.json("why", "operations.delays", DAY)["state"] == "READY", (

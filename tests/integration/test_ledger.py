@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -283,6 +284,39 @@ def test_withholding_counts_tries_ends_the_claim_and_a_publication_ends_the_coun
     ledgers.claim(PRODUCT, [day(1)], fingerprint="f3")
     ledgers.runner.withhold([attempt(Verdict.UNKNOWN)])
     assert ledgers.runner.facts([], [PRODUCT]).attempt(PRODUCT, day(1)).tries == 1
+
+
+def test_dated_facts_say_when_the_first_of_attempts_in_a_row_was(ledgers: Any) -> None:
+    def withhold(number: int, verdict: Verdict, at: datetime) -> None:
+        ledgers.claim(PRODUCT, [day(number)])
+        ledgers.publisher.withhold([attempt(verdict, partition=day(number), at=at)])
+
+    withhold(1, Verdict.UNKNOWN, NOW)  # a row that ended with a publication
+    withhold(1, Verdict.UNKNOWN, NOW + HOUR)
+    ledgers.publish(PRODUCT, [ledgers.line(FLIGHTS, day(1), made_by="f2")], run="good")
+    withhold(2, Verdict.FAIL, NOW + HOUR)
+    for later in (2, 3, 4):
+        withhold(1, Verdict.UNKNOWN, NOW + later * HOUR)
+    withhold(2, Verdict.UNKNOWN, NOW + 5 * HOUR)
+    withhold(3, Verdict.FAIL, NOW + 6 * HOUR)
+    facts = ledgers.runner.facts([], [PRODUCT])
+    dated = ledgers.runner.dated(facts).attempts
+    assert [dated[PRODUCT, day(n)].since for n in (1, 2, 3)] == [NOW + 2 * HOUR, NOW + HOUR, None]
+    assert {key: replace(a, since=None) for key, a in dated.items()} == facts.attempts
+
+
+def test_dated_facts_say_when_a_claim_was_granted_however_often_it_was_renewed(
+    ledgers: Any,
+) -> None:
+    ledgers.claim(PRODUCT, [day(1)], run="old")
+    ledgers.runner.release("old", [day(1)], "nothing to do")
+    before = datetime.now(UTC)
+    ledgers.claim(PRODUCT, [day(1)], run="new")
+    after = datetime.now(UTC)
+    ledgers.runner.renew("new", HOUR)
+    ledgers.claim(PRODUCT, [day(2)], run="other", fingerprint="f2")
+    (claim, other) = ledgers.runner.dated(ledgers.runner.facts([], [PRODUCT])).claims.values()
+    assert before <= claim.since <= after <= other.since
 
 
 def test_the_runner_may_withhold_as_unknown_only(ledgers: Any) -> None:

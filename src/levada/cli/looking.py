@@ -114,7 +114,7 @@ def why(project: Path | None, table: str, partition: str, *, as_json: bool) -> i
     settings = read_settings(find_root(project))
     mesh = compiled.load(settings)
     ref, slice_ = named(mesh, table, partition)
-    facts = _facts(settings, mesh, ancestors(mesh, ref))
+    facts = _facts(settings, mesh, ancestors(mesh, ref), dated=True)
     now = opening.now()
     found = judge_table(mesh, ref, slice_, facts, now)
     hops = trace(mesh, ref, slice_, facts, now)
@@ -140,12 +140,15 @@ def _state_of(hop: Hop) -> str:
     return f"is {hop.readiness.state.value}: {hop.readiness.because}"
 
 
-def _facts(settings: Settings, mesh: Mesh, tables: Collection[TableRef]) -> Facts:
+def _facts(
+    settings: Settings, mesh: Mesh, tables: Collection[TableRef], *, dated: bool = False
+) -> Facts:
     with (
         opening.services(settings) as credentials,
         opening.ledger(credentials, "levada_runner") as ledger,
     ):
-        return ledger.facts(tables, [p.id for p in mesh.products])
+        facts = ledger.facts(tables, [p.id for p in mesh.products])
+        return ledger.dated(facts) if dated else facts
 
 
 def board(mesh: Mesh, products: Sequence[Product], span: Span, facts: Facts) -> Table:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
@@ -34,6 +34,7 @@ from levada.ledger._read import (
     waiver_of,
 )
 from levada.ledger._replay import differences
+from levada.ledger._tended import Tended
 from levada.ledger.codec import (
     decode_line,
     decode_partition,
@@ -65,7 +66,7 @@ from levada.terms import (
 __all__ = ["PostgresLedger"]
 
 
-class PostgresLedger(Backfills, Canaries):
+class PostgresLedger(Backfills, Canaries, Tended):
     """
     The ledger through the role of `url`; threads may share it, and it survives a fork.
 
@@ -390,39 +391,6 @@ class PostgresLedger(Backfills, Canaries):
         self._rows(
             "select ledger.pardon_step(%s, %s, %s, %s)", product, part, partition.key, reason
         )
-
-    # --- being looked after -----------------------------------------------------------------------
-
-    def beat(self, name: str) -> None:
-        """Say that `name` is at work now (runner)."""
-        self._rows("select ledger.beat(%s)", name)
-
-    def heartbeats(self) -> Mapping[str, datetime]:
-        """Who was last heard of when."""
-        rows = self._rows("select name, at from ledger.heartbeats")
-        return {name: at.replace(tzinfo=UTC) for name, at in rows}
-
-    def asked(self) -> Mapping[tuple[str, Partition], datetime]:
-        """When each open step was last asked for."""
-        rows = self._rows(
-            "select s.product, s.part, max(e.at) from ledger.steps s join ledger.entries e"
-            " on e.kind = 'step' and e.name = s.product and e.key = s.key group by 1, 2"
-        )
-        return {(product, decode_partition(part)): at for product, part, at in rows}
-
-    def dead_claims(self) -> tuple[tuple[str, Partition, str, datetime], ...]:
-        """Claims whose lease has run out, without an open intent: product, slice, run, its end."""
-        rows = self._rows(
-            "select product, part, run, until from ledger.claims"
-            " where until <= coalesce(%s::timestamptz, clock_timestamp())"
-            " and run not in (select run from ledger.intents) order by product, start, part",
-            self._now(),
-        )
-        return tuple((product, decode_partition(part), *rest) for product, part, *rest in rows)
-
-    def ping(self, key: str) -> None:
-        """Commit a line that says nothing, so that its way to a follower can be seen (runner)."""
-        self._rows("select ledger.ping(%s)", key)
 
     # --- the owner's ------------------------------------------------------------------------------
 

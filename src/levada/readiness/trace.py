@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from levada.intervals import end
 from levada.readiness.causes import failing
 from levada.readiness.edges import Wait
 from levada.readiness.judge import Judge
 from levada.readiness.marks import holding
 from levada.readiness.reading import Slice
+from levada.readiness.since import since
 from levada.readiness.waived import standing
 from levada.terms import (
     CheckResult,
@@ -41,7 +41,7 @@ class Hop:
     readiness: Readiness
     owner: Owner
     since: datetime | None
-    """Of what has not landed, the end of its slice; None where nobody can say."""
+    """Since when it is so (`levada.readiness.since`); None where nobody can say."""
     results: tuple[CheckResult, ...]
     """What did not pass in this table, blocking checks first."""
     path: tuple[Slice, ...]
@@ -189,9 +189,9 @@ def _let_through(judge: Judge, table: TableRef, at: Partition) -> tuple[Wait, ..
 def _hop(judge: Judge, found: Readiness, path: tuple[Slice, ...]) -> Hop:
     table, at = path[-1]
     owner = judge.mesh.owner(table)
+    began = since(judge, found, path)
     if table.is_source or found.state is State.IMPOSSIBLE:
-        lacking = _lacking_since(judge, table, at) if found.state is State.WAITING else None
-        return Hop(table, at, found, owner, lacking, (), path)
+        return Hop(table, at, found, owner, began, (), path)
     product = judge.mesh.product(table)
     attempt = judge.attempt(product, at)
     results = [
@@ -200,28 +200,15 @@ def _hop(judge: Judge, found: Readiness, path: tuple[Slice, ...]) -> Hop:
         if r.table == table and r.verdict is not Verdict.PASS
     ]
     results.sort(key=lambda r: r.check.severity is not Severity.BLOCKING)
-    line = judge.facts.line(table, at)
-    since: datetime | None = None
-    if attempt:
-        since = attempt.at
-    elif isinstance(line, Publication):
-        moved = [c.line.at for c in judge.changes(product, at, line) if c.line]
-        since = min(moved, default=line.at)
-    elif (product.id, at) not in judge.facts.claims:
-        since = _ready_since(judge, product, at)
-        found = replace(found, because="not built yet, though its inputs are ready")
-    return Hop(table, at, found, owner, since, tuple(results), path)
+    unbuilt = judge.facts.line(table, at) is None and found.state is State.WAITING
+    if unbuilt and attempt is None and (product.id, at) not in judge.facts.claims:
+        found = replace(found, because=_unbuilt(judge, product, at))
+    return Hop(table, at, found, owner, began, tuple(results), path)
 
 
-def _lacking_since(judge: Judge, table: TableRef, at: Partition) -> datetime | None:
-    """Since when a source gives no answer, or else since when a file of it might have landed."""
-    if failure := judge.facts.probes.get(table):
-        return failure.since
-    over = at.start is not None and judge.facts.line(table, at) is None
-    return end(at) if over and end(at) <= judge.now else None
-
-
-def _ready_since(judge: Judge, product: Product, at: Partition) -> datetime | None:
-    """When the last of a product's inputs came."""
-    read = (judge.facts.line(i.table, i.partition) for i in judge.pins(product, at) if i.content)
-    return max((line.at for line in read if line), default=None)
+def _unbuilt(judge: Judge, product: Product, at: Partition) -> str:
+    """Why nobody has built what no single slice keeps from being built."""
+    inputs = judge.inputs(product, at)
+    if inputs.state is State.READY:
+        return "not built yet, though its inputs are ready"
+    return f"not built yet: {inputs.because}"

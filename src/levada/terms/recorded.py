@@ -129,6 +129,8 @@ class Attempt:
     at: datetime
     not_before: datetime | None = None
     position: int = 0
+    since: datetime | None = None
+    """When the first of its `tries` was; None unless the log was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,8 @@ class Claim:
     inputs: tuple[Input, ...]
     until: datetime
     taint: tuple[str, ...] = ()
+    since: datetime | None = None
+    """When it was granted; None unless the log was asked."""
 
 
 @dataclass(frozen=True, slots=True)
