@@ -7,7 +7,7 @@ the last one is done. In turns of `--turn` days a backfill of their history runs
 paused, so that the noise of the machine falls on both sides. It is forced and begun anew when it
 has ended: while its turn lasts, there is always something of it to build.
 
-Takes about ten minutes on a quiet machine; no `--small` of it exists.
+Takes about ten minutes on a quiet machine; `--small` tries it out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from _live_mesh import live_mesh
 
 GOAL = 1.2
 FIRST = date(2013, 3, 8)
-HISTORY, PATIENCE = 40, 600.0
+PATIENCE = 900.0
 
 
 def main() -> None:
@@ -35,23 +35,29 @@ def main() -> None:
     )
     parser.add_argument("--days", type=int, default=40, help="live days, half of them beside it")
     parser.add_argument("--turn", type=int, default=5, help="days of a turn")
+    parser.add_argument("--history", type=int, default=40, help="days that are made again")
+    parser.add_argument("--small", action="store_true", help="a few days, to try it out")
     words = parser.parse_args()
+    if words.small:
+        words.days, words.turn, words.history = 8, 2, 6
+    history = [str(FIRST + timedelta(days=n)) for n in range(words.history)]
     folder = Path(tempfile.mkdtemp())
-    live = [FIRST + timedelta(days=HISTORY + n) for n in range(words.days + 1)]
+    live = [str(FIRST + timedelta(days=len(history) + n)) for n in range(words.days + 1)]
     import tiny
 
     from levada.settings import read_settings
     from levada_sensors import service
 
-    workspace = live_mesh(folder / "mesh", str(live[0]), str(live[-1]), "400d")
-    for n in range(HISTORY):
-        tiny.landed(workspace, "up", str(FIRST + timedelta(days=n)), [1, 2, 3])
+    workspace = live_mesh(folder / "mesh", live[0], live[-1], "400d")
+    for day in history:
+        tiny.landed(workspace, "up", day, [1, 2, 3])
     try:
-        say("p14: history is published, Airflow starts")
+        say(f"p14: {len(history)} days of history are published")
         workspace.start()
         assert workspace.begin("run").wait(3600).returncode == 0
+        say("p14: Airflow starts")
         workspace.levada("up")
-        sides = _measured(workspace, [str(day) for day in live], words.turn)
+        sides = _measured(workspace, history, live, words.turn)
     finally:
         service.stop(read_settings(workspace.root))
         workspace.stop()
@@ -75,7 +81,9 @@ made_beside = [0]
 """Intervals that the backfills made meanwhile."""
 
 
-def _measured(workspace: Any, live: list[str], turn: int) -> tuple[list[float], list[float]]:
+def _measured(
+    workspace: Any, history: list[str], live: list[str], turn: int
+) -> tuple[list[float], list[float]]:
     """Seconds of each live day: without a backfill, and beside one."""
     sides: tuple[list[float], list[float]] = ([], [])
     _land(workspace, live[0])  # the first one warms what is to be warm
@@ -83,7 +91,7 @@ def _measured(workspace: Any, live: list[str], turn: int) -> tuple[list[float], 
     for n, day in enumerate(live[1:]):
         beside = (n // turn) % 2
         if beside:
-            name = _at_work(workspace, name)
+            name = _at_work(workspace, history, name)
         elif name and _state(workspace, name) == "running":
             workspace.levada("backfill", "pause", name)
             _until(lambda: not _alive(workspace))
@@ -94,16 +102,15 @@ def _measured(workspace: Any, live: list[str], turn: int) -> tuple[list[float], 
     return sides
 
 
-def _at_work(workspace: Any, name: str) -> str:
+def _at_work(workspace: Any, history: list[str], name: str) -> str:
     """A backfill that runs: this one, or a new one where it has ended."""
     state = _state(workspace, name) if name else ""
     if state == "paused":
         workspace.levada("backfill", "resume", name)
     elif state != "running":
         path = workspace.root / "plan.json"
-        last = FIRST + timedelta(days=HISTORY - 1)
         workspace.levada(
-            *("backfill", "plan", "up.numbers", "--from", str(FIRST), "--to", str(last)),
+            *("backfill", "plan", "up.numbers", "--from", history[0], "--to", history[-1]),
             *("--reason", f"turn {time.time():.0f}", "--out", str(path)),
         )
         name = str(workspace.json("backfill", "run", str(path), "--force")["id"])

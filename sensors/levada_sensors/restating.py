@@ -9,6 +9,7 @@ twice, and what dies with its process is found by a claim whose DAG run has ende
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -43,6 +44,8 @@ __all__ = ["Asked", "advance", "build", "publish", "record_of"]
 _TRIES = 3
 """So often a slice is tried on which a tool breaks, before it is left."""
 _MARK = f"{BACKFILL}@"
+_ASIDE = 30.0
+"""So many seconds the live day goes first, and then the backfill gets on, too."""
 
 
 def record_of(platform: Platform) -> PostgresLedger:
@@ -156,10 +159,8 @@ class _Backfill:
         left += [self._left(found, p) for p in found.waits]
         due = [p for p in found.ready if p not in lost and not self._is_early(found, p)]
         self.busy |= len(due) < len(found.ready) - len(lost)
-        whole = [p for p in due if p not in found.broken]
         most = self.platform.settings.backfill_batch
-        alone = ((p,) for p in due if p in found.broken)  # it takes no neighbours with it again
-        for batch in (*steps.batches(whole, most, together=product.id in self.together), *alone):
+        for batch in steps.grouped(found, due, most, together=product.id in self.together):
             self.busy = True
             if self.room <= 0:
                 return
@@ -230,6 +231,7 @@ def build(root: Path, asked: Asked, dag_run: str) -> dict[str, Any]:
     with opened(root, publishing=False) as plain:
         platform = _at_once(plain)
         record = record_of(platform)
+        _stand_aside(record)
         product, slices = _target(platform.mesh, asked)
         prefix = claim_prefix(BACKFILL, dag_run)
         claims = platform.runner.facts((), [product.id]).claims
@@ -255,6 +257,13 @@ def build(root: Path, asked: Asked, dag_run: str) -> dict[str, Any]:
         return staged(platform, replace(run, before=before))
 
 
+def _stand_aside(record: PostgresLedger) -> None:
+    """Wait while runs that are no backfill's are at work, for a while."""
+    patience = time.monotonic() + _ASIDE
+    while record.at_work_besides(_MARK) and time.monotonic() < patience:
+        time.sleep(0.25)
+
+
 def _slices(claims: Collection[Any]) -> tuple[Partition, ...]:
     return tuple(claim.partition for claim in claims)
 
@@ -263,6 +272,7 @@ def publish(root: Path, asked: Asked, built: Mapping[str, Any]) -> None:
     """Audit what was built and publish what passed; settle its steps."""
     with opened(root, publishing=True) as plain:
         platform = _at_once(plain)
+        _stand_aside(record_of(platform))
         product, slices = _target(platform.mesh, asked)
         run = swapped(platform, product, slices, built)
         published = dict.fromkeys(line.partition for line in run.lines)

@@ -66,6 +66,8 @@ _PATIENCE = 60.0
 _AGAIN = 20.0
 """Seconds after which work is told once more: its DAG may not have been parsed yet."""
 _LONGEST = 600.0
+_BEHIND = "behind the live day"
+"""Why a backfill has no work yet: when the last run of the day ends it has, or after a minute."""
 _SOME = 100
 """Slices of a backfill that are judged at once, until one can be built."""
 
@@ -213,6 +215,8 @@ def nudge_of(
     under_way = " ".join(runs)
     if len(runs) >= 2 * parallel:
         return Nudge(under_way, patient=True)
+    if len(runs) < len({claim.run for claim in facts.claims.values()}):
+        return Nudge(f"{_BEHIND} {under_way}", patient=True)
     judge = Judge(replace(mesh, quiet=timedelta(0)), facts, now)
     wakes: list[datetime] = []
     held = bool(runs)

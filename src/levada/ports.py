@@ -323,10 +323,17 @@ class Warehouse(Protocol):
     ) -> Stage:
         """Make the private place, with every input in it. Raises LandingMoved, VersionGone."""
 
+    def resume(self, stage: Stage, shards: Shards, mark: str) -> frozenset[int]:
+        """
+        Build a stage in shards. Equal marks are equal builds: the shards that one of this mark had
+        built when it was killed are there, and told. Raises NotPublishable where the warehouse
+        cannot cut.
+        """
+
     def shard(self, stage: Stage, shards: Shards, number: int) -> None:
         """
         Give the domain the stage afresh, with the rows of one shard: of inputs with the key those
-        whose hash it is, of others all. Raises NotPublishable where the warehouse cannot cut.
+        whose hash it is, of others all.
         """
 
     def collect(self, stage: Stage, number: int) -> None:

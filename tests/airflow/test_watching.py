@@ -182,6 +182,26 @@ def test_a_backfill_wakes_the_reconciler_while_there_is_room_and_something_to_do
     assert left.mark.startswith("nothing"), "it has not landed: the reconciler leaves it, named"
 
 
+def test_a_backfill_begins_nothing_while_a_run_of_the_day_is_at_work(world: World) -> None:
+    for day in ("2013-03-08", "2013-03-09"):
+        world.land(FILES, day)
+        world.publish(FLIGHTS, day)
+
+    def nudge() -> Nudge:
+        facts = restating(world, "2013-03-08", "2013-03-09")
+        found = nudge_of(world.mesh, facts, world.now, [begun(world)], 2)
+        assert found is not None
+        return found
+
+    before = nudge()
+    world.land("weather.landing.hours", "2013-03-10T07Z")
+    world.claim("weather.observations", "2013-03-10T07Z", run="weather.observations@1")
+    behind = nudge()
+    assert (before.patient, behind.patient) == (False, True), "it is looked after in a minute"
+    world.claims.clear()
+    assert nudge() == before, "and at once, when that has ended"
+
+
 # What was told
 
 

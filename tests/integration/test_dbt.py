@@ -822,15 +822,19 @@ def test_forked_processes_ask_the_kept_one_for_a_child(mesh: Path) -> None:
         from levada.adapters.dbt import DbtWorkers, ParseRequest, keep_warm
         keep_warm()
         root = Path(sys.argv[1])
-        def task():
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        def task(back):
+            os.nice(back)
             with DbtWorkers() as workers:
                 request = ParseRequest(root, root / "models/company", root / "m")
                 assert workers.parse("company", request).faults == ()
                 child = workers.pid("company")
                 parent = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1]
-                print(workers.pid(), parent, os.getppid(), flush=True)
-        for _ in range(2):
-            process = multiprocessing.get_context("fork").Process(target=task, daemon=True)
+                nice = os.getpriority(os.PRIO_PROCESS, child) - own
+                print(workers.pid(), parent, os.getppid(), nice, flush=True)
+        for back in (0, 5):
+            fork = multiprocessing.get_context("fork").Process
+            process = fork(target=task, args=(back,), daemon=True)
             process.start()
             process.join(60)
         """
@@ -845,6 +849,7 @@ def test_forked_processes_ask_the_kept_one_for_a_child(mesh: Path) -> None:
     assert first[0] == second[0] == "None", "no task started a program of its own"
     assert first[1] == second[1], "one process has dbt imported for both"
     assert first[1] != first[2], "and it is no fork of the one that the tasks were forked from"
+    assert [first[3], second[3]] == ["0", "5"], "a build steps back as far as who asks for it"
     assert gone(int(first[1]))
 
 

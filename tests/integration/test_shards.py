@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -92,3 +93,38 @@ def test_a_declaration_that_cuts_nothing_is_refused_with_its_reason(mesh: Worksp
         assert said in mesh.levada("check", code=2).stderr
     tiny.model(mesh, "south", "sums", f"{CUT}{SUMMED} from {READS} group by all")
     mesh.levada("check")
+
+
+def test_killed_in_the_third_of_four_shards_it_repeats_only_the_third_and_the_fourth(
+    mesh: Workspace,
+) -> None:
+    four = LEVADA.format(more=", 'shards': {'key': 'id', 'count': 4}")
+    tiny.model(mesh, "south", "sums", f"{four}{SUMMED} from {READS} group by all")
+    mesh.levada("compile")
+    before, path = contents(mesh), mesh.root / "killed.json"
+    words = ("backfill", "run", str(path), "--local", "--force")
+    mesh.levada("backfill", "plan", SUMS, "--reason", "killed", "--out", str(path))
+    mesh.killed_at("in the third shard", *words)
+    assert built(mesh) == {"0.duckdb", "1.duckdb"}
+    known = runs(mesh)
+    told = mesh.json(*words)
+    assert told["steps"] == {"made": len(DAYS)}
+    ((_, builds),) = (runs(mesh) - known).items()
+    assert builds == 2, "the third shard and the fourth"
+    assert built(mesh) == set(), "nothing of it is left"
+    assert contents(mesh) == before
+    told = remade(mesh, "whole again", f"{four}{SUMMED} from {READS} group by all")
+    ((_, builds),) = (runs(mesh) - known).most_common(1)
+    assert builds == 4, "of another forced backfill nothing is taken over"
+
+
+def built(mesh: Workspace) -> set[str]:
+    """The shards that are kept of builds which have not ended."""
+    place = mesh.root / ".levada" / "stages" / ".kept" / ".shards"
+    return {path.name for path in place.rglob("*.duckdb")}
+
+
+def runs(mesh: Workspace) -> Counter[str]:
+    """How often dbt was run for each run of the sums."""
+    logs = (mesh.root / ".levada" / "logs" / "dbt" / "south").glob("run-*/dbt.log")
+    return Counter({p.parent.name: p.read_text().count("Running with dbt") for p in logs})

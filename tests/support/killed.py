@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -44,6 +45,12 @@ def during(owner: Any, name: str, act: Callable[[], None], seconds: float) -> No
     before(owner, name, lambda: threading.Timer(seconds, act).start())
 
 
+def at_number(number: int, owner: Any, name: str, act: Callable[[], None]) -> None:
+    """Before so many calls, counted from one."""
+    count = itertools.count(1)
+    before(owner, name, lambda: act() if next(count) == number else None)
+
+
 POINTS: dict[str, Callable[[Callable[[], None]], None]] = {
     "after recovery": lambda act: after(publish, "recover", act),
     "before build": lambda act: before(DbtWorkers, "build", act),
@@ -66,6 +73,11 @@ OF_BATCHES: dict[str, Callable[[Callable[[], None]], None]] = {
 }
 
 
+OF_SHARDS: dict[str, Callable[[Callable[[], None]], None]] = {
+    "in the third shard": lambda act: at_number(3, DbtWorkers, "build", act),
+}
+
+
 def arm(point: str, number: int) -> None:
     """Send this process a signal, once, when it first comes to `point`."""
     left = [number]
@@ -74,4 +86,4 @@ def arm(point: str, number: int) -> None:
         if left:
             os.kill(os.getpid(), signal.Signals(left.pop()))
 
-    (POINTS | OF_BATCHES)[point](act)
+    (POINTS | OF_BATCHES | OF_SHARDS)[point](act)

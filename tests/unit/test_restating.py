@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from tests.unit.strategies import (
+    NOW,
     World,
     edge,
     little_mesh,
@@ -15,12 +16,25 @@ from tests.unit.strategies import (
     single,
 )
 
+from levada.flow.steps import Look, grouped
 from levada.intervals import within
 from levada.plan import Lookout, stale_code
 from levada.ports import Want
 from levada.readiness import Judge
 from levada.sense import Again, wants
-from levada.terms import WHOLE, Grain, Identity, Partition, Publication, Readiness, State
+from levada.terms import (
+    WHOLE,
+    Attempt,
+    Grain,
+    Identity,
+    Partition,
+    Product,
+    Publication,
+    Readiness,
+    Shards,
+    State,
+    Verdict,
+)
 
 DAY = "2013-03-10"
 
@@ -113,3 +127,22 @@ def test_a_look_at_what_moved_sees_a_backfill_begin_and_end() -> None:
     assert lookout.decided < 10, "only who reads it is looked at"
     facts = replace(facts, restating={})
     assert "bf-1" not in said()
+
+
+def test_what_broke_is_tried_alone_but_a_build_in_shards_goes_on_once_together() -> None:
+    whole = single("a.x", Grain.DAY, edge("a.landing.x", "a.x", Identity()))
+    world = World(make_mesh([whole], [make_source("a.landing.x", Grain.DAY)]))
+    days = [world.slice("a.x", f"2013-03-0{n}") for n in range(5, 9)]
+
+    def batches(product: Product, tries: int) -> list[int]:
+        broken = {
+            day: Attempt("a.x", day, "run-1", "sha", Verdict.UNKNOWN, "died", (), tries, NOW)
+            for day in days[1:3]
+        }
+        found = Look(product, (), {}, broken, {})
+        return [len(batch) for batch in grouped(found, days, 31, together=True)]
+
+    cut = replace(whole, shards=Shards("id", 4))
+    assert batches(whole, 1) == [1, 1, 1, 1]
+    assert batches(cut, 1) == [4]
+    assert batches(cut, 2) == [1, 1, 1, 1], "or it kills whoever builds it for ever"

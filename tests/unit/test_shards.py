@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from tests.unit.strategies import NOW, edge, single
 
 from levada.build import BuildRequest, BuildResult
 from levada.errors import ToolError
 from levada.flow import runs
 from levada.flow.runs import Platform
+from levada.intervals import parse
 from levada.ports import Stage
-from levada.terms import Shards
+from levada.terms import Claim, Grain, Identity, Shards
 
 STAGE = Stage("run-1", Path("stage.duckdb"), {}, {})
 
@@ -20,12 +24,17 @@ STAGE = Stage("run-1", Path("stage.duckdb"), {}, {})
 class Parts:
     """A warehouse and a builder that note what they are asked for."""
 
-    def __init__(self, failing: dict[int, int]) -> None:
+    def __init__(self, failing: dict[int, int], built: Collection[int] = ()) -> None:
         self.failing, self.said, self.number = dict(failing), list[str](), -1
+        self.built = frozenset(built)
 
     @property
     def warehouse(self) -> Parts:
         return self
+
+    def resume(self, _stage: Stage, _shards: Shards, mark: str) -> frozenset[int]:
+        assert mark == "mark"
+        return self.built
 
     def shard(self, _stage: Stage, shards: Shards, number: int) -> None:
         assert shards == Shards("id", 3)
@@ -44,7 +53,7 @@ class Parts:
 
 def built(parts: Parts) -> None:
     platform, request = cast("Platform", parts), cast("BuildRequest", None)
-    runs._make_shards(platform, STAGE, Shards("id", 3), request)
+    runs._make_shards(platform, STAGE, Shards("id", 3), request, "mark")
 
 
 def test_a_shard_that_fails_is_repeated_alone_and_the_others_are_not() -> None:
@@ -55,6 +64,29 @@ def test_a_shard_that_fails_is_repeated_alone_and_the_others_are_not() -> None:
         *("cut 1", "cut 1", "cut 1", "took 1"),
         *("cut 2", "took 2"),
     ]
+
+
+def test_shards_that_were_built_before_a_kill_are_not_built_again() -> None:
+    parts = Parts({}, built=(0, 2))
+    built(parts)
+    assert parts.said == ["cut 1", "took 1"]
+
+
+def test_shards_are_kept_for_the_same_build_and_no_other() -> None:
+    """One of a code and contracts, of intervals and their fingerprints, of a key and a count."""
+
+    def mark(code: str = "1", cut: str = "id", count: int = 3, of: Sequence[Claim] = ()) -> str:
+        product = single("a.x", Grain.DAY, edge("a.landing.x", "a.x", Identity()), code=code)
+        return runs._mark(product, Shards(cut, count), of or claims)
+
+    days = [parse(Grain.DAY, f"2013-03-0{n}", "UTC") for n in (8, 9)]
+    claims = [Claim("a.x", day, "run-1", 1, f"sha of {day}", (), NOW) for day in days]
+    assert mark() == mark(of=[replace(c, run="run-2", token=7) for c in reversed(claims)])
+    others = [
+        *(mark(code="2"), mark(count=4), mark(cut="day")),
+        *(mark(of=claims[:1]), mark(of=[replace(claims[0], fingerprint="moved"), claims[1]])),
+    ]
+    assert len({mark(), *others}) == 6
 
 
 def test_one_that_fails_three_times_is_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -156,7 +157,8 @@ def made(
         spelled=platform.warehouse.spelled,
     )
     if product.shards and len(claims) > 1:
-        _make_shards(platform, stage, product.shards, request)
+        mark = _mark(product, product.shards, claims)
+        _make_shards(platform, stage, product.shards, request, mark)
     else:
         _make(platform, request)
 
@@ -167,9 +169,23 @@ def _make(platform: Platform, request: BuildRequest) -> None:
         raise ToolError("dbt", result.message)
 
 
-def _make_shards(platform: Platform, stage: Stage, shards: Shards, request: BuildRequest) -> None:
-    """Build one shard after the other; one that fails is repeated alone, twice."""
-    for number in range(shards.count):
+def _mark(product: Product, shards: Shards, claims: Sequence[Claim]) -> str:
+    """What a build in shards is made of, and into how many: what it comes to is the same."""
+    contracts = sorted(contract.label for contract in product.contracts)
+    slices = sorted(f"{claim.partition.key} {claim.fingerprint}" for claim in claims)
+    words = [product.id, product.code, shards.key, str(shards.count), *contracts, *slices]
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:32]
+
+
+def _make_shards(
+    platform: Platform, stage: Stage, shards: Shards, request: BuildRequest, mark: str
+) -> None:
+    """
+    Build one shard after the other, but those that a killed run of the same build has finished; one
+    that fails is repeated alone, twice.
+    """
+    there = platform.warehouse.resume(stage, shards, mark)
+    for number in (n for n in range(shards.count) if n not in there):
         for tried in range(_SHARD_TRIES):
             platform.warehouse.shard(stage, shards, number)
             try:

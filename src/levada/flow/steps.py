@@ -34,6 +34,7 @@ __all__ = [
     "batches",
     "because_of",
     "failed",
+    "grouped",
     "look",
     "step_of",
     "why_left",
@@ -93,6 +94,22 @@ def batches(
         return
     for run in runs(partitions):
         yield from (run[n : n + most] for n in range(0, len(run), most))
+
+
+def grouped(
+    found: Look, due: Sequence[Partition], most: int, *, together: bool
+) -> Iterator[tuple[Partition, ...]]:
+    """
+    Batches of what is due. A slice on which a tool has failed takes no neighbours with it again;
+    but a build in shards goes on once where it was killed, with those that are built.
+    """
+
+    def may_go(partition: Partition) -> bool:
+        attempt = found.broken.get(partition)
+        return attempt is None or (found.product.shards is not None and attempt.tries == 1)
+
+    yield from batches([p for p in due if may_go(p)], most, together=together)
+    yield from ((partition,) for partition in due if not may_go(partition))
 
 
 def step_of(judge: Judge, product: Product, partition: Partition, because: str) -> Step:

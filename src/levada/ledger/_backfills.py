@@ -169,6 +169,14 @@ class Backfills:
             for product, part, state, because, run, at in rows
         )
 
+    def at_work_besides(self, prefix: str) -> bool:
+        """Whether runs whose names do not begin like this hold claims now."""
+        asked = (
+            "select exists (select from ledger.claims where until > now()"
+            " and not starts_with(run, %s))"
+        )
+        return bool(self._rows(asked, prefix)[0][0])
+
     def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         raise NotImplementedError
 

@@ -7,6 +7,7 @@ of one shard all rows are. So cutting a stage reads no lake, and is done on the 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -18,11 +19,13 @@ from levada.terms import Shards, TableRef
 
 __all__ = [
     "SHARDS",
+    "Cut",
     "cut_into",
     "cut_to",
     "of_this_shard",
     "prepare",
     "refuse_strangers",
+    "shard_in",
 ]
 
 SHARDS = "shards"
@@ -63,12 +66,25 @@ def cut_to(
             )
 
 
-def cut_into(file: Path) -> Shards | None:
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Into what a stage is cut, and the mark by which its shards are kept."""
+
+    shards: Shards
+    mark: str
+
+
+def cut_into(file: Path) -> Cut | None:
     """Into what a stage was cut, if it was."""
     if not file.exists():
         return None
-    key, count = file.read_text().splitlines()
-    return Shards(key, int(count))
+    key, count, mark = file.read_text().splitlines()
+    return Cut(Shards(key, int(count)), mark)
+
+
+def shard_in(place: Path, number: int) -> Path:
+    """The file of a built shard."""
+    return place / f"{number}.duckdb"
 
 
 def refuse_strangers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import time
@@ -23,6 +24,7 @@ from levada.adapters.warehouses._shards import (
     of_this_shard,
     prepare,
     refuse_strangers,
+    shard_in,
 )
 from levada.adapters.warehouses._sql import column_type, literal, name, within
 from levada.errors import NotPublishable, ToolError, VersionGone
@@ -34,8 +36,10 @@ __all__ = ["DATABASE", "Loader", "Stages", "lakes"]
 DATABASE = "stage"
 """DuckDB names a database by its file: `stage.duckdb`."""
 
-_KEPT = ".kept"
+_KEPT, _SHARDS = ".kept", ".shards"
 _FILE = f"{DATABASE}.duckdb"
+_KEEP = timedelta(hours=6)
+"""How long the shards of a build that was killed are kept: longer than any claim of it."""
 _RUN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+@=-]*")
 
 
@@ -70,7 +74,7 @@ class Stages:
         sources: Sequence[StagedSource],
     ) -> Stage:
         """A new stage with its inputs; one that the same run made before is dropped."""
-        self.discard(run)
+        self._remove(run)
         kept, folder = self._kept(run), self.home / product.domain / run
         folder.parent.mkdir(parents=True, exist_ok=True)
         (self.home / _KEPT).mkdir(mode=0o700, exist_ok=True)
@@ -100,21 +104,37 @@ class Stages:
         with scratch([f"ATTACH {literal(stage.path)} AS {DATABASE}"]) as connection:
             cut_to(connection, DATABASE, shards, number)
             connection.execute(f"CHECKPOINT {DATABASE}")
-        (kept / SHARDS).write_text(f"{shards.key}\n{shards.count}\n")
+
+    def resume(self, stage: Stage, shards: Shards, mark: str) -> frozenset[int]:
+        """Build in shards, kept by this mark; those that a build that was killed has left."""
+        (self._kept(stage.run) / SHARDS).write_text(f"{shards.key}\n{shards.count}\n{mark}\n")
+        place = self._of_mark(mark)
+        place.mkdir(parents=True, exist_ok=True)
+        return frozenset(n for n in range(shards.count) if shard_in(place, n).exists())
 
     def collect(self, stage: Stage, number: int) -> None:
-        """Take a built shard away from its domain."""
-        self._take(stage, self._kept(stage.run) / f"shard-{number}.duckdb")
+        """Take a built shard away from its domain; where its file is, it is whole."""
+        cut = cut_into(self._kept(stage.run) / SHARDS)
+        if cut is None:
+            raise ValueError(f"{stage.run} is not built in shards")
+        taken = shard_in(self._of_mark(cut.mark), number)
+        for suffix in (".wal", ""):
+            source, target = Path(f"{stage.path}{suffix}"), Path(f"{taken}{suffix}")
+            if source.exists():
+                source.replace(target)
+            else:
+                target.unlink(missing_ok=True)
 
     def seal(self, stage: Stage) -> Stage:
         """Take a built stage away from its domain; a second call finds it taken."""
         kept, sealed = self._kept(stage.run), self.sealed(stage.run)
         if sealed.exists():
             return replace(stage, path=sealed)
-        pristine, shards = kept / "pristine.duckdb", cut_into(kept / SHARDS)
+        pristine, cut = kept / "pristine.duckdb", cut_into(kept / SHARDS)
         taken = [kept / "taken.duckdb"]
-        if shards:
-            taken = [kept / f"shard-{number}.duckdb" for number in range(shards.count)]
+        if cut:
+            place = self._of_mark(cut.mark)
+            taken = [shard_in(place, number) for number in range(cut.shards.count)]
         else:
             self._take(stage, taken[0])
         if not all(each.exists() for each in (*taken, pristine)):
@@ -127,8 +147,8 @@ class Stages:
                     _refuse_unbuilt(connection, marts)
                     for table, relation in sorted(marts.items()):
                         built = name("built", "main", relation)
-                        if shards:
-                            refuse_strangers(connection, table, built, shards, number)
+                        if cut:
+                            refuse_strangers(connection, table, built, cut.shards, number)
                         target = name(DATABASE, "main", relation)
                         head = (
                             f"INSERT INTO {target}"
@@ -144,6 +164,8 @@ class Stages:
         for each in taken:
             for suffix in ("", ".wal"):
                 Path(f"{each}{suffix}").unlink(missing_ok=True)
+        if cut:
+            shutil.rmtree(self._of_mark(cut.mark), ignore_errors=True)
         return replace(stage, path=sealed)
 
     @staticmethod
@@ -170,7 +192,12 @@ class Stages:
             raise translated(error, "") from error
 
     def discard(self, run: str) -> None:
-        """Remove what a run has staged."""
+        """Remove what a run has staged, and its shards."""
+        if cut := cut_into(self._kept(run) / SHARDS):
+            shutil.rmtree(self._of_mark(cut.mark), ignore_errors=True)
+        self._remove(run)
+
+    def _remove(self, run: str) -> None:
         for place in self._places():
             shutil.rmtree(place / _checked(run), ignore_errors=True)
 
@@ -193,6 +220,10 @@ class Stages:
                 if old:
                     shutil.rmtree(folder, ignore_errors=True)
                     swept.add(run)
+        for folder in self._of_mark("").glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                if folder.stat().st_mtime <= time.time() - _KEEP.total_seconds():
+                    shutil.rmtree(folder, ignore_errors=True)
         return len(swept)
 
     def _places(self) -> list[Path]:
@@ -202,6 +233,10 @@ class Stages:
 
     def _kept(self, run: str) -> Path:
         return self.home / _KEPT / _checked(run)
+
+    def _of_mark(self, mark: str) -> Path:
+        """Where the shards of a build are, whichever run makes it; the domain is not told."""
+        return self.home / _KEPT / _SHARDS / mark
 
     def _fill(
         self,

@@ -123,6 +123,10 @@ class DuckLake:
         """Make the private place, with every input in it. Raises LandingMoved, VersionGone."""
         return self._stages.make(self._reader, run, product, tables, sources)
 
+    def resume(self, stage: Stage, shards: Shards, mark: str) -> frozenset[int]:
+        """Build in shards; those that a run of the same mark, killed since, has built."""
+        return self._stages.resume(stage, shards, mark)
+
     def shard(self, stage: Stage, shards: Shards, number: int) -> None:
         """Give the domain the stage afresh, with the rows of one shard."""
         self._stages.shard(stage, shards, number)

@@ -106,8 +106,12 @@ class PostgresWarehouse:
         """Make the private place, with every input in it. Raises LandingMoved, VersionGone."""
         return self._stages.make(run, product, tables, sources)
 
-    def shard(self, stage: Stage, shards: Shards, number: int) -> None:  # noqa: ARG002
+    def resume(self, stage: Stage, shards: Shards, mark: str) -> frozenset[int]:  # noqa: ARG002
         """Nothing is cut here: a contract's `shards` are refused when it is declared."""
+        raise NotPublishable(f"{stage.run}: a warehouse in PostgreSQL builds no shards")
+
+    def shard(self, stage: Stage, shards: Shards, number: int) -> None:  # noqa: ARG002
+        """Nothing is cut here."""
         raise NotPublishable(f"{stage.run}: a warehouse in PostgreSQL builds no shards")
 
     def collect(self, stage: Stage, number: int) -> None:  # noqa: ARG002
