@@ -46,6 +46,8 @@ _TRIES = 3
 _MARK = f"{BACKFILL}@"
 _ASIDE = 30.0
 """So many seconds the live day goes first, and then the backfill gets on, too."""
+_QUIET = 2.0
+"""So many seconds nobody of the live day is at work, before it is taken to be done."""
 
 
 def record_of(platform: Platform) -> PostgresLedger:
@@ -258,10 +260,17 @@ def build(root: Path, asked: Asked, dag_run: str) -> dict[str, Any]:
 
 
 def _stand_aside(record: PostgresLedger) -> None:
-    """Wait while runs that are no backfill's are at work, for a while."""
-    patience = time.monotonic() + _ASIDE
-    while record.at_work_besides(_MARK) and time.monotonic() < patience:
+    """
+    Wait while runs that are no backfill's are at work, for a while. Where one ends the next of its
+    chain begins a moment later, so that they are to be away for some seconds.
+    """
+    seen = begun = time.monotonic()
+    if not record.at_work_besides(_MARK):
+        return
+    while time.monotonic() < min(seen + _QUIET, begun + _ASIDE):
         time.sleep(0.25)
+        if record.at_work_besides(_MARK):
+            seen = time.monotonic()
 
 
 def _slices(claims: Collection[Any]) -> tuple[Partition, ...]:

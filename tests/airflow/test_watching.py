@@ -32,6 +32,7 @@ from levada.terms import (
     Verdict,
 )
 from levada_sensors import dag_runs, reconcile, watching
+from levada_sensors import restating as restating_tasks
 from levada_sensors.watching import (
     Nudge,
     ReconcileTrigger,
@@ -200,6 +201,42 @@ def test_a_backfill_begins_nothing_while_a_run_of_the_day_is_at_work(world: Worl
     assert (before.patient, behind.patient) == (False, True), "it is looked after in a minute"
     world.claims.clear()
     assert nudge() == before, "and at once, when that has ended"
+
+
+class Day:
+    """A clock, and a ledger in which runs of the live day hold claims now and then."""
+
+    def __init__(self, *work: tuple[float, float]) -> None:
+        self.work, self.now = work, 0.0
+
+    def at_work_besides(self, prefix: str) -> bool:
+        assert prefix == "levada.backfill@"
+        return any(begin <= self.now < end for begin, end in self.work)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize(
+    ("work", "until"),
+    [
+        ([], 0),
+        ([(1, 9)], 0),  # nobody is at work now
+        ([(0, 3)], 5),
+        ([(0, 3), (4, 6)], 8),  # the next of the chain
+        ([(0, 99)], 30),  # the backfill gets on, too
+    ],
+)
+def test_a_build_of_a_backfill_stands_aside_for_the_day_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, work: list[tuple[float, float]], until: float
+) -> None:
+    day: Any = Day(*work)
+    monkeypatch.setattr(restating_tasks, "time", day)
+    restating_tasks._stand_aside(day)
+    assert until - 0.5 < day.now <= until
 
 
 # What was told

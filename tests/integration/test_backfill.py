@@ -112,6 +112,9 @@ def test_while_a_backfill_is_open_nobody_reads_what_it_will_make_again(mesh: Wor
     break_row(mesh.landed("flights", FIRST), "dep_delay", "777")
     told = ran(mesh, plan)
     assert (told["state"], told["steps"]) == ("paused", {"open": 4}), "paused, nothing begins"
+    shown = mesh.levada("backfill", "status", begun["id"]).stdout
+    assert "  operations.delays            2 open" in shown
+    assert "of builds are left, by what the last runs took" in shown
     mesh.levada("run", "operations.flights")
     waits = {
         step["partition"]: step["because"]

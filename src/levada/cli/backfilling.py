@@ -56,7 +56,9 @@ def plan(
         output.print_json(found)
         return 0
     _print(mesh, told, str(found["id"]))
-    if out is not None:
+    if out is None:
+        output.console.print("to run it, write it with --out FILE", style="dim")
+    else:
         output.console.print(f"written to {out}: `levada backfill run {out} --local`", style="dim")
     return 0
 

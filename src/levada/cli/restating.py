@@ -32,6 +32,8 @@ from levada.terms import Approval, Backfill, Begun, Outcome
 __all__ = ["approve", "rollback", "run", "status", "turn"]
 
 _UNDONE = ("failed", "left")
+_SHOWN = 20
+"""Products, and steps, that are named one by one."""
 _SILENT = timedelta(minutes=15)
 """The reconciler looks every ten minutes at least."""
 
@@ -73,7 +75,7 @@ def run(
                     platform, record, name, found, bar.tell, settings.backfill_batch
                 )
             (now,) = record.backfills(name)
-            left = [step for step in record.backfill_steps(name) if step.state in _UNDONE]
+            left = record.backfill_steps(name, None, *_UNDONE)
     lines = sum(len(each.lines) for each in made)
     _print_done(now, left, lines, time.monotonic() - since, as_json=as_json)
     return 1 if left else 0
@@ -109,7 +111,8 @@ def _known(record: PostgresLedger, name: str) -> tuple[Begun, ...]:
     found = record.backfills(name)
     if not found:
         known = ", ".join(b.id for b in record.backfills()[-5:]) or "none"
-        fault = Fault(name, 0, "no such backfill was begun", f"the newest: {known}")
+        right = f"a plan is begun by its file; the newest that were: {known}"
+        fault = Fault(name, 0, "no such backfill was begun", right)
         raise DeclarationError((fault,))
     return found
 
@@ -149,7 +152,7 @@ def rollback(project: Path | None, name: str, reason: str, *, dry_run: bool, as_
             record.undo_backfill(name, reason)
             restoring.restore(platform, record, name, decode(begun.document))
             (now,) = record.backfills(name)
-            kept = [s for s in record.backfill_steps(name) if s.state in ("kept", "restoring")]
+            kept = record.backfill_steps(name, None, "kept", "restoring")
             again = restoring.stale(platform, record, name)
     if as_json:
         stale = {f"{product} {p.key}": why for (product, p), why in again.items()}
@@ -171,16 +174,27 @@ def status(project: Path | None, name: str | None, *, as_json: bool) -> int:
         opening.ledger(credentials, "levada_runner") as record,
     ):
         found = _known(record, name) if name else record.backfills()
-        steps = record.backfill_steps(name) if name else ()
-    left = [step for step in steps if step.state in _UNDONE]
+        left = record.backfill_steps(name, None, *_UNDONE) if name else ()
+        counts = record.backfill_counts(name) if name else {}
+        open_ = {product: said["open"] for product, said in counts.items() if "open" in said}
+        past = record.past(open_) if open_ else {}
+    seconds = sum(past[product].seconds_each * open_[product] for product in past)
     if as_json:
-        output.print_json([_json(each, left) for each in found])
+        more = {"products": counts, "seconds_left": round(seconds, 1)} if name else {}
+        output.print_json([{**_json(each, left), **more} for each in found])
         return 0
     for each in found:
         forced = " (forced)" if each.forced else ""
         why = f"; {each.because}" if each.because else ""
         head = f"{each.id} {each.state}{forced}, begun {each.at:%Y-%m-%d %H:%M}Z"
-        output.console.print(Text(f"{head}: {_counts(each)}{why}"))
+        output.console.print(Text(f"{head}: {_said(each.steps)}{why}"))
+    for product in list(open_)[:_SHOWN]:
+        output.console.print(Text(f"  {product:<28} {_said(counts[product])}"))
+    if len(open_) > _SHOWN:
+        output.console.print(f"  and {len(open_) - _SHOWN} products more")
+    if seconds:
+        took = timedelta(seconds=max(1, round(seconds)))
+        output.console.print(f"about {took} of builds are left, by what the last runs took")
     _print_left(left)
     return 0
 
@@ -223,7 +237,11 @@ def approve(project: Path | None, file: Path, review: Review) -> int:
 
 
 def _counts(begun: Begun) -> str:
-    return ", ".join(f"{count} {state}" for state, count in sorted(begun.steps.items()))
+    return _said(begun.steps)
+
+
+def _said(steps: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in sorted(steps.items()))
 
 
 def _json(begun: Begun, left: Sequence[Outcome]) -> dict[str, object]:
@@ -285,9 +303,9 @@ def _print_done(
 
 
 def _print_left(left: Sequence[Outcome]) -> None:
-    for step in left[:20]:
+    for step in left[:_SHOWN]:
         style = "red" if step.state == "failed" else "yellow"
         said = f" {step.product} {step.partition.key}: {step.because}"
         output.console.print(Text.assemble((step.state, style), said))
-    if len(left) > 20:
-        output.console.print(f"and {len(left) - 20} more")
+    if len(left) > _SHOWN:
+        output.console.print(f"and {len(left) - _SHOWN} more")

@@ -31,7 +31,6 @@ from levada.terms import (
     Backfill,
     Batching,
     Begun,
-    Facts,
     Group,
     Mesh,
     Outcome,
@@ -66,9 +65,12 @@ class Record(Protocol):
         """Those that were begun, or the one of this name."""
 
     def backfill_steps(
-        self, name: str, product: str | None = None, state: str | None = None
+        self, name: str, product: str | None = None, *states: str
     ) -> tuple[Outcome, ...]:
         """What has become of its steps."""
+
+    def backfill_state(self, name: str) -> str:
+        """running, paused, cancelled; finished: nothing of it is open."""
 
     def at_work(self) -> tuple[Begun, ...]:
         """Those with steps to be done now."""
@@ -220,8 +222,7 @@ class _Working:
 
     def running(self) -> bool:
         """Whether nobody has paused or cancelled it meanwhile."""
-        (begun,) = self.record.backfills(self.name)
-        return begun.state in ("running", "finished")
+        return self.record.backfill_state(self.name) in ("running", "finished")
 
     def held(self) -> datetime | None:
         """Until when other runs hold what is open, if they do."""
@@ -291,7 +292,7 @@ def work(
     working = _Working(platform, record, name, found, begun, tell, batch, together)
     sweep(platform)
     inspect(platform.settings, platform.runner, platform.warehouse)
-    while working.running() and working.open():
+    while record.backfill_state(name) == "running":
         working.moved = working.refused = False
         publishing.recover(platform.publisher, platform.warehouse)
         probe(platform, _span(platform, found))
@@ -323,15 +324,17 @@ def foresee(
     again = sensing.Again(name if forced or (begun and begun.forced) else "", position)
     mesh, now = platform.mesh, platform.clock()
     open_now = {(s.product, s.partition) for s in record.backfill_steps(name, None, "open")}
-    pending: dict[tuple[str, Partition], str] = {}
+    pending: dict[str, dict[tuple[str, Partition], str]] = {}
     told: list[Foreseen] = []
     for group in found.groups:
         product = mesh.product(group.product)
         partitions = [p for p, _ in planning.partitions_of(mesh, group)]
         if begun is not None:
             partitions = [p for p in partitions if (product.id, p) in open_now]
-        read = platform.runner.facts(*sensing.all_to_read(mesh, [product]))
-        facts = _with(read, pending)
+        tables, above = sensing.all_to_read(mesh, [product])
+        read = platform.runner.facts(tables, above)
+        more = {key: by for each in above for key, by in pending.get(each, {}).items()}
+        facts = replace(read, restating={**read.restating, **more})
         judged = sensing.wants(mesh, product, partitions, facts, now, again)
         ready = tuple(p for p, each in judged.items() if isinstance(each, Want))
         unchanged = tuple(p for p, each in judged.items() if _current(each))
@@ -340,13 +343,9 @@ def foresee(
             for p, each in judged.items()
             if isinstance(each, Readiness) and not _current(each)
         }
-        pending |= {(product.id, p): name for p in (*ready, *waits)}
+        pending[product.id] = {(product.id, p): name for p in (*ready, *waits)}
         told.append(Foreseen(product.id, ready, unchanged, waits))
     return tuple(told)
-
-
-def _with(facts: Facts, pending: Mapping[tuple[str, Partition], str]) -> Facts:
-    return replace(facts, restating={**facts.restating, **pending})
 
 
 def _span(platform: Platform, found: Backfill) -> Span:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from levada.errors import LevadaError, NotPublishable, VersionGone
 from levada.flow.stages import Platform, new_run_id
 from levada.ports import Want
 from levada.readiness import Judge
-from levada.terms import Backfill, Outcome, Partition, Product, Publication, State
+from levada.terms import Backfill, Outcome, Partition, Product, Publication, State, TableRef
 
 __all__ = ["Undoing", "restore", "stale"]
 
@@ -24,9 +24,12 @@ class Undoing(Protocol):
         """Record what has become of steps."""
 
     def backfill_steps(
-        self, name: str, product: str | None = None, state: str | None = None
+        self, name: str, product: str | None = None, *states: str
     ) -> tuple[Outcome, ...]:
         """What has become of its steps."""
+
+    def versions(self, table: TableRef, first: int, before: int) -> tuple[str, ...]:
+        """Data versions of a table, by its lines from one position to another; newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +38,8 @@ class _Older:
 
     partition: Partition
     lines: tuple[Publication, ...]
-
-    @property
-    def version(self) -> str:
-        """The data version in which all these lines are."""
-        return max((line for line in self.lines), key=lambda line: line.position).data_version
+    until: int
+    """Position of the lines that followed them."""
 
 
 def restore(platform: Platform, record: Undoing, name: str, found: Backfill) -> None:
@@ -57,7 +57,8 @@ def restore(platform: Platform, record: Undoing, name: str, found: Backfill) -> 
             if isinstance(older, Outcome):
                 record.settle_backfill(name, [older])
             else:
-                by_version.setdefault(older.version, []).append(older)
+                version = _shown_by(platform, record, older)
+                by_version.setdefault(version, []).append(older)
         for version, slices in by_version.items():
             record.settle_backfill(name, _restored(platform, product, version, slices))
 
@@ -69,6 +70,7 @@ def _before(platform: Platform, product: Product, step: Outcome) -> _Older | Out
         return Outcome(product.id, step.partition, "kept", because, step.run)
 
     older: list[Publication] = []
+    until = 0
     for mart in product.marts:
         history = platform.runner.history(mart.table, step.partition)
         lines = [line for line in history if isinstance(line, Publication)]
@@ -81,7 +83,26 @@ def _before(platform: Platform, product: Product, step: Outcome) -> _Older | Out
         if after:  # a rollback that was killed before it could say so
             return Outcome(product.id, step.partition, "restored", "", after[0].run)
         older.append(before)
-    return _Older(step.partition, tuple(older))
+        until = lines[made].position
+    return _Older(step.partition, tuple(older), until)
+
+
+def _shown_by(platform: Platform, record: Undoing, older: _Older) -> str:
+    """
+    A data version that still shows these lines: their own or, where that has expired, the newest
+    that is kept of those from them to what followed. None is kept: their own, which is said.
+    """
+    newest = max(older.lines, key=lambda line: line.position)
+    table = newest.table
+
+    def gone(versions: Sequence[str]) -> Collection[str]:
+        return platform.warehouse.missing(table.domain, versions)
+
+    if not gone([newest.data_version]):
+        return newest.data_version
+    later = record.versions(table, newest.position, older.until)
+    lost = gone(later)
+    return next((version for version in later if version not in lost), newest.data_version)
 
 
 def _restored(
@@ -122,9 +143,9 @@ def _restored(
 
 
 def stale(platform: Platform, record: Undoing, name: str) -> Mapping[tuple[str, Partition], str]:
-    """What was put back, and yet will be made again, since its inputs are no longer the same."""
+    """What was put back, or kept, and yet will be made again: its inputs are not the same now."""
     found: dict[tuple[str, Partition], str] = {}
-    steps = record.backfill_steps(name, None, "restored")
+    steps = record.backfill_steps(name, None, "restored", "kept")
     products = {step.product for step in steps}
     mesh = platform.mesh
     facts = platform.runner.facts(*sensing.all_to_read(mesh, products))

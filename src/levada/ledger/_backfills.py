@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from levada.ledger._read import OF_RUN, line_of
 from levada.ledger.codec import decode_partition, encode_partition
-from levada.terms import Batching, Begun, Outcome, Partition, Past, Publication
+from levada.terms import Batching, Begun, Outcome, Partition, Past, Publication, TableRef
 
 __all__ = ["Backfills"]
 
@@ -39,6 +40,14 @@ _PAST = """
 _CLAIMED = """
     select min(at) from ledger.entries where kind = 'claim' and body ->> 'run' = %s
         and pos > (select position from ledger.positions) - %s"""
+
+
+_VERSIONS = """
+    select data_version from ledger.publications
+    where table_name = %s and pos >= %s and pos < %s
+        and not exists (select from ledger.entries where kind = 'tampering' and name = %s
+            and pos >= %s and pos < %s)
+    group by 1 order by max(pos) desc"""
 
 
 class Backfills:
@@ -69,14 +78,15 @@ class Backfills:
     ) -> bool:
         """Begin a plan of this name; whether that is new (runner)."""
         given = (name, Jsonb(dict(document)), _parts(steps), forced)
-        return bool(self._rows("select ledger.begin_backfill(%s, %s, %s, %s)", *given)[0][0])
+        asked = "select ledger.begin_backfill(%s, %s, %s::jsonb, %s)"
+        return bool(self._rows(asked, *given)[0][0])
 
     def begin_due(
         self, document: Mapping[str, Any], steps: Mapping[str, Iterable[Partition]]
     ) -> bool:
         """Begin the plan of a schedule's due date; whether nobody has before (runner)."""
         given = (Jsonb(dict(document)), _parts(steps))
-        return bool(self._rows("select ledger.begin_due(%s, %s)", *given)[0][0])
+        return bool(self._rows("select ledger.begin_due(%s, %s::jsonb)", *given)[0][0])
 
     def newest_due(self) -> Mapping[str, datetime]:
         """The newest due date that was begun, by schedule."""
@@ -146,28 +156,50 @@ class Backfills:
         )
         return tuple(_begun(*row) for row in rows)
 
+    def backfill_state(self, name: str) -> str:
+        """The state of a backfill that was begun; its steps are not counted."""
+        return str(self._rows("select state from ledger.backfills where id = %s", name)[0][0])
+
     def at_work(self) -> tuple[Begun, ...]:
-        """The backfills with steps to be done now, oldest first, without their documents."""
+        """The backfills with steps to be done now, oldest first: no documents, nothing counted."""
         rows = self._rows(
-            "select id, state, because, forced, by, at, pos, steps, '{}'::jsonb"
+            "select id, state, because, forced, by, at, pos, '{}'::jsonb, '{}'::jsonb"
             " from ledger.backfills where state = 'running' order by pos"
         )
         return tuple(_begun(*row) for row in rows)
 
     def backfill_steps(
-        self, name: str, product: str | None = None, state: str | None = None
+        self, name: str, product: str | None = None, *states: str
     ) -> tuple[Outcome, ...]:
-        """What has become of the steps of a backfill: of one product, in one state, or of all."""
+        """What has become of a backfill's steps: of one product, in these states, or of all."""
         rows = self._rows(
             "select product, part, state, because, run, at from ledger.backfill_steps"
             " where backfill = %s and (%s::text is null or product = %s)"
-            " and (%s::text is null or state = %s) order by product, start, part",
-            *(name, product, product, state, state),
+            " and (%s::text[] = '{}' or state = any (%s)) order by product, start, part",
+            *(name, product, product, list(states), list(states)),
         )
         return tuple(
             Outcome(product, decode_partition(part), state, because, run, at.replace(tzinfo=UTC))
             for product, part, state, because, run, at in rows
         )
+
+    def backfill_counts(self, name: str) -> Mapping[str, Mapping[str, int]]:
+        """How many steps of each product there are, by what has become of them."""
+        rows = self._rows(
+            "select product, jsonb_object_agg(state, steps) from (select product, state,"
+            " count(*) as steps from ledger.backfill_steps where backfill = %s group by 1, 2) n"
+            " group by 1 order by 1",
+            name,
+        )
+        return dict(rows)
+
+    def versions(self, table: TableRef, first: int, before: int) -> tuple[str, ...]:
+        """
+        Data versions that a table had, by its lines from one position to another, newest first;
+        none where it was changed by hand meanwhile.
+        """
+        rows = self._rows(_VERSIONS, *[str(table), first, before] * 2)
+        return tuple(version for (version,) in rows)
 
     def at_work_besides(self, prefix: str) -> bool:
         """Whether runs whose names do not begin like this hold claims now."""
@@ -181,13 +213,13 @@ class Backfills:
         raise NotImplementedError
 
 
-def _parts(steps: Mapping[str, Iterable[Partition]]) -> Jsonb:
-    return Jsonb(
-        {
-            product: [{"part": encode_partition(p), "key": p.key} for p in partitions]
-            for product, partitions in steps.items()
-        }
-    )
+def _parts(steps: Mapping[str, Iterable[Partition]]) -> str:
+    """The steps as JSON, written product by product: a million are no million objects at once."""
+    shares = []
+    for product, partitions in steps.items():
+        share = [{"part": encode_partition(p), "key": p.key} for p in partitions]
+        shares.append(f"{json.dumps(product)}:{json.dumps(share, separators=(',', ':'))}")
+    return f"{{{','.join(shares)}}}"
 
 
 def _share(outcome: Outcome) -> tuple[str, str]:

@@ -1,0 +1,105 @@
+"""What is put back of a backfill where only some of what was there before is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import tiny
+from workspace import Workspace
+
+pytestmark = [pytest.mark.integration, pytest.mark.prove]
+
+DAYS = ["2013-03-08", "2013-03-09", "2013-03-10"]
+NUMBERS = "north.numbers"
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """Three days, each of a data version of its own."""
+    mesh = tiny.mesh(tmp_path_factory.mktemp("rollback") / "mesh", ("north",), last=DAYS[-1])
+    tiny.project(mesh, "north", lands=True)
+    tiny.contract(mesh, "north", "numbers")
+    model(mesh, "amount")
+    for number, day in enumerate(DAYS):
+        tiny.landed(mesh, "north", day, [number])
+    mesh.start()
+    mesh.levada("run")
+    yield mesh
+    mesh.stop()
+
+
+def model(mesh: Workspace, amount: str) -> None:
+    landed = "{{ source('landing', 'numbers') }}"
+    told = f"try_cast(id as integer) as id, try_cast(day as date) as day, {amount} as amount"
+    sql = told.replace("amount as amount", "try_cast(amount as integer) as amount")
+    tiny.model(mesh, "north", "numbers", f"select {sql} from {landed}")
+
+
+def amounts(mesh: Workspace) -> dict[str, int]:
+    with mesh.lake() as lake:
+        rows = lake.read("select day, amount from north.main.numbers_v1")
+    return {str(row["day"]): int(str(row["amount"])) for row in rows}
+
+
+def expire(mesh: Workspace, before: str) -> None:
+    """Take all versions before this one away, as retention by age does."""
+
+    def work(connection: Any) -> None:
+        asked = f"SELECT snapshot_id FROM ducklake_snapshots('north') WHERE snapshot_id < {before}"
+        older = [row[0] for row in connection.execute(asked).fetchall()]
+        connection.execute(f"CALL ducklake_expire_snapshots('north', versions => {older})")
+
+    with mesh.lake() as lake:
+        lake._writer.run(["north"], work)
+
+
+def version_of(mesh: Workspace, day: str) -> str:
+    rows = mesh.rows(
+        "select data_version from ledger.publications"
+        " where newest and split_part(part, '|', 2) like %s",
+        f"{day}%",
+    )
+    return str(rows[0][0])
+
+
+def doubled(mesh: Workspace, name: str) -> str:
+    """A backfill of all days by another code, one after the other; its id."""
+    model(mesh, "999")
+    mesh.levada("compile")
+    path = mesh.root / f"{name}.json"
+    mesh.levada("backfill", "plan", NUMBERS, "--reason", name, "--out", str(path))
+    told: Any = mesh.json("backfill", "run", str(path), "--local")
+    assert told["steps"] == {"made": 3}
+    assert set(amounts(mesh).values()) == {999}
+    model(mesh, "amount")
+    mesh.levada("compile")
+    return str(told["id"])
+
+
+def test_what_a_later_version_still_shows_is_put_back_and_the_rest_is_kept_and_named(
+    mesh: Workspace,
+) -> None:
+    before = amounts(mesh)
+    last = version_of(mesh, DAYS[-1])
+    name = doubled(mesh, "all of it")
+    words = ("--reason", "wrong")
+    expire(mesh, last)  # the versions of the first days; the newest of before shows them, too
+    done = mesh.json("backfill", "rollback", name, *words)
+    assert done["steps"] == {"restored": 3}
+    assert amounts(mesh) == before
+    name = doubled(mesh, "some of it")
+    expire(mesh, version_of(mesh, DAYS[0]))  # nothing of before; but of the backfill, in between
+    done = mesh.json("backfill", "rollback", name, *words, code=1)
+    assert (done["state"], done["steps"]) == ("rolled back", {"restored": 2, "kept": 1})
+    ((kept, why),) = [(each["partition"], each["because"]) for each in done["left"]]
+    assert kept == DAYS[0]
+    assert "the data of before has expired" in why
+    assert amounts(mesh) == {**before, DAYS[0]: 999}
+    ((state, said),) = mesh.rows(
+        "select state, because from ledger.backfill_steps where backfill = %s and key = %s",
+        *(name, DAYS[0]),
+    )
+    assert (state, said) == ("kept", why), "the ledger says so"
+    assert "what the log says" in mesh.levada("ledger", "verify").stdout
