@@ -23,6 +23,7 @@ from levada.sense import asked
 from levada.terms import (
     WHOLE,
     Claim,
+    Dependency,
     Facts,
     FanOut,
     Grain,
@@ -209,7 +210,7 @@ def _asked(
                 return found
             run = f"{prefix}{attempt}.{secrets.token_hex(4)}"
             if transaction.claim([found], run=run, lifetime=CLAIM_LIFETIME):
-                told = "; ".join((f"claimed as {run}", *_told(facts, mesh, found)))
+                told = "; ".join((f"claimed as {run}", *_told(judge, found)))
                 return Answer(Outcome.READY, told, facts.position)
             # Something moved under our eyes: its line will come by, or is judged again soon.
             soon = datetime.now(UTC) + timedelta(seconds=5)
@@ -218,11 +219,11 @@ def _asked(
     return _asked(ledger, wide, mesh, product, partition, prefix, attempt, near=False)
 
 
-def _told(facts: Facts, mesh: Mesh, found: Want) -> tuple[str, ...]:
+def _told(judge: Judge, found: Want) -> tuple[str, ...]:
     """What a product must know of the inputs that it was given: what lacks, marks, and ends."""
     read = [(i.table, i.partition) for i in found.inputs if i.content is not None]
-    leaving = endings(mesh, {table for table, _ in read}, datetime.now(UTC))
-    return (*found.taint, *marks(facts, read), *leaving)
+    leaving = endings(judge.mesh, {table for table, _ in read}, judge.now)
+    return (*found.taint, *marks(judge, read), *leaving)
 
 
 def glance_at_product(
@@ -288,7 +289,8 @@ def product_touches(mesh: Mesh, product: Product, partition: Partition) -> Touch
     keys = {(product.id, partition.key), *((str(m.table), partition.key) for m in product.marts)}
     keys |= {(str(m.table), "") for m in product.marts}
     names: set[str] = set()
-    for table, read in _inputs(mesh, product, partition):
+    for edge, read in _inputs(mesh, product, partition):
+        table = edge.upstream
         if not table.is_source:
             keys.add((mesh.product(table).id, ""))  # what a backfill makes of it
         if read is None:
@@ -336,7 +338,7 @@ def judge_tables(
         return Answer(Outcome.WAITING, said, facts.position, soonest, judge.far)
     leaving = endings(mesh, {table for table, _ in wanted}, judge.now)
     names = ", ".join(f"{t} {p}" for t, p in wanted)
-    told = "; ".join((names, *marks(facts, wanted), *leaving))
+    told = "; ".join((names, *marks(judge, wanted), *leaving))
     return Answer(Outcome.READY, told, facts.position, far=judge.far)
 
 
@@ -382,25 +384,30 @@ def _table_touches(mesh: Mesh, table: TableRef, partition: Partition) -> Touches
         product = mesh.product(table)
         keys |= {(product.id, partition.key), (product.id, "")}
         keys |= {(str(m.table), partition.key) for m in product.marts}
-        for upstream, read in _inputs(mesh, product, partition):
+        for edge, read in _inputs(mesh, product, partition):
+            upstream = edge.upstream
             if read is None:
-                names.add(str(upstream))
-            else:
-                keys |= {(str(upstream), each.key) for each in read}
+                names |= set(_all_of(mesh, upstream)) if edge.tolerant else {str(upstream)}
+                continue
+            keys |= {(str(upstream), each.key) for each in read}
+            for each in read if edge.tolerant else ():  # stale as soon as that is ready
+                further = _table_touches(mesh, upstream, each)
+                keys |= further.keys
+                names |= further.names
     return Touches(frozenset(keys), frozenset(names))
 
 
 def _inputs(
     mesh: Mesh, product: Product, partition: Partition
-) -> Iterator[tuple[TableRef, tuple[Partition, ...] | None]]:
-    """Every table that a partition reads, with its slices; None: any of them may be the one."""
+) -> Iterator[tuple[Dependency, tuple[Partition, ...] | None]]:
+    """Every edge of a partition, with the slices it reads; None: any of them may be the one."""
     for edge in product.dependencies:
         if isinstance(edge.mapping, Latest) or edge.wait.max_lag is not None:
-            yield edge.upstream, None
+            yield edge, None
             continue
         grain, zone = mesh.slicing(edge.upstream)
         found = mapped(edge.mapping, partition, grain, zone, mesh.span)
-        yield edge.upstream, found.partitions
+        yield edge, found.partitions
 
 
 def _all_of(mesh: Mesh, table: TableRef) -> Iterator[str]:
@@ -409,4 +416,5 @@ def _all_of(mesh: Mesh, table: TableRef) -> Iterator[str]:
         product = mesh.product(table)
         yield product.id
         yield from (str(m.table) for m in product.marts)
-        yield from (str(edge.upstream) for edge in product.dependencies)
+        for edge in product.dependencies:
+            yield from _all_of(mesh, edge.upstream) if edge.tolerant else (str(edge.upstream),)

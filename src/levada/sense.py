@@ -129,8 +129,7 @@ def _want(
 ) -> Want | Readiness:
     if resting := judge.resting(product, partition):
         return resting
-    late = judge.late(product, partition)
-    if again is None and not late and judge.settled(product, partition):
+    if again is None and judge.settled(product, partition):
         return Readiness(State.READY, "already current")
     readiness = judge.inputs(product, partition)
     if readiness.state is not State.READY:

@@ -74,7 +74,7 @@ def test_a_sensor_of_tables_tells_what_they_went_without() -> None:
     at = made.slice(ref("a.x"), NEXT)
     marked(made, NEXT, waived=(Waived(ref("a.x"), at, "c"),))
     said = f"WARN: few_rows; degraded: z absent; waived: c of a.x@1 {NEXT}"
-    assert mark(made.facts, ref("a.x"), at) == said
+    assert mark(made.judge(), ref("a.x"), at) == said
 
 
 def test_what_many_slices_say_alike_is_told_once() -> None:
@@ -82,7 +82,7 @@ def test_what_many_slices_say_alike_is_told_once() -> None:
     for day in (DAY, NEXT):
         marked(made, day, verdict=Verdict.WARN, warnings=("few_rows",))
     wanted = [(ref("a.x"), made.slice(ref("a.x"), day)) for day in (DAY, NEXT)]
-    assert marks(made.facts, wanted) == (f"a.x@1 {DAY} and 1 more: WARN: few_rows",)
+    assert marks(made.judge(), wanted) == (f"a.x@1 {DAY} and 1 more: WARN: few_rows",)
 
 
 def test_a_table_that_nothing_declares_any_more_has_no_end_to_tell() -> None:

@@ -115,11 +115,12 @@ def _chain(rng: random.Random) -> World:
             Reads("p0.x", "identity", until=after, max_lag=timedelta(days=lag), restated=restated),
             Reads("p0.x", "trailing", 2, may_miss=1, restated=restated),
             Reads("p0.x", "latest", required=False, restated=restated),
+            Reads("p0.x", "identity", any_of="feed", restated=restated),
         ]
     )
     made = [
         ("p0.x", (Reads("d0.landing.s", "identity"),)),
-        ("p1.y", (upper, Reads("d1.landing.s", "identity"))),
+        ("p1.y", (upper, Reads("d1.landing.s", "identity", any_of=upper.any_of))),
         ("p2.z", (Reads("p1.y", "identity"),)),
     ]
     tables = [other.Table(f"d{n}.landing.s", "", "day", home) for n in range(2)]

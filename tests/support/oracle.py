@@ -229,10 +229,8 @@ class _Line:
     number: int
     lacks: bool = False
     """Whether it says that it went without something."""
-    unready: Mapping[Slice, int] = field(default_factory=dict)
-    """Of what was there and not ready when its run began: the number of the line that was there."""
     lent: frozenset[Slice] = frozenset()
-    """Of these, what it read all the same, and says so."""
+    """What it read though it was not ready, and says so."""
 
 
 @dataclass
@@ -247,8 +245,8 @@ class _View:
     """What is read though it is not ready."""
     lacking: tuple[Slice, ...]
     """What it asks for and is not ready, if it can be at all."""
-    unknown: bool
-    """Whether it lacks something of which nobody can tell whether it is there."""
+    unasked: bool = False
+    """Whether what is there is too old, and nobody can tell if there is a younger one."""
 
 
 class Oracle:
@@ -268,7 +266,7 @@ class Oracle:
         self._ends: dict[Slice, datetime] = {}
         self.released: dict[tuple[str, Start], int] = {}
         self.marked: dict[str, tuple[bool, frozenset[str]]] = {}
-        self.begun: dict[str, tuple[bool, frozenset[Slice], Mapping[Slice, int]]] = {}
+        self.begun: dict[str, tuple[bool, frozenset[Slice]]] = {}
         self.silent: set[str] = set()
         self._hopeless: dict[tuple[str, Start], bool] = {}
         self._all = {t.name: world.slices(t.name) for t in world.tables}
@@ -338,12 +336,12 @@ class Oracle:
             something = any(c is not None for (t, _), c in line.inputs.items() if t == edge.table)
             for each in self.looks_at(name, start, edge):
                 there, was = self.lines.get(each), line.inputs.get(each)
-                if was is None:
-                    news = there is not None and there.number > line.unready.get(each, 0)
-                else:
-                    news = there is None or there.content != was
                 if edge.restated == "ignore" and not self._arrives(edge, each, line, something):
                     continue
+                if was is None:
+                    news = there is not None and self._is_read(product, start, each)
+                else:
+                    news = there is None or there.content != was
                 if news:
                     found.add(self._does(product, start, edge, there))
         return found
@@ -365,33 +363,24 @@ class Oracle:
             return not something
         return each in line.inputs and line.inputs[each] is None
 
+    def _is_read(self, product: str, start: Start, each: Slice) -> bool:
+        """Whether something of a slice would be read by a build now, if there were one."""
+        views = (self.view(*about) for about in self._about(product, start))
+        return any(view.read.get(each) is not None for view in views)
+
+    def _about(self, product: str, start: Start) -> Iterator[tuple[str, Start, Reads]]:
+        return ((name, start, edge) for name, edge in self.edges(product))
+
     def _does(self, product: str, start: Start, edge: Reads, there: _Line | None) -> str:
         freed = there and there.number < self.released.get((product, start), 0)
         return "hold" if edge.restated == "hold" and not freed else "rerun"
-
-    def late(self, product: str, start: Start) -> set[str]:
-        """What the edges do about what was there and not ready, and is ready now, the very same."""
-        lines = [self.lines.get((t.name, start)) for t in self.world.product(product)]
-        lacked = {
-            each
-            for line in lines
-            if line
-            for each in line.unready
-            if line.inputs.get(each, "") is None
-        }
-        inputs = self.inputs(product, start) if lacked else None
-        return {
-            self._does(product, start, edge, self.lines.get(each))
-            for name, edge in self.edges(product)
-            for each in (self.looks_at(name, start, edge) if inputs else ())
-            if inputs and each in lacked and inputs.get(each) is not None
-        }
 
     def degraded(self, name: str, start: Start) -> bool:
         """Whether what is published still goes without something."""
         line = self.lines[name, start]
         return line.lacks or any(
-            self.lines[each].number == line.unready[each] for each in line.lent
+            self.state(*each) != "READY" or self.lines[each].content != line.inputs[each]
+            for each in line.lent
         )
 
     def standing(self, product: str, start: Start) -> Told | None:
@@ -424,16 +413,62 @@ class Oracle:
         return "STALE" if changed else "READY"
 
     def unknown(self, name: str, start: Start) -> bool:
-        """Whether a slice that is not ready is so since nobody can tell what it is."""
+        """
+        Whether a slice that is not ready is so since nobody can tell what it is: neither its source
+        nor its audit says, or it waits for such things and for nothing else.
+        """
         table, line = self.world.table(name), self.lines.get((name, start))
         if not table.product:
             return name in self.silent and line is None
-        attempt = self.standing(table.product, start)
-        if attempt is None or attempt.kind != "untold":
+        if self.state(name, start) not in ("WAITING", "STALE"):
             return False
-        if line is None:
-            return (table.product, start) not in self.alive
-        return self.state(name, start) == "STALE"
+        attempt = self.standing(table.product, start)
+        if attempt is not None and line is not None:
+            return attempt.kind == "untold"
+        if (table.product, start) in self.alive:
+            return False
+        if attempt is not None:
+            return attempt.kind == "untold"
+        return self._kept_waiting(table.product, start)
+
+    def _kept_waiting(self, product: str, start: Start) -> bool:
+        """Whether a slice cannot be made, and could be if all that nobody can tell were there."""
+        if self.hopeless(product, start) or self.inputs(product, start) is not None:
+            return False
+        chosen = {
+            edge.any_of
+            for name, edge in self.edges(product)
+            if edge.any_of and self.view(name, start, edge).met
+        }
+        could: dict[str, list[bool]] = {}
+        for number, (name, edge) in enumerate(self.edges(product)):
+            view = self.view(name, start, edge)
+            blocks = view.waits or (edge.required and not view.met)
+            if edge.any_of:
+                blocks = edge.any_of not in chosen
+            if blocks:
+                well = self._met_with_unknowns(name, start, edge)
+                could.setdefault(edge.any_of or str(number), []).append(well)
+        return all(any(each) for each in could.values())
+
+    def _met_with_unknowns(self, name: str, start: Start, edge: Reads) -> bool:
+        view = self.view(name, start, edge)
+        guessed = {each for each in view.lacking if self.unknown(*each)}
+        if edge.how == "latest":
+            return view.met or bool(guessed) or view.unasked
+        there, never = self.asked(name, start, edge)
+        good = {each for each in there if self.state(*each) == "READY"} | guessed
+        lacking = [each for each in (*there, *never) if each not in good]
+        if not lacking:
+            return bool(good)
+        until = self._deadline(name, start, edge) if edge.until is not None and start else None
+        coming = any(each in there and self.state(*each) != "IMPOSSIBLE" for each in lacking)
+        if until is not None and until > self.now and coming:
+            return False
+        replaced = 0
+        if edge.max_lag is not None:
+            replaced = sum(self._instead(each, edge.max_lag) is not None for each in lacking)
+        return _enough(edge, len(good) + replaced, len(there) + len(never))
 
     def hopeless(self, product: str, start: Start) -> bool:
         """Whether a slice can never be built, whatever may land."""
@@ -484,13 +519,13 @@ class Oracle:
         if edge.until is not None and start is not None:
             until = self._deadline(name, start, edge)
         if edge.how == "latest":
-            met, found, less, unknown = self._latest(edge)
+            met, found, less, unasked = self._latest(edge)
             return _View(
                 *(met, found, less),
                 waits=until is not None and until > self.now and not met,
                 lent=frozenset(),
                 lacking=() if met else self._latest_lacking(edge),
-                unknown=unknown,
+                unasked=unasked,
             )
         there, never = self.asked(name, start, edge)
         states = {each: self.state(*each) for each in there}
@@ -512,13 +547,11 @@ class Oracle:
                     good += 1
         full = bool(read) and not lacking
         met = full or (late and _enough(edge, good, len(there) + len(never)))
-        unknown = any(each in states and self.unknown(*each) for each in lacking)
         return _View(
             *(met, read, bool(set(lacking) - lent)),
             waits=not late and not met,
             lent=frozenset(lent),
             lacking=tuple(each for each in lacking if each in states),
-            unknown=unknown,
         )
 
     def _latest(self, edge: Reads) -> tuple[bool, dict[Slice, str | None], bool, bool]:
@@ -526,14 +559,13 @@ class Oracle:
             return False, {}, False, False
         newest = self.newest(edge.table)
         if not newest:
-            unknown = self.unknown(edge.table, self._due(edge.table))
-            return False, {(edge.table, None): None}, True, unknown
+            return False, {(edge.table, None): None}, True, False
         line = self.lines[newest[0]]
         old = edge.within is not None and self.now - line.at >= edge.within
-        met = self.state(*newest[0]) == "READY" and not old
-        unasked = old and self.state(*newest[0]) == "READY" and edge.table in self.silent
-        unknown = not met and (unasked or self.unknown(*newest[0]))
-        return met, {newest[0]: line.content if met else None}, not met, unknown
+        ready = self.state(*newest[0]) == "READY"
+        unasked = ready and old and edge.table in self.silent
+        met = ready and not old
+        return met, {newest[0]: line.content if met else None}, not met, unasked
 
     def _latest_lacking(self, edge: Reads) -> tuple[Slice, ...]:
         if not self._all[edge.table]:
@@ -601,7 +633,9 @@ class Oracle:
             told = not edge.any_of or any(view.read.values())  # nothing of an unneeded one is less
             less = less or (view.less and told)
             lent |= view.lent
-            if view.unknown and told:
+            if told and any(self.unknown(*each) for each in view.lacking):
+                unknown.add(edge.table)
+            if told and view.unasked:
                 unknown.add(edge.table)
             for each, content in view.read.items():
                 if content is not None or each not in read:
@@ -618,7 +652,6 @@ class Oracle:
         lines = [self.lines.get((t.name, start)) for t in self.world.product(product)]
         attempt = self.standing(product, start)
         changed = [self.changed(product, start, line) for line in lines if line]
-        changed.append(self.late(product, start))
         if any("hold" in each for each in changed):
             return None
         if all(lines) and attempt is None:
@@ -703,12 +736,7 @@ class Oracle:
         self.alive[key] = told
         self.runs[told.run] = told
         self.marked[told.run] = (less or bool(lent), unknown)
-        unready = {
-            each: there.number
-            for each, content in now.items()
-            if (content is None or each in lent) and (there := self.lines.get(each))
-        }
-        self.begun[told.run] = (less, lent, unready)
+        self.begun[told.run] = (less, lent)
         self.fired += 1
 
     def _published(self, told: Told) -> None:
@@ -719,7 +747,7 @@ class Oracle:
             raise Wrong("misaligned", f"{said}: that run was not started for it")
         if key not in self.alive or self.alive[key].run != told.run:
             raise Wrong("doubled", f"{said}: the run had no right to it")
-        less, lent, unready = self.begun[told.run]
+        less, lent = self.begun[told.run]
         for table in self.world.product(told.name):
             before = self.lines.get((table.name, told.start))
             if before and _same(before.inputs, run.inputs):
@@ -731,7 +759,7 @@ class Oracle:
                 marks = f"degraded is {told.degraded}, unknown {sorted(told.unknown)}"
                 raise Wrong("unmarked", f"{said}: {marks}, not {self.marked[told.run]}")
             self.lines[table.name, told.start] = _Line(
-                *(content, told.at, run.inputs, self.number, less, unready, lent)
+                *(content, told.at, run.inputs, self.number, less, lent)
             )
         self.attempts.pop(key, None)
         del self.alive[key]

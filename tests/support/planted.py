@@ -242,7 +242,7 @@ def _unknown_is_absent(patch: pytest.MonkeyPatch) -> None:
 @_bug
 def _stand_in_for_ever(patch: pytest.MonkeyPatch) -> None:
     """What was read as its last good publication is marked though it was mended."""
-    patch.setattr(judging, "holding", lambda _, line: line.taint)
+    patch.setattr(judging, "holding", lambda line, _: line.taint)
 
 
 @_bug
@@ -254,6 +254,27 @@ def _late_latest_ignored(patch: pytest.MonkeyPatch) -> None:
 @_bug
 def _born_stale(patch: pytest.MonkeyPatch) -> None:
     """What was there and not ready counts as arrived at once."""
+    patch.setattr(Judge, "_comes", lambda *_: True)
+
+
+@_bug
+def _ready_again_unseen(patch: pytest.MonkeyPatch) -> None:
+    """What was not ready, and is again without a new line, is not read."""
+    right = Judge._comes
+
+    def wrong(
+        self: Judge, edge: Any, product: Product, at: Partition, key: Any, before: Input | None
+    ) -> bool:
+        line = self.facts.line(*key)
+        newer = before is None or line is None or line.generation > before.unready
+        return newer and right(self, edge, product, at, key, before)
+
+    patch.setattr(Judge, "_comes", wrong)
+
+
+@_bug
+def _stand_in_unrecorded(patch: pytest.MonkeyPatch) -> None:
+    """What is read though it is not ready is recorded as if it were."""
     right = Judge.pins
 
     def wrong(self: Judge, product: Product, at: Partition) -> tuple[Input, ...]:
@@ -263,9 +284,20 @@ def _born_stale(patch: pytest.MonkeyPatch) -> None:
 
 
 @_bug
-def _ready_again_unseen(patch: pytest.MonkeyPatch) -> None:
-    """What was not ready, and is again without a new line, is not read."""
-    patch.setattr(Judge, "late", lambda *_: ())
+def _unknown_stops_early(patch: pytest.MonkeyPatch) -> None:
+    """What waits for what nobody can tell is said to be absent."""
+    patch.setattr(Judge, "_is_untold", lambda *judged: judged[-1].unknown)
+
+
+@_bug
+def _groups_read_all(patch: pytest.MonkeyPatch) -> None:
+    """Of a group, what was not needed is read when it comes though its edge ignores that."""
+    right = currency._indifferent
+
+    def wrong(edge: Any, read: Any) -> bool:
+        return right(replace(edge, any_of=""), read)
+
+    patch.setattr(currency, "_indifferent", wrong)
 
 
 @_bug

@@ -163,13 +163,13 @@ def test_the_mark_of_a_stand_in_goes_when_it_is_mended_with_the_same_content() -
     assert said in see(there).because
     there.publish("a.z", DAY)
     below = (ref("a.z"), there.slice("a.z", DAY))
-    assert [mark for _, mark in inherited(*below, there.facts)] == [said]
+    assert [mark for _, mark in inherited(there.judge(), *below)] == [said]
     there.land(UP, DAY, "mended")
     there.publish("a.x", DAY, "the same")
     assert (see(there).state, see(there).degraded) == (State.READY, False)
     assert said not in see(there).because
     assert steps(there) == ()
-    assert inherited(*below, there.facts) == ()
+    assert inherited(there.judge(), *below) == ()
 
 
 def test_the_mark_of_many_stand_ins_goes_with_the_last_of_them() -> None:
@@ -189,3 +189,89 @@ def test_the_mark_of_many_stand_ins_goes_with_the_last_of_them() -> None:
         there.land(UP, at, "mended")
         there.publish("a.x", at, "the same")
     assert not see(there).degraded
+
+
+def test_what_was_gone_without_is_no_change_before_it_can_be_read() -> None:
+    there = world(edge("a.x", "a.y", Identity(), required=False))
+    there.land(UP, DAY)
+    there.publish("a.x", DAY)
+    there.land(UP, DAY, "bad")
+    there.attempt("a.x", DAY, Verdict.FAIL)
+    there.publish("a.y", DAY)
+    there.land(UP, DAY, "mended")
+    there.publish("a.x", DAY)
+    assert see(there).state is State.STALE, "it could be read now"
+    there.land(UP, DAY, "bad again")
+    assert see(there).state is State.READY, "it is stale itself"
+    there.attempt("a.x", DAY, Verdict.UNKNOWN)
+    assert (see(there).state, see(there).degraded) == (State.READY, True), "nobody can tell it"
+    assert steps(there) == ()
+    there.publish("a.z", DAY)
+    there.publish("a.x", DAY)
+    assert see(there).state is State.STALE
+    assert see(there, "a.z").state is State.READY, "one hop"
+    there.publish("a.y", DAY)
+    assert not see(there).degraded
+
+
+def test_what_is_ready_again_without_a_new_publication_is_read() -> None:
+    there = world(edge("a.x", "a.y", Identity(), required=False))
+    there.land(UP, DAY)
+    there.publish("a.x", DAY)
+    there.land(UP, DAY, "bad")
+    there.attempt("a.x", DAY, Verdict.FAIL)
+    there.publish("a.y", DAY)
+    there.land(UP, DAY)
+    assert see(there).state is State.STALE
+    (step,) = steps(there)
+    assert "a.x@1 2013-03-10 arrived after it was read" in step.because
+    there.publish("a.y", DAY)
+    assert (see(there).state, see(there).degraded) == (State.READY, False)
+
+
+@pytest.mark.parametrize("again", ["as before", "mended"])
+def test_an_ignoring_edge_of_a_group_is_not_read_again_however_it_is_mended(again: str) -> None:
+    there = world(
+        edge("a.x", "a.y", Identity(), any_of="feed", action="ignore"),
+        edge(OTHER, "a.y", Identity(), any_of="feed"),
+    )
+    there.land(UP, DAY, "as before")
+    there.publish("a.x", DAY)
+    there.land(UP, DAY, "bad")
+    there.attempt("a.x", DAY, Verdict.FAIL)
+    there.publish("a.y", DAY)
+    there.land(UP, DAY, again)
+    if again == "mended":
+        there.publish("a.x", DAY)
+    assert see(there, "a.x").state is State.READY
+    assert see(there).state is State.READY
+    assert steps(there) == (), "the other one was enough, and it ignores what changes"
+
+
+def test_the_mark_of_a_stand_in_goes_when_it_is_ready_again_as_it_was() -> None:
+    policy = WaitPolicy(deadline=AT_ONCE, max_lag=timedelta(days=1))
+    there = world(edge("a.x", "a.y", Identity(), wait=policy))
+    there.land(UP, DAY)
+    there.publish("a.x", DAY)
+    there.land(UP, DAY, "moved")
+    assert see(there, "a.x").state is State.STALE
+    there.publish("a.y", DAY)
+    assert taint(there) == (f"degraded: a.x@1 {DAY} as of its last good publication",)
+    there.land(UP, DAY)
+    assert see(there, "a.x").state is State.READY
+    assert (see(there).state, see(there).degraded) == (State.READY, False)
+    assert steps(there) == (), "what was read is what is there"
+
+
+def test_one_that_is_too_old_again_is_no_change_any_more() -> None:
+    there = world(edge("a.x", "a.y", Latest(within=timedelta(hours=2)), required=False))
+    there.land(UP, DAY)
+    there.publish("a.x", DAY)
+    there.now += timedelta(hours=3)
+    there.publish("a.y", DAY)
+    there.land(UP, DAY, "younger")
+    there.publish("a.x", DAY)
+    found = see(there)
+    assert (found.state, found.next) == (State.STALE, there.now + timedelta(hours=2))
+    there.now += timedelta(hours=2)
+    assert see(there).state is State.READY, "a build would go without it as before"

@@ -125,7 +125,8 @@ def deep(hops: int) -> tuple[World, Partition]:
 def sensed(world: World, product: Product, *days: Partition) -> Run:
     """What the first stage of a run makes of it, on a ledger that shows what it is asked for."""
     ledger = Asked(lambda: world.now)
-    ledger.lines = dict(world.lines)
+    ledger.lines, ledger.attempts = dict(world.lines), dict(world.attempts)
+    ledger.probed({table: failure.because for table, failure in world.probes.items()})
     platform = SimpleNamespace(
         mesh=world.mesh,
         runner=ledger,
@@ -173,3 +174,50 @@ def test_an_earlier_slice_that_stands_may_replace_what_can_never_be() -> None:
     assert Judge(world.mesh, world.facts, NOW).inputs(reader, second).state is State.READY
     del world.lines[ref("a.t0"), day]
     assert Judge(world.mesh, world.facts, NOW).inputs(reader, second).state is State.IMPOSSIBLE
+
+
+@pytest.mark.parametrize("hops", range(5))
+def test_what_nobody_can_tell_far_up_is_recorded_by_the_run_that_goes_without(hops: int) -> None:
+    names = ["a.landing.x", *(f"a.t{n}" for n in range(hops + 1))]
+    products = [
+        single(down, Grain.DAY, edge(up, down, Identity()))
+        for up, down in itertools.pairwise(names)
+    ]
+    optional = edge(names[-1], "b.y", Identity(), required=False)
+    products.append(single("b.y", Grain.DAY, optional, edge("a.landing.o", "b.y", Identity())))
+    sources = [make_source("a.landing.x", Grain.DAY), make_source("a.landing.o", Grain.DAY)]
+    world = World(make_mesh(products, sources))
+    world.land("a.landing.o", FIRST)
+    world.silence("a.landing.x")
+    (claim,) = sensed(world, world.mesh.product("b.y"), world.slice("b.y", FIRST)).claims
+    assert claim.taint == (f"degraded: {names[-1]}@1 {FIRST} unknown",)
+
+
+@pytest.mark.parametrize("hops", range(1, 5))
+def test_what_an_input_went_without_is_judged_as_far_up_as_it_takes(hops: int) -> None:
+    """
+    `b.z` reads `b.y`, which went without the last of a chain. When that is there, `b.y` is to be
+    made again; when it is stale itself, by what stands further up, `b.y` may be read as it is.
+    """
+    names = ["a.landing.x", *(f"a.t{n}" for n in range(hops + 1))]
+    products = [
+        single(down, Grain.DAY, edge(up, down, Identity()))
+        for up, down in itertools.pairwise(names)
+    ]
+    optional = edge(names[-1], "b.y", Identity(), required=False)
+    products.append(single("b.y", Grain.DAY, optional, edge("a.landing.o", "b.y", Identity())))
+    products.append(single("b.z", Grain.DAY, edge("b.y", "b.z", Identity())))
+    sources = [make_source("a.landing.x", Grain.DAY), make_source("a.landing.o", Grain.DAY)]
+    world = World(make_mesh(products, sources))
+    product, at = world.mesh.product("b.z"), world.slice("b.z", FIRST)
+    world.land("a.landing.o", FIRST)
+    world.publish("b.y", FIRST)
+    world.land("a.landing.x", FIRST)
+    for name in names[1:]:
+        world.publish(name, FIRST)
+    assert sensed(world, product, at).waiting[at].missing == ((ref("b.y"), at),)
+    world.land("a.landing.x", FIRST, "moved")
+    for name in names[1:-1]:
+        world.publish(name, FIRST)
+    (claim,) = sensed(world, product, at).claims
+    assert [read.table for read in claim.inputs] == [ref("b.y")]

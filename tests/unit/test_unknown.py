@@ -19,6 +19,7 @@ from levada.readiness import inherited
 from levada.terms import (
     WHOLE,
     Deadline,
+    Dependency,
     FanOut,
     Grain,
     Identity,
@@ -148,7 +149,107 @@ def test_the_mark_stays_where_the_unknown_stopped() -> None:
     assert line(world).taint == ("degraded: a.x@1 2013-03-10 unknown",)
     world.publish("a.z", DAY)
     assert line(world, "a.z").taint == (), "its consumers do not copy the mark"
-    found = inherited(ref("a.z"), world.slice("a.z", DAY), world.facts)
+    found = inherited(world.judge(), ref("a.z"), world.slice("a.z", DAY))
     assert [(str(table), mark) for (table, _), mark in found] == [
         ("a.y@1", "degraded: a.x@1 2013-03-10 unknown")
     ]
+
+
+# From further up: what waits for nothing but what nobody can tell
+
+ANSWERS = "a.landing.answers"
+
+
+def below(
+    edges: list[Dependency], *between: Dependency, answered: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """The marks of `a.y`, which reads `a.x` (of these edges) if it is there."""
+    products = [single("a.x", Grain.DAY, *edges)]
+    if between:
+        products.insert(0, single("a.w", Grain.DAY, *between))
+    products.append(single("a.y", Grain.DAY, edge("a.x", "a.y", Identity(), required=False)))
+    sources = [make_source(UP, Grain.DAY), make_source(ANSWERS, Grain.DAY)]
+    world = World(make_mesh(products, sources), OVER)
+    world.silence(UP)
+    for key in answered:
+        world.land(ANSWERS, key)
+    world.publish("a.y", DAY)
+    return line(world).taint
+
+
+UNKNOWN, ABSENT = (f"degraded: a.x@1 {DAY} unknown",), (f"degraded: a.x@1 {DAY} absent",)
+DAYS = ("2013-03-08", "2013-03-09", DAY)
+
+
+def test_an_unknown_from_further_up_is_recorded_where_it_stops() -> None:
+    assert below([edge(UP, "a.x", Identity())]) == UNKNOWN
+    assert below([edge("a.w", "a.x", Identity())], edge(UP, "a.w", Identity())) == UNKNOWN
+    assert below([edge(ANSWERS, "a.x", Identity())]) == ABSENT, "its source says that it is not"
+
+
+def test_all_that_is_required_is_one_conjunction() -> None:
+    both = [edge(UP, "a.x", Identity()), edge(ANSWERS, "a.x", Identity())]
+    assert below(both) == ABSENT, "it would not be there whatever the silent one said"
+    assert below(both, answered=(DAY,)) == UNKNOWN
+    optional = [edge(UP, "a.x", Identity()), edge(ANSWERS, "a.x", Identity(), required=False)]
+    assert below(optional) == UNKNOWN
+
+
+def test_a_group_is_one_disjunction() -> None:
+    feed = [
+        edge(UP, "a.x", Identity(), any_of="feed"),
+        edge(ANSWERS, "a.x", Identity(), any_of="feed"),
+    ]
+    assert below(feed) == UNKNOWN
+    assert below(feed, answered=(DAY,)) == ABSENT, "it is not built yet, and could be"
+
+
+@pytest.mark.parametrize(
+    ("policy", "answered", "said"),
+    [
+        (WaitPolicy(at_least=2), (DAY,), UNKNOWN),
+        (WaitPolicy(at_least=2), (), UNKNOWN),
+        (WaitPolicy(at_least=2), DAYS[:2], ABSENT),
+        (WaitPolicy(at_most_missing=1), (DAY,), UNKNOWN),
+    ],
+)
+def test_so_many_of_what_nobody_can_tell_may_be_there(
+    policy: WaitPolicy, answered: tuple[str, ...], said: tuple[str, ...]
+) -> None:
+    world = World(
+        make_mesh(
+            [
+                single("a.w", Grain.DAY, edge(UP, "a.w", Identity())),
+                single("a.x", Grain.DAY, edge("a.w", "a.x", Trailing(3), wait=policy)),
+                single("a.y", Grain.DAY, edge("a.x", "a.y", Identity(), required=False)),
+            ],
+            [make_source(UP, Grain.DAY)],
+        ),
+        OVER,
+    )
+    for key in answered:
+        world.land(UP, key)
+        world.publish("a.w", key)
+    world.silence(UP)
+    world.publish("a.y", DAY)
+    assert line(world).taint == said
+
+
+def test_a_stale_one_that_cannot_be_made_again_since_nobody_can_tell_is_unknown() -> None:
+    products = [
+        single("a.w", Grain.DAY, edge(UP, "a.w", Identity())),
+        single("a.x", Grain.DAY, edge("a.w", "a.x", Identity()), edge(ANSWERS, "a.x", Identity())),
+        single("a.y", Grain.DAY, edge("a.x", "a.y", Identity(), required=False)),
+    ]
+    world = World(
+        make_mesh(products, [make_source(UP, Grain.DAY), make_source(ANSWERS, Grain.DAY)]), OVER
+    )
+    world.land(UP, DAY)
+    world.land(ANSWERS, DAY)
+    world.publish("a.w", DAY)
+    world.publish("a.x", DAY)
+    world.land(ANSWERS, DAY, "moved")
+    world.land(UP, DAY, "moved")
+    world.attempt("a.w", DAY, Verdict.UNKNOWN)
+    world.publish("a.y", DAY)
+    assert line(world).taint == UNKNOWN

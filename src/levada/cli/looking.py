@@ -80,6 +80,7 @@ def status(
         with findings(credentials, "levada_runner") as found:
             batches, unknown = declared(settings)
             asleep = muted(batches, found, opening.now())
+    judge = Judge(mesh, facts, opening.now())
     rows = [(product, _row(mesh, product, span, facts)) for product in products]
     leaving = {product.id: _leaving(mesh, product) for product in products}
     if as_json:
@@ -91,7 +92,7 @@ def status(
                     "state": found.state.value,
                     "because": found.because,
                     "degraded": found.degraded,
-                    "marks": list(marks(facts, _slices(product, [partition]))),
+                    "marks": list(marks(judge, _slices(product, [partition]))),
                     "leaving": leaving[product.id],
                 }
                 for product, row in rows
@@ -102,7 +103,7 @@ def status(
         output.console.print(_drawing(rows, span, settings.zone))
         for product, row in rows:
             marked = [p for p, found in row.items() if found.degraded]
-            for said in (*marks(facts, _slices(product, marked)), *leaving[product.id]):
+            for said in (*marks(judge, _slices(product, marked)), *leaving[product.id]):
                 output.console.print(Text(f"{product.id}: {said}", style="yellow"))
         for said in (*(f"rule {rule}" for rule in asleep), *[unknown] * bool(unknown)):
             output.console.print(Text(said, "yellow"))
@@ -119,7 +120,7 @@ def why(project: Path | None, table: str, partition: str, *, as_json: bool) -> i
     found = judge_table(mesh, ref, slice_, facts, now)
     hops = trace(mesh, ref, slice_, facts, now)
     doubted = suspects(mesh, ref, slice_, facts, now)
-    made_from = inherited(ref, slice_, facts)
+    made_from = inherited(Judge(mesh, facts, now), ref, slice_)
     if as_json:
         output.print_json(_why_json(mesh, ref, slice_, found, hops, doubted, made_from))
         return 0
@@ -167,7 +168,7 @@ def _row(mesh: Mesh, product: Product, span: Span, facts: Facts) -> dict[Partiti
     table = product.marts[0].table
     found = {p: judge.table(table, p) for p in within(product.grain, product.zone, span)}
     for partition, one in found.items():
-        if one.state is State.READY and any(mark(facts, *s) for s in _slices(product, [partition])):
+        if one.state is State.READY and any(mark(judge, *s) for s in _slices(product, [partition])):
             found[partition] = replace(one, degraded=True)
     return found
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from levada.intervals import end, inside, readers, within
-from levada.readiness import Change, Judge, bare, fingerprint
+from levada.readiness import Judge, bare, fingerprint
 from levada.terms import (
     Attempt,
     Facts,
@@ -232,20 +232,18 @@ def decided(judge: Judge, product: Product, partition: Partition) -> Step | Read
     lines = judge.lines(product, partition)
     states = [judge.table(m.table, partition) for m in product.marts]
     attempt = judge.attempt(product, partition)
-    late = judge.late(product, partition)
-    if attempt is None and not late and all(s.state is State.READY for s in states):
+    if attempt is None and all(s.state is State.READY for s in states):
         return Readiness(State.READY, "current")
     inputs = judge.inputs(product, partition)
     if inputs.state in (State.IMPOSSIBLE, State.HELD):
         return inputs
     changes = [c for line in lines if line for c in judge.changes(product, partition, line)]
-    changes += late
     if rest := judge.resting(product, partition):
         return rest
     if rest := _resting(judge, product, partition, attempt):
         return rest
     waived = attempt is not None and judge.waived(attempt) is not None
-    because = _because(product, lines, states, attempt, late, waived=waived)
+    because = _because(product, lines, states, attempt, waived=waived)
     if claim := judge.facts.claims.get((product.id, partition)):
         because += f"; being built by run {claim.run}"
     required = {(c.table, c.partition, c.line.generation) for c in changes if c.line}
@@ -290,7 +288,6 @@ def _because(
     lines: tuple[Publication | None, ...],
     states: list[Readiness],
     attempt: Attempt | None,
-    late: Sequence[Change],
     *,
     waived: bool,
 ) -> str:
@@ -305,5 +302,4 @@ def _because(
     pairs = zip(product.marts, lines, strict=True)
     if never := [str(mart.table) for mart, line in pairs if line is None]:
         return f"never published: {', '.join(never)}"
-    stale = (s.because for s in states if s.state is not State.READY)
-    return next(stale, ", ".join(map(str, late)))
+    return next(s.because for s in states if s.state is not State.READY)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import TypeVar
 
 from levada.intervals import readers
@@ -21,7 +21,8 @@ _MOST = 20_000
 class Reach:
     """
     Whom a new line concerns: who reads what it is about, and who reads those, since staleness is
-    seen two steps below.
+    seen two steps below; further where something may be gone without, since who did is stale as
+    soon as it is ready.
 
     :param targets: the partitions of products that count; others are left out
     """
@@ -37,7 +38,7 @@ class Reach:
             for edge in dict.fromkeys(product.dependencies):
                 self._edges.setdefault(edge.upstream, []).append((product, edge))
         self._near: dict[tuple[TableRef | str, Partition | None], frozenset[Target]] = {}
-        self._read_by: dict[tuple[TableRef, Partition | None], frozenset[Target]] = {}
+        self._read_by: dict[tuple[TableRef, Partition | None, bool], frozenset[Target]] = {}
 
     def of(self, subject: TableRef | str, partition: Partition | None) -> frozenset[Target]:
         """
@@ -47,6 +48,12 @@ class Reach:
         key = (subject, partition)
         if key not in self._near:
             own = self._own(subject, partition)
+            ahead = list(own)
+            while ahead:
+                here = ahead.pop()
+                new = {t for m in self._marts(here) for t in self._without(m, here[1])} - own
+                ahead += new
+                own |= new
             near = own | {target for one in own for target in self._below(*one)}
             _keep(self._near, key, frozenset(near & self._targets))
         return self._near[key]
@@ -63,16 +70,27 @@ class Reach:
     def _partitions(self, product: str, partition: Partition | None) -> Collection[Target]:
         return self._of.get(product, []) if partition is None else [(product, partition)]
 
-    def _below(self, product: str, partition: Partition) -> set[Target]:
-        marts = self.mesh.product(product).marts
-        return {target for mart in marts for target in self._readers(mart.table, partition)}
+    def _marts(self, target: Target) -> Iterator[TableRef]:
+        return (mart.table for mart in self.mesh.product(target[0]).marts)
 
-    def _readers(self, table: TableRef, partition: Partition | None) -> frozenset[Target]:
+    def _below(self, product: str, partition: Partition) -> set[Target]:
+        marts = self._marts((product, partition))
+        return {target for mart in marts for target in self._readers(mart, partition)}
+
+    def _without(self, table: TableRef, partition: Partition) -> frozenset[Target]:
+        """Who may have gone without a slice."""
+        return self._readers(table, partition, tolerant=True)
+
+    def _readers(
+        self, table: TableRef, partition: Partition | None, *, tolerant: bool = False
+    ) -> frozenset[Target]:
         """Who may read a slice, also in place of another one."""
-        key = (table, partition)
+        key = (table, partition, tolerant)
         if key not in self._read_by:
             found: set[Target] = set()
             for product, edge in self._edges.get(table, ()):
+                if tolerant and not edge.tolerant:
+                    continue
                 if partition is None or edge.wait.max_lag is not None:
                     found.update(self._of.get(product.id, ()))
                 else:

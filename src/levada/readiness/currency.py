@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from datetime import datetime
 
@@ -12,8 +13,10 @@ from levada.readiness.waived import repairable
 from levada.terms import (
     Attempt,
     Dependency,
+    Facts,
     Input,
     Latest,
+    Mesh,
     Partition,
     Product,
     Publication,
@@ -23,8 +26,11 @@ from levada.terms import (
 __all__ = ["Currency"]
 
 
-class Currency(Reading):
-    """What has changed since a line was made. It looks one hop: at the lines of its inputs."""
+class Currency(Reading, ABC):
+    """
+    What has changed since a line was made. It looks one hop: at the lines of its inputs; further up
+    only for what the line went without.
+    """
 
     def foreign(self, line: Publication) -> str:
         """Why a line does not keep today's contract of its table; empty if it does."""
@@ -66,10 +72,22 @@ class Currency(Reading):
         made = [n.made_by if n else "" for n in self.lines(product, partition)]
         return all(mark in (each, bare(each)) for each in made)
 
+    def __init__(self, mesh: Mesh, facts: Facts, now: datetime) -> None:
+        super().__init__(mesh, facts, now)
+        self.hanging: set[tuple[str, Partition]] = set()
+        """Partitions whose lines are current or not by whether what they went without is ready."""
+
+    @abstractmethod
+    def read_now(self, product: Product, partition: Partition) -> Collection[Slice]:
+        """The slices of which a build would read something now."""
+
     def changes(
         self, product: Product, partition: Partition, line: Publication
     ) -> tuple[Change, ...]:
-        """The inputs of a line that changed after it was made, unless their edge ignores that."""
+        """
+        The inputs of a line that are not what it recorded, unless their edge ignores that: what it
+        read has other content; what it went without could be read now.
+        """
         recorded = {(i.table, i.partition): i for i in line.inputs}
         # A table that the run never read came with new code, and changed code makes nothing stale.
         known = {i.table for i in line.inputs}
@@ -79,14 +97,34 @@ class Currency(Reading):
             if edge.upstream not in known or _indifferent(edge, read):
                 continue
             for key in ((edge.upstream, p) for p in self.reads(edge, partition)):
-                line_now, before = self.facts.line(*key), recorded.get(key)
-                if not _moved(edge, line_now, before):
-                    continue
-                does = self.does(edge, product, partition, line_now)
-                if key not in found or does == "hold":
-                    arrived = before is None or before.content is None
-                    found[key] = Change(*key, line_now, does, arrived)
+                now, before = self.facts.line(*key), recorded.get(key)
+                arrived = before is None or before.content is None
+                if before is None or before.content is None:
+                    moved = now is not None and self._comes(edge, product, partition, key, before)
+                else:
+                    ignores = edge.on_restatement.action == "ignore"
+                    moved = not ignores and (now is None or now.content != before.content)
+                does = self.does(edge, product, partition, now)
+                if moved and (key not in found or does == "hold"):
+                    found[key] = Change(*key, now, does, arrived)
         return tuple(found.values())
+
+    def _comes(
+        self,
+        edge: Dependency,
+        product: Product,
+        partition: Partition,
+        key: Slice,
+        before: Input | None,
+    ) -> bool:
+        """Whether a slice that was not read, of which there is a line, would be read now."""
+        ignores = edge.on_restatement.action == "ignore" and not isinstance(edge.mapping, Latest)
+        if before is None and ignores:
+            return False
+        self.hanging.add((product.id, partition))
+        if not edge.upstream.is_source:
+            self.rests_on_more()
+        return key in self.read_now(product, partition)
 
     def does(
         self, edge: Dependency, product: Product, partition: Partition, moved: Line | None
@@ -107,17 +145,6 @@ def _indifferent(edge: Dependency, read: Collection[TableRef]) -> bool:
     if isinstance(edge.mapping, Latest):
         return bool(edge.any_of) or edge.upstream in read
     return bool(edge.any_of) and edge.upstream not in read
-
-
-def _moved(edge: Dependency, now: Line | None, before: Input | None) -> bool:
-    """Whether a slice is another than a line recorded; what was not ready, if it is newer."""
-    absent = before is None or before.content is None
-    ignores = edge.on_restatement.action == "ignore" and not isinstance(edge.mapping, Latest)
-    if ignores and (before is None or not absent):
-        return False
-    if before is None or before.content is None:
-        return now is not None and now.generation > (before.unready if before else 0)
-    return now is None or now.content != before.content
 
 
 def _newer(line: Line, attempt: Attempt) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from levada.calendars import opening
-from levada.readiness.causes import Change, Line, failure
+from levada.readiness.causes import Line, failure
 from levada.readiness.currency import Currency
 from levada.readiness.edges import Edge, Wait, ahead, grouped, named, said, soonest
 from levada.readiness.impossible import Impossible
@@ -44,7 +44,8 @@ class Judge(Currency):
         self._inputs: dict[tuple[str, Partition], tuple[Readiness, tuple[Edge, ...]]] = {}
         self._tainted = bool(facts.waivers)  # a line that was let through has its waiver beside it
         self._impossible = Impossible(self)
-        self._waits = Waits(self, self._sound, self.offered)
+        self._untold: dict[tuple[str, Partition], bool] = {}
+        self._waits = Waits(self, self._sound, self.offered, self._is_untold)
 
     @property
     def far(self) -> bool:
@@ -52,7 +53,7 @@ class Judge(Currency):
         Whether an answer rests on what lies further up than the inputs of inputs: only facts of all
         that the tables are made from are enough for it.
         """
-        return self._impossible.found
+        return self._far or self._impossible.found
 
     # One table
 
@@ -182,20 +183,30 @@ class Judge(Currency):
     def _published(self, product: Product, partition: Partition, line: Publication) -> Readiness:
         if foreign := self.foreign(line):
             return Readiness(State.STALE, foreign)
-        if changes := self.changes(product, partition, line):
+        changes = self.changes(product, partition, line)
+        hangs = (product.id, partition) in self.hanging
+        wakes = self.inputs(product, partition).next if hangs else None
+        if changes:
             held = [c for c in changes if c.action == "hold"]
             state = State.HELD if held else State.STALE
             moved = held or changes
             more = f", and {len(moved) - 1} more" if len(moved) > 1 else ""
             missing = tuple((c.table, c.partition) for c in changes)
-            return Readiness(state, f"{moved[0]}{more}", missing)
+            return Readiness(state, f"{moved[0]}{more}", missing, wakes)
         said = f"published, generation {line.generation}, {line.verdict.value}"
         if line.warnings:
             said += f": {', '.join(line.warnings)}"
-        if taint := holding(self.facts, line):
+        if taint := holding(line, self.mended):
             said += f"; {', '.join(taint)}"
         degraded = line.verdict is not Verdict.PASS or bool(taint)
-        return Readiness(State.READY, said + self._leaving(line.table), degraded=degraded)
+        said += self._leaving(line.table)
+        return Readiness(State.READY, said, next=wakes, degraded=degraded)
+
+    def mended(self, read: Input) -> bool:
+        """Whether what was read though it was not ready is ready now, with the same content."""
+        line = self.facts.line(read.table, read.partition)
+        same = line is not None and line.content == read.content
+        return same and self._sound(read.table, read.partition).state is State.READY
 
     # All inputs of a product
 
@@ -235,28 +246,37 @@ class Judge(Currency):
                     )
         return tuple(found[key] for key in sorted(found))
 
-    def late(self, product: Product, partition: Partition) -> tuple[Change, ...]:
+    def read_now(self, product: Product, partition: Partition) -> frozenset[Slice]:
+        """The slices of which a build would read something now."""
+        edges = self._judged(product, partition)[1]
+        return frozenset((e.dependency.upstream, p) for e in edges for p in e.ready)
+
+    def _is_untold(self, table: TableRef, partition: Partition, found: Readiness) -> bool:
         """
-        What the newest lines went without since it was there and not ready, and what is ready now
-        though it was not published again: its own input is as before, or a waiver was renewed.
+        Whether a slice is not ready since nobody can tell: its own audit or source gave no answer,
+        or it waits for nothing but what nobody can tell.
         """
-        lacking = {
-            (i.table, i.partition)
-            for line in self.lines(product, partition)
-            for i in (line.inputs if line else ())
-            if i.content is None and i.unready
-        }
-        if not lacking or self.inputs(product, partition).state is not State.READY:
-            return ()
-        pinned = {(i.table, i.partition) for i in self.pins(product, partition) if i.content}
-        found: dict[Slice, Change] = {}
-        for edge in self.dependencies(product):
-            for key in ((edge.upstream, p) for p in self.reads(edge, partition)):
-                if key in lacking and key in pinned:
-                    line = self.facts.line(*key)
-                    does = self.does(edge, product, partition, line)
-                    found[key] = Change(*key, line, does, arrived=True)
-        return tuple(found.values())
+        if found.unknown or table.is_source or found.state not in (State.WAITING, State.STALE):
+            return found.unknown
+        product = self.mesh.product(table)
+        key = (product.id, partition)
+        if key in self.facts.claims or self.attempt(product, partition):
+            return False
+        if key not in self._untold:
+            if any(not edge.upstream.is_source for edge in product.dependencies):
+                self.rests_on_more()
+            self._untold[key] = self._waits_for_answers(product, partition)
+        return self._untold[key]
+
+    def _waits_for_answers(self, product: Product, partition: Partition) -> bool:
+        """Whether a partition could be built if all of which nobody can tell were there."""
+        found, edges = self._judged(product, partition)
+        hopes: dict[str, list[bool]] = {}
+        for number, edge in enumerate(edge for edge in edges if edge.blocks):
+            hope = self._waits.hopeful(product, edge.dependency, partition)
+            hopes.setdefault(edge.dependency.any_of or str(number), []).append(hope)
+        waits = found.state is State.WAITING and bool(hopes)
+        return waits and all(any(group) for group in hopes.values())
 
     def resting(self, product: Product, partition: Partition) -> Readiness | None:
         """
@@ -268,7 +288,6 @@ class Judge(Currency):
                 return held
         lines = [line for line in self.lines(product, partition) if line]
         changes = [c for line in lines for c in self.changes(product, partition, line)]
-        changes += self.late(product, partition)
         if held_by := [c for c in changes if c.action == "hold"]:
             return Readiness(State.HELD, f"held: {held_by[0]}; `levada release` lets it go on")
         if len(lines) < len(product.marts) or not changes or not self.mesh.quiet:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from levada.calendars import opening
 from levada.readiness.marks import holding
-from levada.terms import Contract, Facts, Mesh, Partition, Publication, TableRef, Verdict
+from levada.terms import Contract, Mesh, Partition, Publication, TableRef, Verdict
+
+if TYPE_CHECKING:
+    from levada.readiness.judge import Judge
 
 __all__ = ["ending", "endings", "mark", "marks"]
 
@@ -44,22 +48,22 @@ def endings(mesh: Mesh, tables: Iterable[TableRef], now: datetime) -> tuple[str,
     return tuple(told)
 
 
-def mark(facts: Facts, table: TableRef, partition: Partition) -> str:
+def mark(judge: Judge, table: TableRef, partition: Partition) -> str:
     """What is the matter with the newest publication of a slice; nothing, if it simply passed."""
-    line = facts.line(table, partition)
+    line = judge.facts.line(table, partition)
     if not isinstance(line, Publication):
         return ""
-    said = [*holding(facts, line), *(f"waived: {each}" for each in line.waived)]
+    said = [*holding(line, judge.mended), *(f"waived: {each}" for each in line.waived)]
     if line.verdict is not Verdict.PASS:
         said = [": ".join((line.verdict.value, ", ".join(line.warnings))).rstrip(": "), *said]
     return "; ".join(said)
 
 
-def marks(facts: Facts, slices: Collection[tuple[TableRef, Partition]]) -> tuple[str, ...]:
+def marks(judge: Judge, slices: Collection[tuple[TableRef, Partition]]) -> tuple[str, ...]:
     """The marks of these slices, those of a table that say the same together."""
     alike: dict[tuple[TableRef, str], list[Partition]] = {}
     for table, partition in slices:
-        if said := mark(facts, table, partition):
+        if said := mark(judge, table, partition):
             alike.setdefault((table, said), []).append(partition)
     told = []
     for (table, said), found in sorted(alike.items(), key=lambda each: each[0]):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from levada.readiness.edges import Found, named
-from levada.terms import Dependency, Facts, Partition, Publication, TableRef
+from levada.terms import Dependency, Input, Partition, Publication, TableRef
 
 __all__ = ["holding", "marks", "without"]
 
@@ -73,16 +73,14 @@ def without(table: TableRef, partition: Partition | None, *, unknown: bool) -> t
     return (f"degraded: {named(table, partition)} {'unknown' if unknown else 'absent'}",)
 
 
-def holding(facts: Facts, line: Publication) -> tuple[str, ...]:
+def holding(line: Publication, mended: Callable[[Input], bool]) -> tuple[str, ...]:
     """
-    The marks of a line that hold now. What was read as its last good publication may have been
-    mended with the same content: then nothing is rebuilt, and the mark is gone all the same.
+    The marks of a line that hold now. What was read as its last good publication may be ready by
+    now with the same content: then nothing is rebuilt, and the mark is gone all the same.
     """
     lent: dict[TableRef, list[tuple[Partition, bool]]] = {}
     for read in line.inputs:
         if read.content is not None and read.unready:
-            newest = facts.line(read.table, read.partition)
-            stands = newest is not None and newest.generation == read.unready
-            lent.setdefault(read.table, []).append((read.partition, stands))
+            lent.setdefault(read.table, []).append((read.partition, not mended(read)))
     gone = {mark for table, slices in lent.items() for mark in _mended(table, sorted(slices))}
     return tuple(mark for mark in line.taint if mark not in gone)

@@ -30,6 +30,11 @@ class Reading:
         self._newest_of: dict[TableRef, Partition | None] = {}
         self._edges: dict[str, tuple[Dependency, ...]] = {}
         self._versions: dict[TableRef, str] | None = None
+        self._far = False
+
+    def rests_on_more(self) -> None:
+        """Say that an answer rests on what lies further up than the inputs of inputs."""
+        self._far = True
 
     def lines(self, product: Product, partition: Partition) -> tuple[Publication | None, ...]:
         """The newest publication of each mart of a product."""

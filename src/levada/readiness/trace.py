@@ -117,11 +117,11 @@ def suspects(
     return tuple(hops)
 
 
-def inherited(table: TableRef, partition: Partition, facts: Facts) -> tuple[tuple[Slice, str], ...]:
+def inherited(judge: Judge, table: TableRef, partition: Partition) -> tuple[tuple[Slice, str], ...]:
     """
     The marks of everything that a partition was made from, the nearest first: what it went without
     and which advisory checks warned. They are walked to, never copied, so that they change without
-    a rebuild. The facts are those of `ancestors`.
+    a rebuild. The judge's facts are those of `ancestors`.
     """
     start = (table, partition)
     seen: set[Slice] = {start}
@@ -129,11 +129,11 @@ def inherited(table: TableRef, partition: Partition, facts: Facts) -> tuple[tupl
     found: list[tuple[Slice, str]] = []
     while ahead:
         here = ahead.popleft()
-        line = facts.line(*here)
+        line = judge.facts.line(*here)
         if not isinstance(line, Publication):
             continue
         if here != start:
-            found += [(here, mark) for mark in (*holding(facts, line), *line.warnings)]
+            found += [(here, mark) for mark in (*holding(line, judge.mended), *line.warnings)]
         for read in line.inputs:
             key = (read.table, read.partition)
             if read.content is not None and key not in seen:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from levada.intervals import due, inside, mapped, preceding
 from levada.readiness.edges import Edge, Found, ahead, named, soonest, waiting
@@ -32,6 +32,7 @@ class Waits:
 
     :param sound: what a slice is, whatever was waived for it
     :param offered: what the build of a product's partition may count on
+    :param untold: whether a slice is not ready since nobody can tell
     """
 
     def __init__(
@@ -39,8 +40,10 @@ class Waits:
         reading: Reading,
         sound: Callable[[TableRef, Partition], Readiness],
         offered: Callable[[Product, Partition, TableRef, Partition], Readiness],
+        untold: Callable[[TableRef, Partition, Readiness], bool],
     ) -> None:
         self._reading, self._sound, self._offered = reading, sound, offered
+        self._untold = untold
         self.mesh, self.facts, self.now = reading.mesh, reading.facts, reading.now
 
     def edge(self, product: Product, edge: Dependency, partition: Partition) -> Edge:
@@ -48,22 +51,17 @@ class Waits:
         return self._ruled(product, self._judged(product, edge, partition))
 
     def _judged(self, product: Product, edge: Dependency, partition: Partition) -> Edge:
-        wait = edge.wait
-        until = due(wait.deadline, partition) if wait.deadline else None
+        until = due(edge.wait.deadline, partition) if edge.wait.deadline else None
         if isinstance(edge.mapping, Latest):
             latest = self._latest(product, partition, edge)
             return waiting(latest, until, self.now) if until else latest
         found = self._found(product, edge, partition)
-        late = until is None or until <= self.now or not found.coming
+        late, replaced, met = self._enough(edge, found, until)
         absent = tuple(p for _, p, _ in found.waits)
-        replaced: dict[Partition, Partition] = {}
-        if late and wait.max_lag is not None:
-            replaced = self._replaced(edge, found, wait.max_lag)
-        good = len(found.ready) + len(replaced)
         full = len(found.ready) == found.total
-        met = full or (late and wait.met(ready=good, total=found.total))
         read = dict.fromkeys((*found.ready, *(p for p in replaced.values() if p not in absent)))
         kept = {p for p, by in replaced.items() if p == by}  # an older line of the very slice
+        goes_on = met or (late and not edge.required) or bool(edge.any_of and (read or kept))
         result = Edge(
             edge,
             met,
@@ -74,9 +72,38 @@ class Waits:
             found.waits,
             found.next,
             degraded=found.degraded,
-            marks=() if full else marks(edge, found, replaced),
+            marks=marks(edge, self._told(found), replaced) if goes_on and not full else (),
         )
         return waiting(result, until, self.now) if until and not late else result
+
+    def _enough(
+        self, edge: Dependency, found: Found, until: datetime | None
+    ) -> tuple[bool, dict[Partition, Partition], bool]:
+        """Whether less than all may do by now, what stands in for what is not there, and if met."""
+        wait = edge.wait
+        late = until is None or until <= self.now or not found.coming
+        replaced: dict[Partition, Partition] = {}
+        if late and wait.max_lag is not None:
+            replaced = self._replaced(edge, found, wait.max_lag)
+        good = len(found.ready) + len(replaced)
+        full = len(found.ready) == found.total
+        return late, replaced, full or (late and wait.met(ready=good, total=found.total))
+
+    def _told(self, found: Found) -> Found:
+        """The same with what nobody can tell, however far up that comes from."""
+        waits = ((t, p, replace(r, unknown=self._untold(t, p, r))) for t, p, r in found.waits)
+        return replace(found, waits=tuple(waits))
+
+    def hopeful(self, product: Product, edge: Dependency, partition: Partition) -> bool:
+        """Whether a dependency would be met if all of which nobody can tell were there."""
+        if isinstance(edge.mapping, Latest):
+            latest = self._latest(product, partition, edge)
+            return latest.met or any(self._untold(*wait) for wait in latest.waits)
+        found = self._told(self._found(product, edge, partition))
+        until = due(edge.wait.deadline, partition) if edge.wait.deadline else None
+        hoped = tuple(p for _, p, why in found.waits if why.unknown)
+        rest = tuple(wait for wait in found.waits if not wait[2].unknown)
+        return self._enough(edge, replace(found, ready=found.ready + hoped, waits=rest), until)[2]
 
     def _ruled(self, product: Product, edge: Edge) -> Edge:
         """An edge that a gate requires says for which rule."""
@@ -163,10 +190,13 @@ class Waits:
             readiness = self._offered(product, at, table, newest)
             said = f"{named(table, newest)}: {readiness.because}"
             waits = ((table, newest, readiness),)
-            lacking = without(table, None, unknown=readiness.unknown)
+            unknown = not edge.required and self._untold(table, newest, readiness)
+            lacking = without(table, None, unknown=unknown)
             return Edge(edge, False, said, absent=(WHOLE,), waits=waits, marks=lacking)
         readiness = self._offered(product, at, table, newest)
         wakes = readiness.next
+        if readiness.state is not State.READY and not edge.required:
+            readiness = replace(readiness, unknown=self._untold(table, newest, readiness))
         if readiness.state is State.READY and limit is not None:
             wakes = soonest(readiness.next, ahead(line.at + limit, self.now))
             if self.now - line.at >= limit:  # at `next` the answer is another

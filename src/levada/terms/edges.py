@@ -192,6 +192,11 @@ class Dependency:
     relies_on: Reliance | None = None
     """None: the reader states nothing, and relies on what its SQL reads."""
 
+    @property
+    def tolerant(self) -> bool:
+        """Whether its reader may be built though something that it asks for is not ready."""
+        return not self.required or bool(self.any_of) or self.wait.tolerant
+
     def __post_init__(self) -> None:
         if self.wait.deadline and self.required and not self.wait.tolerant:
             raise ValueError(
