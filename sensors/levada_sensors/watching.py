@@ -215,7 +215,8 @@ def nudge_of(
     under_way = " ".join(runs)
     if len(runs) >= 2 * parallel:
         return Nudge(under_way, patient=True)
-    if len(runs) < len({claim.run for claim in facts.claims.values()}):
+    others = {c.run for c in facts.claims.values() if c.until > now}.difference(runs)
+    if others:
         return Nudge(f"{_BEHIND} {under_way}", patient=True)
     judge = Judge(replace(mesh, quiet=timedelta(0)), facts, now)
     wakes: list[datetime] = []

@@ -199,6 +199,9 @@ def test_a_backfill_begins_nothing_while_a_run_of_the_day_is_at_work(world: Worl
     world.claim("weather.observations", "2013-03-10T07Z", run="weather.observations@1")
     behind = nudge()
     assert (before.patient, behind.patient) == (False, True), "it is looked after in a minute"
+    ((key, claim),) = world.claims.items()
+    world.claims[key] = replace(claim, until=world.now)
+    assert nudge() == before, "one that died is nobody's work"
     world.claims.clear()
     assert nudge() == before, "and at once, when that has ended"
 
