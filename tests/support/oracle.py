@@ -231,6 +231,8 @@ class _Line:
     """Whether it says that it went without something."""
     lent: frozenset[Slice] = frozenset()
     """What it read though it was not ready, and says so."""
+    counts: Mapping[Slice, int] = field(default_factory=dict)
+    """How often what it read, or went without, had been published when its run began."""
 
 
 @dataclass
@@ -266,7 +268,8 @@ class Oracle:
         self._ends: dict[Slice, datetime] = {}
         self.released: dict[tuple[str, Start], int] = {}
         self.marked: dict[str, tuple[bool, frozenset[str]]] = {}
-        self.begun: dict[str, tuple[bool, frozenset[Slice]]] = {}
+        self.begun: dict[str, tuple[bool, frozenset[Slice], Mapping[Slice, int]]] = {}
+        self.times: dict[Slice, int] = {}
         self.silent: set[str] = set()
         self._hopeless: dict[tuple[str, Start], bool] = {}
         self._all = {t.name: world.slices(t.name) for t in world.tables}
@@ -331,7 +334,11 @@ class Oracle:
 
     def changed(self, product: str, start: Start, line: _Line) -> set[str]:
         """What the edges do about inputs that are not as the line recorded them."""
-        found: set[str] = set()
+        return {does for _, does in self._news(product, start, line)}
+
+    def _news(self, product: str, start: Start, line: _Line) -> list[tuple[Slice, str]]:
+        """The same, with the inputs."""
+        found: list[tuple[Slice, str]] = []
         for name, edge in self.edges(product):
             something = any(c is not None for (t, _), c in line.inputs.items() if t == edge.table)
             for each in self.looks_at(name, start, edge):
@@ -343,7 +350,7 @@ class Oracle:
                 else:
                     news = there is None or there.content != was
                 if news:
-                    found.add(self._does(product, start, edge, there))
+                    found.append((each, self._does(product, start, edge, there)))
         return found
 
     def looks_at(self, name: str, start: Start, edge: Reads) -> list[Slice]:
@@ -658,10 +665,11 @@ class Oracle:
             newest = max(line.at for line in lines if line)
             if not any(changed) or newest + self.world.quiet > self.now:
                 return None
-            if newest + 2 * self.world.quiet > self.now and self._expects(product, start):
-                return None
         inputs = self.inputs(product, start)
         if inputs is None:
+            return None
+        rebuilt = all(lines) and attempt is None and bool(self.world.quiet)
+        if rebuilt and self._awaits(product, start):
             return None
         if all(line and _same(line.inputs, inputs) for line in lines):
             return None
@@ -671,22 +679,46 @@ class Oracle:
                 return None
         return inputs
 
-    def _expects(self, product: str, start: Start) -> bool:
-        """Whether a rebuild would go without something that is being rebuilt itself."""
-        views = [(edge, self.view(name, start, edge)) for name, edge in self.edges(product)]
-        chosen = {edge.any_of for edge, view in views if edge.any_of and view.met}
-        for edge, view in views:
-            blocks = view.waits or (edge.required and not view.met)
-            if edge.any_of:
-                unneeded = edge.restated == "ignore" and not any(view.read.values())
-                blocks = edge.any_of not in chosen or unneeded
-            if not blocks and any(self._is_rebuilt(*each) for each in view.lacking):
-                return True
+    def _awaits(self, product: str, start: Start) -> bool:
+        """
+        Whether something that a rebuild would read, or that is made from further up, is being made
+        again. What came twice since it was last read is waited for no more.
+        """
+        lines = [self.lines[t.name, start] for t in self.world.product(product)]
+        views = [self.view(*about) for about in self._about(product, start)]
+        now = {each for view in views for each, content in view.read.items() if content is not None}
+        for name, edge in self.edges(product):
+            if not self.world.table(edge.table).product:
+                continue
+            for each in self.looks_at(name, start, edge):
+                if edge.restated == "ignore" and each in now:
+                    continue
+                if edge.restated == "ignore" and edge.any_of and edge.table not in dict(now):
+                    continue
+                known = max(line.counts.get(each, 0) for line in lines)
+                if self.times.get(each, 0) - known < 2 and self._is_made_again(*each):
+                    return True
         return False
 
-    def _is_rebuilt(self, name: str, start: Start) -> bool:
+    def _is_made_again(self, name: str, start: Start) -> bool:
+        """Whether a published slice is being built, or will be with nobody's help."""
         product = self.world.table(name).product
-        return self.state(name, start) == "STALE" or (product, start) in self.alive
+        if (product, start) in self.alive:
+            return True
+        lines = [self.lines.get((t.name, start)) for t in self.world.product(product)]
+        if not all(lines) or self.standing(product, start):
+            return False
+        states = {self.state(t.name, start) for t in self.world.product(product)}
+        if not states <= {"READY", "STALE"}:
+            return False
+        if self._awaits(product, start):
+            return True
+        if states == {"READY"} or self.inputs(product, start) is None:
+            return False
+        news = [each for line in lines if line for each, _ in self._news(product, start, line)]
+        could = [line.at + self.world.quiet for line in lines if line]
+        could += [self.lines[each].at for each in news if each in self.lines]
+        return max(could) + self.world.quiet > self.now  # else nobody cares
 
     # The history
 
@@ -736,7 +768,8 @@ class Oracle:
         self.alive[key] = told
         self.runs[told.run] = told
         self.marked[told.run] = (less or bool(lent), unknown)
-        self.begun[told.run] = (less, lent)
+        counts = {each: self.times.get(each, 0) for each in now}
+        self.begun[told.run] = (less, lent, counts)
         self.fired += 1
 
     def _published(self, told: Told) -> None:
@@ -747,7 +780,7 @@ class Oracle:
             raise Wrong("misaligned", f"{said}: that run was not started for it")
         if key not in self.alive or self.alive[key].run != told.run:
             raise Wrong("doubled", f"{said}: the run had no right to it")
-        less, lent = self.begun[told.run]
+        less, lent, counts = self.begun[told.run]
         for table in self.world.product(told.name):
             before = self.lines.get((table.name, told.start))
             if before and _same(before.inputs, run.inputs):
@@ -759,8 +792,10 @@ class Oracle:
                 marks = f"degraded is {told.degraded}, unknown {sorted(told.unknown)}"
                 raise Wrong("unmarked", f"{said}: {marks}, not {self.marked[told.run]}")
             self.lines[table.name, told.start] = _Line(
-                *(content, told.at, run.inputs, self.number, less, lent)
+                *(content, told.at, run.inputs, self.number, less, lent, counts)
             )
+            slot = (table.name, told.start)
+            self.times[slot] = self.times.get(slot, 0) + 1
         self.attempts.pop(key, None)
         del self.alive[key]
 

@@ -16,6 +16,7 @@ from levada import intervals
 from levada.ports import Want
 from levada.readiness import currency, impossible, reading, waits
 from levada.readiness import judge as judging
+from levada.readiness.coming import Coming
 from levada.readiness.judge import Judge
 from levada.simulate import engine
 from levada.simulate.ledger import Entry, MemoryLedger, MemoryWarehouse
@@ -183,6 +184,12 @@ def _no_quiet(patch: pytest.MonkeyPatch) -> None:
         return None if found and found.state is State.WAITING else found
 
     patch.setattr(Judge, "resting", wrong)
+
+
+@_bug
+def _no_patience(patch: pytest.MonkeyPatch) -> None:
+    """A rebuild does not wait for what is being made again above it."""
+    patch.setattr(Coming, "above", lambda *_: None)
 
 
 @_bug

@@ -69,6 +69,8 @@ class Lookout:
         self._steps: dict[int, Standing] = {}  # by place: the order of `plan`
         self._wakes: dict[Target, datetime] = {}
         self._alarms: list[tuple[datetime, Target]] = []
+        self._hanging: set[Target] = set()
+        """Rebuilds that wait for what is made again, however far up: looked at each time."""
         self._dates = tuple(_dates(mesh))
         self._facts: Facts | None = None
         self._seen: datetime | None = None
@@ -99,7 +101,7 @@ class Lookout:
     def _touched(self, facts: Facts, now: datetime) -> set[Target]:
         if self._facts is None or self._seen is None or now < self._seen:
             return set(self._targets)
-        found = self._come(now) | self._behind(now - self._seen)
+        found = self._come(now) | self._behind(now - self._seen) | self._hanging
         for subject, partition in _moved(self._facts, facts):
             if self._knows(subject):
                 found |= self._reach.of(subject, partition)
@@ -139,6 +141,9 @@ class Lookout:
         target, product = (product_id, partition), self.mesh.product(product_id)
         found = decided(judge, product, partition)
         instants = []
+        self._hanging.discard(target)
+        if self.mesh.quiet and _hangs(found):
+            self._hanging.add(target)
         if isinstance(found, Readiness):
             self._steps.pop(self._place[target], None)
             instants.append(found.next)
@@ -161,6 +166,13 @@ class Lookout:
         elif self._wakes.get(target) != instant:
             self._wakes[target] = instant
             heapq.heappush(self._alarms, (instant, target))
+
+
+def _hangs(found: Step | Readiness) -> bool:
+    """Whether what is further up than lines reach may make another thing of a decision."""
+    if isinstance(found, Readiness):
+        return found.state is State.WAITING and bool(found.missing)
+    return not found.first
 
 
 def _dates(mesh: Mesh) -> Iterator[tuple[datetime, TableRef]]:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from levada.calendars import opening
-from levada.readiness.causes import Line, failure
+from levada.readiness.causes import Change, Line, failure
+from levada.readiness.coming import Coming
 from levada.readiness.currency import Currency
 from levada.readiness.edges import Edge, Wait, ahead, grouped, named, said, soonest
 from levada.readiness.impossible import Impossible
@@ -44,6 +45,7 @@ class Judge(Currency):
         self._inputs: dict[tuple[str, Partition], tuple[Readiness, tuple[Edge, ...]]] = {}
         self._tainted = bool(facts.waivers)  # a line that was let through has its waiver beside it
         self._impossible = Impossible(self)
+        self._coming = Coming(self)
         self._untold: dict[tuple[str, Partition], bool] = {}
         self._waits = Waits(self, self._sound, self.offered, self._is_untold)
 
@@ -281,7 +283,8 @@ class Judge(Currency):
     def resting(self, product: Product, partition: Partition) -> Readiness | None:
         """
         Why a published partition whose inputs changed is not rebuilt yet, if it is not: an edge
-        holds it until somebody releases it, or it was published within the quiet time.
+        holds it until somebody releases it, it was published within the quiet time, or something
+        above it is being made again (`missing`), which it reads then.
         """
         for mart in product.marts:
             if held := self._closed(mart.table):
@@ -294,34 +297,27 @@ class Judge(Currency):
             return None
         if self.attempt(product, partition) is not None:
             return None  # a repair, or a retry with a back-off of its own
+        return self._unquiet(product, partition, lines, changes)
+
+    def _unquiet(
+        self,
+        product: Product,
+        partition: Partition,
+        lines: Sequence[Publication],
+        changes: Sequence[Change],
+    ) -> Readiness | None:
+        """What a rebuild waits for, so that of many restatements few are followed."""
         until = max(line.at for line in lines) + self.mesh.quiet
         if until > self.now:
             said = f"{changes[0]}; rebuilt at {until:%H:%M:%S}Z, when its quiet time is over"
             return Readiness(State.WAITING, said, next=until)
-        return self._expecting(product, partition, until + self.mesh.quiet)
-
-    def _expecting(
-        self, product: Product, partition: Partition, until: datetime
-    ) -> Readiness | None:
-        """
-        What a rebuild could go without, and what is being rebuilt itself: it is given another quiet
-        time to come, or whoever reads both it and what it is made of is rebuilt once too often.
-        """
-        if until <= self.now:
-            return None
-        for edge in self._judged(product, partition)[1]:
-            ignores = edge.dependency.on_restatement.action == "ignore"
-            if edge.blocks or (ignores and edge.dependency.any_of and not edge.ready):
-                continue
-            for table, at, found in edge.waits:
-                if found.state is State.STALE or self._built(table, at):
-                    said = f"{named(table, at)} is being rebuilt; goes without it from"
-                    return Readiness(State.WAITING, f"{said} {until:%H:%M:%S}Z", next=until)
+        if self.inputs(product, partition).state is not State.READY:
+            return None  # it waits for these anyway
+        if found := self._coming.above(product, partition):
+            table, at, until = found
+            said = f"{changes[0]}; rebuilt when {named(table, at)} has been made again"
+            return Readiness(State.WAITING, said, ((table, at),), until)
         return None
-
-    def _built(self, table: TableRef, at: Partition) -> bool:
-        """Whether somebody builds a slice now."""
-        return not table.is_source and (self.mesh.product(table).id, at) in self.facts.claims
 
     def _judged(self, product: Product, partition: Partition) -> tuple[Readiness, tuple[Edge, ...]]:
         key = (product.id, partition)

@@ -139,6 +139,8 @@ class Simulation:
         self._dirty: set[Target] = set(targets)
         self._deferred: set[Target] = set()
         self.held: set[Target] = set()
+        self._awaiting: set[Target] = set()
+        """Rebuilds that wait for something to be made again, however far up."""
         self._wakes: dict[Target, datetime] = {}
         self._position = 0
         self._reach = Reach(mesh, self.targets)
@@ -240,11 +242,12 @@ class Simulation:
         """Read the ledger's tail: whatever a new line may concern is looked at again."""
         for entry in self.ledger.tail(self._position):
             self._position = max(self._position, entry.position)
-            self._dirty |= self._reach.of(entry.subject, entry.partition)
+            self._dirty |= self._reach.of(entry.subject, entry.partition) | self._awaiting
 
     def _decide(self, dirty: set[Target]) -> None:
         steps: dict[str, list[Step]] = {}
         found, rests = decide(self.mesh, self.ledger.facts(), self.now, only=dirty)
+        self._awaiting -= dirty
         for rest in rests:
             self._note_rest((rest.product, rest.partition), rest.readiness)
         for step in found.steps:
@@ -259,6 +262,8 @@ class Simulation:
 
     def _note_rest(self, target: Target, found: Readiness) -> None:
         self._wake(target, found.next)
+        if found.state is State.WAITING and found.missing:
+            self._awaiting.add(target)
         if found.state is not State.HELD:
             self.held.discard(target)
         elif target not in self.held:
