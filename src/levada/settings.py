@@ -191,6 +191,11 @@ class _Reading:
         if not isinstance(landing, dict):
             self.fault("landing", "'landing' names folders", "landing: {zone: folder}")
             landing = {}
+        for name, folder in landing.items():
+            if "://" in str(folder):
+                wrong = f"a landing zone is a folder of this file system, not {folder}"
+                right = "land files in a folder, or wait for the store's own sign through a `query`"
+                self.fault(f"landing.{name}", wrong, right)
         tell = data.get("tell") or []
         if not isinstance(tell, list) or not all(isinstance(word, str) for word in tell):
             self.fault("tell", "'tell' is a command as a list of words", "tell: [scripts/tell]")
