@@ -23,7 +23,8 @@ from levada.adapters.probes import Probes
 from levada.errors import ClaimLost, LandingMoved, LevadaError, TableHeld
 from levada.flow import canary, stages
 from levada.flow.platform import now, warehouse
-from levada.flow.stages import Platform, Run, failed_attempt, heartbeat
+from levada.flow.runs import failed, heartbeat
+from levada.flow.stages import Platform, Run
 from levada.ports import Relation, Stage
 from levada.terms import (
     Attempt,
@@ -185,8 +186,7 @@ def _told(platform: Platform, run: Run) -> Iterator[None]:
         _drop(platform, run)
         raise AirflowFailException(f"{_named(run)}: {error}") from error
     except (LevadaError, OSError) as error:
-        attempts = tuple(failed_attempt(platform, run, c, None, str(error)) for c in run.claims)
-        platform.runner.withhold(attempts)
+        failed(platform, run, error)
         _drop(platform, run)
         raise AirflowFailException(f"{_named(run)}: {error}") from error
 

@@ -78,6 +78,9 @@ class Sensing(Protocol):
         is not granted. An expired claim is taken over unless its intent is still open.
         """
 
+    def release(self, run: str, partitions: Collection[Partition], because: str) -> None:
+        """Give claims back in this transaction: nobody but it can have them before it ends."""
+
 
 class Ledger(Protocol):
     """

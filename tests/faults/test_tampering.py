@@ -8,14 +8,11 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-import duckdb
 import pytest
 import yaml
 from source_system import break_row, land_span
-from workspace import Workspace
+from workspace import Workspace, by_hand
 
-from levada.adapters.warehouses.ducklake import DuckLake
-from levada.ledger.roles import PUBLISHER
 from levada.terms import TableRef
 
 pytestmark = pytest.mark.integration
@@ -37,17 +34,6 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     workspace.stop()
 
 
-def by_hand(lake: DuckLake, *statements: str) -> None:
-    """What somebody with the publisher's credentials does past Levada, in one transaction."""
-
-    def work(connection: duckdb.DuckDBPyConnection) -> None:
-        for statement in ("begin", *statements, "commit"):
-            connection.execute(statement)
-
-    assert lake._writer.role == PUBLISHER
-    lake._writer.run(["operations"], work)
-
-
 def known(mesh: Workspace) -> set[str]:
     return {run for *_, run, _ in mesh.publications()}
 
@@ -62,7 +48,11 @@ def test_a_change_without_a_publication_id_is_reported_with_table_and_version(
 ) -> None:
     with mesh.lake() as lake:
         newest = max(lake.heads("operations").values(), key=int)
-        by_hand(lake, "update operations.main.flights_v1 set dep_delay = 0 where source_line = 2")
+        by_hand(
+            lake,
+            "operations",
+            "update operations.main.flights_v1 set dep_delay = 0 where source_line = 2",
+        )
 
         (change,) = lake.unaccounted("operations", known(mesh))
 
@@ -77,6 +67,7 @@ def test_a_change_under_a_name_that_no_publication_has_is_reported(mesh: Workspa
         newest = max(lake.heads("operations").values(), key=int)
         by_hand(
             lake,
+            "operations",
             "delete from operations.main.flights_v1 where source_line = 3",
             "call ducklake_set_commit_message('operations', 'levada', 'publish',"
             f" extra_info => '{forged}')",
@@ -90,7 +81,11 @@ def test_a_change_under_a_name_that_no_publication_has_is_reported(mesh: Workspa
 def test_a_changed_table_is_held_until_somebody_releases_it_with_a_reason(mesh: Workspace) -> None:
     published = datetime.now(UTC)
     with mesh.lake() as lake:
-        by_hand(lake, "update operations.main.flights_v1 set dep_delay = 1 where source_line = 4")
+        by_hand(
+            lake,
+            "operations",
+            "update operations.main.flights_v1 set dep_delay = 1 where source_line = 4",
+        )
     mesh.levada("run")
 
     said = mesh.json("why", "operations.flights", DAY)
@@ -154,7 +149,9 @@ def test_what_is_changed_while_a_run_builds_is_found_before_its_swap(
     slow = mesh.begin("run", point=point, number=signal.SIGSTOP)
     slow.wait_until_stopped()
     with mesh.lake() as lake:
-        by_hand(lake, f"update operations.main.flights_v1 set dep_delay = {minutes + 100}")
+        by_hand(
+            lake, "operations", f"update operations.main.flights_v1 set dep_delay = {minutes + 100}"
+        )
         changed = lake.heads("operations")[FLIGHTS]
     slow.signal(signal.SIGCONT)
     done = slow.wait()

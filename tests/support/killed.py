@@ -13,10 +13,11 @@ from levada import publish
 from levada.adapters.dbt.workers import DbtWorkers
 from levada.adapters.gx import GreatExpectations
 from levada.adapters.warehouses.ducklake import DuckLake
+from levada.flow import canary
 from levada.ledger import PostgresLedger
 from levada.ledger.findings import Findings
 
-__all__ = ["POINTS", "arm"]
+__all__ = ["OF_CANARIES", "POINTS", "arm"]
 
 
 def before(owner: Any, name: str, act: Callable[[], None]) -> None:
@@ -67,6 +68,28 @@ POINTS: dict[str, Callable[[Callable[[], None]], None]] = {
     "after lines": lambda act: after(PostgresLedger, "publish", act),
 }
 
+
+def second(act: Callable[[], None]) -> Callable[[], None]:
+    """Act when it is called for the second time."""
+    calls = iter((lambda: None, act))
+    return lambda: next(calls, lambda: None)()  # noqa: PLW0108 - not the same one each time
+
+
+OF_CANARIES: dict[str, Callable[[Callable[[], None]], None]] = {
+    "in build of the old": lambda act: during(DbtWorkers, "build", act, 0.2),
+    "after build of the old": lambda act: after(DbtWorkers, "build", act),
+    "in build of the new": lambda act: during(DbtWorkers, "build", second(act), 0.2),
+    "after build of the new": lambda act: after(DbtWorkers, "build", second(act)),
+    "in audit of the old": lambda act: before(GreatExpectations, "audit", act),
+    "in audit of the new": lambda act: before(GreatExpectations, "audit", second(act)),
+    "in comparison": lambda act: after(canary, "_trial", act),
+    "before it is told": lambda act: before(PostgresLedger, "tell_canary", act),
+    "after it is told": lambda act: after(PostgresLedger, "tell_canary", act),
+    **{
+        point: POINTS[point] for point in POINTS if point.split()[-1] in ("intent", "swap", "lines")
+    },
+}
+
 OF_BATCHES: dict[str, Callable[[Callable[[], None]], None]] = {
     "before a report": lambda act: before(Findings, "report", act),
     "after a report": lambda act: after(Findings, "report", act),
@@ -86,4 +109,4 @@ def arm(point: str, number: int) -> None:
         if left:
             os.kill(os.getpid(), signal.Signals(left.pop()))
 
-    (POINTS | OF_BATCHES | OF_SHARDS)[point](act)
+    (POINTS | OF_BATCHES | OF_SHARDS | OF_CANARIES)[point](act)

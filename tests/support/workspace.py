@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import psycopg
 import yaml
 from warm import Running, begin
@@ -22,6 +23,7 @@ from levada.adapters import postgres
 from levada.adapters.postgres import Credentials
 from levada.adapters.warehouses.ducklake import DuckLake
 from levada.flow import platform
+from levada.ledger.roles import PUBLISHER
 from levada.settings import read_settings
 
 REPOSITORY = Path(__file__).parents[2]
@@ -138,6 +140,17 @@ class Workspace:
             "select table_name, part, generation, run, data_version"
             " from ledger.publications order by 1, 2, 3"
         )
+
+
+def by_hand(lake: DuckLake, domain: str, *statements: str) -> None:
+    """What somebody with the publisher's credentials does past Levada, in one transaction."""
+
+    def work(connection: duckdb.DuckDBPyConnection) -> None:
+        for statement in ("begin", *statements, "commit"):
+            connection.execute(statement)
+
+    assert lake._writer.role == PUBLISHER
+    lake._writer.run([domain], work)
 
 
 def _ended_with(

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +23,17 @@ from levada.adapters.warehouses._session import scratch
 from levada.adapters.warehouses._sql import literal, name, within_partitions
 from levada.build import manifest_path
 from levada.diff import Difference, Question
-from levada.errors import DeclarationError, LevadaError, NotPublishable, ToolError
+from levada.errors import (
+    ClaimLost,
+    DeclarationError,
+    LawBroken,
+    LevadaError,
+    NotPublishable,
+    ToolError,
+)
 from levada.flow.inspecting import send
 from levada.flow.keeping import Kept, as_it_was, kept_as
-from levada.flow.runs import Platform, Run, failed_attempt, made, staged, waived
+from levada.flow.runs import Platform, Run, failed_attempt, heartbeat, made, staged, waived
 from levada.ports import Stage, Want
 from levada.readiness import bare, fingerprint, forced
 from levada.terms import (
@@ -182,24 +189,25 @@ def _serve_old(platform: Platform, run: Run, old: Run, published: Step) -> Run:
     attempts = tuple(failed_attempt(platform, run, c, judged[c.partition]) for c in failing)
     if attempts:
         platform.publisher.withhold(attempts)
-    claims = _taken_over(platform, run, old, [c for c in run.claims if c not in failing])
+    claims = [c for c in run.claims if c not in failing]
     lines: tuple[Publication, ...] = ()
     more: tuple[Attempt, ...] = ()
     if claims:
-        done = published(platform, replace(old, claims=claims))
+        with _taken_over(platform, run, old, claims) as taken:
+            done = published(platform, taken)
         lines, more = done.lines, done.attempts
     return replace(run, lines=(*run.lines, *lines), attempts=(*run.attempts, *attempts, *more))
 
 
-def _taken_over(
-    platform: Platform, run: Run, old: Run, claims: Sequence[Claim]
-) -> tuple[Claim, ...]:
+@contextmanager
+def _taken_over(platform: Platform, run: Run, old: Run, claims: Sequence[Claim]) -> Iterator[Run]:
     """
-    The claims of a run under the old version's fingerprints. Where that is what is published, it is
-    published once more, marked by this run: what an interval told counts by its newest line.
+    The old version's run with these claims of a run, under its own fingerprints, kept alive. What
+    fails under it fails as the run's own, which then has back what was not published.
+
+    Where that version is what is published, it is published once more, marked by this run: what an
+    interval told counts by its newest line.
     """
-    if not claims:
-        return ()
     wants = [
         Want(
             *(claim.product, claim.partition),
@@ -208,19 +216,41 @@ def _taken_over(
         )
         for claim in claims
     ]
-    platform.runner.release(run.id, [c.partition for c in claims], f"{old.id} publishes it")
-    tables = sensing.tables_to_read(platform.mesh, [old.product])
-    products = sensing.products_to_read(platform.mesh, [old.product])
+    old = replace(old, claims=_handed(platform, run, old, wants))
+    try:
+        with heartbeat(platform, old):
+            yield old
+    except (LevadaError, OSError):
+        kept = {claim.partition for claim in platform.runner.claims(old.id)}
+        back = [
+            Want(c.product, c.partition, c.fingerprint, c.inputs, c.taint)
+            for c in claims
+            if c.partition in kept
+        ]
+        with suppress(LawBroken):  # its intent stands: recovery sees whether it was swapped in
+            _handed(platform, old, run, back)
+        raise
+
+
+def _handed(platform: Platform, giver: Run, taker: Run, wants: Sequence[Want]) -> tuple[Claim, ...]:
+    """Hand claims of a product from one run to another one, so that nobody can come between."""
+    tables = sensing.tables_to_read(platform.mesh, [taker.product])
+    products = sensing.products_to_read(platform.mesh, [taker.product])
+    lifetime = platform.claim_lifetime
     with platform.runner.sensing(tables, products) as transaction:
-        taken = transaction.claim(wants, run=old.id, lifetime=platform.claim_lifetime)
+        parts = [want.partition for want in wants]
+        held = {claim.partition for claim in platform.runner.claims(giver.id)}
+        if lost := [str(part) for part in parts if part not in held]:
+            raise ClaimLost(f"run {giver.id} has lost its claim of {giver.product} {lost[0]}")
+        transaction.release(giver.id, parts, f"{taker.id} has it")
+        taken = transaction.claim(wants, run=taker.id, lifetime=lifetime)
         known = {claim.partition for claim in taken}
         again = [
-            replace(want, fingerprint=forced(bare(want.fingerprint), old.id))
+            replace(want, fingerprint=forced(bare(want.fingerprint), taker.id))
             for want in wants
             if want.partition not in known
         ]
-        more = transaction.claim(again, run=old.id, lifetime=platform.claim_lifetime)
-        return (*taken, *more)
+        return (*taken, *transaction.claim(again, run=taker.id, lifetime=lifetime))
 
 
 def _by(claim: Claim) -> str:

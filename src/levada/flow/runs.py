@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +19,7 @@ from levada.adapters.probes import Probes
 from levada.adapters.probes.files import location
 from levada.audit import Auditor, waive
 from levada.build import Builder, BuildRequest, build_request, room_of
-from levada.errors import ToolError
+from levada.errors import ClaimLost, LawBroken, LevadaError, ToolError
 from levada.intervals import bounds, windows
 from levada.plan import backoff
 from levada.ports import Clock, LandedFile, Ledger, Stage, StagedSource, StagedTable, Warehouse
@@ -47,7 +50,9 @@ __all__ = [
     "Platform",
     "Record",
     "Run",
+    "failed",
     "failed_attempt",
+    "heartbeat",
     "inputs_of",
     "made",
     "new_run_id",
@@ -56,7 +61,7 @@ __all__ = [
     "waived",
 ]
 
-
+_log = logging.getLogger(__name__)
 _SHARD_TRIES = 3
 
 
@@ -282,3 +287,43 @@ def waived(
     found = {p: waive(report, granted, now) for p, report in run.reports.items()}
     left = {p: report for p, (report, _) in found.items()}
     return left, {p: used for p, (_, used) in found.items()}
+
+
+def failed(platform: Platform, run: Run, error: Exception) -> Run:
+    """
+    The run, over: its claims end with attempts that could not be told, for this reason. Where it
+    no longer holds them, or its intent stands, another run or recovery tells what became of it.
+    """
+    attempts = tuple(failed_attempt(platform, run, c, None, str(error)) for c in run.claims)
+    try:
+        platform.runner.withhold(attempts)
+    except LawBroken as refused:
+        _log.warning("%s; nothing is recorded of run %s: %s", error, run.id, refused)
+        attempts = ()
+    return replace(run, attempts=attempts, over=True)
+
+
+@contextmanager
+def heartbeat(platform: Platform, run: Run) -> Iterator[None]:
+    """Keep the run's lease alive while its process lives."""
+    stop = threading.Event()
+    lease = platform.settings.lease
+
+    def beat() -> None:
+        while not stop.wait(lease.total_seconds() / 3):
+            try:
+                platform.runner.renew(run.id, lease)
+            except ClaimLost:
+                return  # publish finds out under the locks
+            except LevadaError:
+                continue  # the ledger is away: the lease may outlive that
+
+    thread = threading.Thread(target=beat, name=f"lease {run.id}", daemon=True)
+    if run.claims:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        if thread.is_alive():
+            thread.join()

@@ -8,9 +8,7 @@ begins again. `execute` carries a run through all of them; Airflow's tasks call 
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +23,9 @@ from levada.flow.inspecting import tell_owners
 from levada.flow.runs import (
     Platform,
     Run,
+    failed,
     failed_attempt,
+    heartbeat,
     inputs_of,
     made,
     new_run_id,
@@ -193,9 +193,7 @@ def execute(
         if len(run.claims) > 1:
             platform.runner.release(run.id, [c.partition for c in run.claims], str(error))
             return replace(run, over=True, split=True)
-        attempts = tuple(failed_attempt(platform, run, c, None, str(error)) for c in run.claims)
-        platform.runner.withhold(attempts)
-        run = replace(run, attempts=attempts, over=True)
+        run = failed(platform, run, error)
     finally:
         for each in (run, run.old):
             if each is not None and each.stage is not None:
@@ -271,29 +269,3 @@ def _made_of(product: Product, mart: Mart) -> set[TableRef]:
             found.add(table)
             ahead += [d.upstream for d in siblings[table].dependencies if d.upstream in siblings]
     return found
-
-
-@contextmanager
-def heartbeat(platform: Platform, run: Run) -> Iterator[None]:
-    """Keep the run's lease alive while its process lives."""
-    stop = threading.Event()
-    lease = platform.settings.lease
-
-    def beat() -> None:
-        while not stop.wait(lease.total_seconds() / 3):
-            try:
-                platform.runner.renew(run.id, lease)
-            except ClaimLost:
-                return  # publish finds out under the locks
-            except LevadaError:
-                continue  # the ledger is away: the lease may outlive that
-
-    thread = threading.Thread(target=beat, name=f"lease {run.id}", daemon=True)
-    if run.claims:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        if thread.is_alive():
-            thread.join()

@@ -483,6 +483,11 @@ class _Sensing:
         )
         return tuple(claim_of(row) for row in rows)
 
+    def release(self, run: str, partitions: Collection[Partition], because: str) -> None:
+        """Give claims back in this transaction: nobody but it can have them before it ends."""
+        parts = Jsonb([encode_partition(partition) for partition in partitions])
+        self._connection.execute("select ledger.release(%s, %s, %s)", [run, parts, because])
+
 
 def _said(approval: Approval) -> dict[str, Any]:
     return {"authors": list(approval.authors), "commit": approval.commit, "via": approval.via}

@@ -438,6 +438,10 @@ class _Sensing:
         """Claim what is free."""
         return self._ledger.claim(wants, run, lifetime)
 
+    def release(self, run: str, partitions: Collection[Partition], because: str) -> None:
+        """Give claims back."""
+        self._ledger.release(run, partitions, because)
+
 
 class MemoryWarehouse:
     """As much of `ports.Warehouse` as publishing asks for: swaps, and finding them again."""
