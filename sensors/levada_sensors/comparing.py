@@ -26,12 +26,13 @@ def compare(root: Path, batch_id: str, named: str) -> list[dict[str, Any]]:
     Raises AirflowException, so that Airflow tries again, where a tool broke.
     """
     settings, mesh = connections.settings_of(root), connections.mesh_of(root)
-    batches = consistency.chosen(compiled.load_batches(settings), [batch_id])
-    (batch,) = batches
+    batches = compiled.load_batches(settings)
+    (batch,) = consistency.chosen(batches, [batch_id])
     partition = partition_of(named, batch.grain, batch.zone)
     try:
-        with consistency.bench(settings, mesh, connections.AirflowCredentials()) as bench:
-            made = consistency.run(bench, batches, mesh.span, surely=partition)
+        credentials = connections.AirflowCredentials()
+        with consistency.bench(settings, mesh, credentials, batches) as bench:
+            made = consistency.run(bench, [batch], mesh.span, surely=partition)
     except LevadaError as error:
         raise AirflowException(f"batch {batch_id} {partition}: {error}") from error
     for report in made:

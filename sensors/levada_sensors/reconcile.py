@@ -194,7 +194,8 @@ def restated(platform: Platform) -> tuple[tuple[Batch, Partition], ...]:
         return ()
     with closing(Findings(connections.AirflowCredentials().url(RUNNER))) as found:
         bench = consistency.Bench(
-            *(platform.mesh, platform.runner, found, platform.warehouse, platform.clock)
+            *(platform.mesh, platform.runner, found, platform.warehouse, platform.clock),
+            batches=batches,
         )
         return consistency.restated(bench, batches)
 

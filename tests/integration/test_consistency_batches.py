@@ -136,8 +136,9 @@ def restated(shop: Workspace) -> list[tuple[str, str]]:
     """What the reconciler finds to compare again."""
     settings = read_settings(shop.root)
     mesh = compiled.load(settings)
-    with consistency.bench(settings, mesh, shop.credentials) as bench:
-        found = consistency.restated(bench, consistency.declared_batches(settings, mesh))
+    batches = consistency.declared_batches(settings, mesh)
+    with consistency.bench(settings, mesh, shop.credentials, batches) as bench:
+        found = consistency.restated(bench, batches)
     return [(batch.id, partition.key) for batch, partition in found]
 
 
@@ -255,6 +256,29 @@ def test_a_disaster_that_an_unchanged_rule_sees_too_is_not_muted(shop: Workspace
     mended(shop)
 
 
+@pytest.mark.prove
+def test_a_disaster_that_a_rule_of_another_batch_sees_is_not_muted(shop: Workspace) -> None:
+    folder = shop.root / "contracts" / "governance" / "consistency"
+    head, _, small = RULES.partition("  - id: small")
+    other = head.replace("batch: daily", "batch: other").partition("  - id:")[0]
+    huge = f"  - id: huge{small}".replace("> 100", "> 500")
+    (folder / "other.yaml").write_text(other + huge)
+    shop.levada("consistency", "run", "other")
+    right = "right: {table: shop.numbers, by: [id], values: "
+    (folder / "daily.yaml").write_text(
+        head.replace(f"{right}[amount]}}", f"{right}{{amount: sum(amount) + 0.0}}}}")
+    )
+    landed(shop, "store", DAYS[0], range(30))
+    landed(shop, "shop", DAYS[0], [n + 1000 for n in range(30)])
+    shop.levada("run", code=None)
+
+    (said,) = shop.json("consistency", "run", "daily", "--to", DAYS[0], code=1)
+
+    assert [(r["rule"], r["verdict"]) for r in said["rules"]] == [("adds_up", "FAIL")]
+    (folder / "other.yaml").unlink()
+    mended(shop)
+
+
 # The same rule as a gate
 
 
@@ -298,6 +322,22 @@ def test_data_that_is_mended_passes_its_gate(shop: Workspace) -> None:
         for report in shop.json("consistency", "run", code=1)
         for r in report["rules"]
     ]
+
+
+@pytest.mark.prove
+def test_what_a_gate_said_is_a_verdict_though_nobody_runs_its_batch(shop: Workspace) -> None:
+    rules = shop.root / "contracts" / "governance" / "consistency" / "daily.yaml"
+    text = rules.read_text().replace("id: adds_up", "id: passes").replace("id: small", "id: idle")
+    rules.write_text(text.replace("rules:\n", "guard: {dead_after: 1}\nrules:\n"))
+    for domain in ("store", "shop"):
+        landed(shop, domain, DAYS[-1], [4, 5])
+    shop.levada("run")
+
+    said = shop.levada("consistency", "report").stdout
+
+    assert "daily.idle (governance) is dead" in said
+    assert "daily.passes" not in said
+    gate(shop)
 
 
 def test_what_a_gate_compares_is_waited_for_and_plan_and_why_name_the_rule(shop: Workspace) -> None:

@@ -9,15 +9,17 @@ from decimal import Decimal
 
 import pytest
 
-from levada.consistency import Record, dead, decide, guarded
+from levada.consistency import Record, Witness, dead, dead_whole, decide, guarded
 from levada.intervals import following
 from levada.terms import (
+    WHOLE,
     Batch,
     ConsistencyRule,
     Grain,
     Guard,
     Guarded,
     GuardState,
+    Judged,
     Offence,
     Partition,
     Read,
@@ -117,6 +119,36 @@ def test_a_disaster_that_an_unchanged_rule_sees_as_well_is_never_muted() -> None
     assert last["r"].guarded is None
 
 
+def witnessed(*told: RuleResult, before: int = 6, at: int = 6) -> GuardState | None:
+    """
+    What becomes of the changed rule that floods the sixth day, where a rule of another batch, which
+    found nothing on so many days before, says this.
+    """
+    record, other = Record((), ()), Record((), ())
+    for n in range(6):
+        record.add(Report("daily", DAYS[n], str(n), (result(OLD, 0),), (), 0.1, BEGUN))
+    for n in range(before):
+        other.add(Report("weekly", DAYS[n], str(n), (result(ELSEWHERE, 0),), (), 0.1, BEGUN))
+    batch = Batch("weekly", Grain.DAY, "UTC", "gov", "", "p", (ELSEWHERE,))
+    (found,) = guarded(
+        *(BATCH, DAYS[6], [result(NEW, 90)], record, BEGUN + timedelta(days=1)),
+        lambda rule: [Witness(batch, DAYS[at], each, other) for each in told if rule == NEW],
+    )
+    return found.guarded.state if found.guarded else None
+
+
+ELSEWHERE = replace(rule("r", A), batch="weekly")
+
+
+def test_a_rule_of_another_batch_over_one_of_its_tables_is_a_witness() -> None:
+    assert witnessed() is GuardState.SUSPENDED
+    assert witnessed(result(ELSEWHERE, 0)) is GuardState.SUSPENDED
+    assert witnessed(result(ELSEWHERE, 9)) is None, "though it has the same id in its batch"
+    assert witnessed(result(replace(ELSEWHERE, reads=(Read(C),)), 9)) is GuardState.SUSPENDED
+    assert witnessed(result(replace(ELSEWHERE, hash="x"), 9)) is GuardState.SUSPENDED
+    assert witnessed(result(ELSEWHERE, 9), before=0) is GuardState.SUSPENDED, "never run before"
+
+
 @pytest.mark.parametrize(
     ("why", "before", "now"),
     [
@@ -193,3 +225,24 @@ def test_a_rule_without_a_verdict_in_so_many_intervals_is_dead() -> None:
     never = dead(batch, DAYS[:3], {})
     assert never["o"] == "no verdict in the last 3 intervals: there never was one"
     assert dead(batch, DAYS[:2], {}) == {}
+
+
+def test_a_rule_of_whole_tables_without_a_verdict_in_so_many_reports_is_dead() -> None:
+    batch = replace(BATCH, grain=Grain.WHOLE, guard=Guard(dead_after=3))
+
+    def told(rule: str, *verdicts: Verdict) -> list[Judged]:
+        return [
+            Judged(rule, "h", WHOLE, verdict, 0, 0, BEGUN + timedelta(days=n))
+            for n, verdict in enumerate(verdicts)
+        ]
+
+    untold = Verdict.UNKNOWN
+    known = [*told("r", Verdict.PASS, untold, untold, untold), *told("o", untold, untold)]
+    assert dead_whole(batch, known) == {
+        "r": "no verdict in the last 3 reports: the last one is of 2013-06-01"
+    }
+    never = [*told("r", untold, untold, Verdict.FAIL), *told("o", untold, untold, untold)]
+    assert dead_whole(batch, never) == {
+        "o": "no verdict in the last 3 reports: there never was one"
+    }
+    assert dead_whole(batch, []) == {}

@@ -46,12 +46,11 @@ def run(
     settings = read_settings(find_root(project))
     span = span_of(settings, days)
     mesh = compiled.load(settings)
-    wanted = batches.chosen(
-        batches.declared_batches(settings, mesh), (batch,) if batch is not None else ()
-    )
+    declared = batches.declared_batches(settings, mesh)
+    wanted = batches.chosen(declared, (batch,) if batch is not None else ())
     with (
         opening.services(settings) as credentials,
-        batches.bench(settings, mesh, credentials) as bench,
+        batches.bench(settings, mesh, credentials, declared) as bench,
     ):
         if dry_run:
             return _dry(bench, wanted, span, as_json=as_json)
@@ -145,7 +144,8 @@ def report(project: Path | None, batch: str | None, days: Days, *, as_json: bool
         declared, unknown = guarding.declared(settings)
         wanted = [b for b in declared if batch in (None, b.id)]
         with opening.ledger(credentials, "levada_runner") as runner:
-            rules = guarding.asleep(wanted, runner, found, opening.now())
+            mesh = compiled.load(settings) if wanted else None
+            rules = guarding.asleep(mesh, wanted, runner, found, opening.now()) if mesh else ()
     if as_json:
         output.print_json([_kept_json(each) for each in reports])
         return 0

@@ -19,7 +19,14 @@ from levada.consistency.deciding import (
     undecided,
 )
 from levada.consistency.gates import gated, gates_of
-from levada.consistency.guarding import Record, dead, decide, guarded
+from levada.consistency.guarding import (
+    Record,
+    Witness,
+    dead,
+    dead_whole,
+    decide,
+    guarded,
+)
 from levada.consistency.kinds import KINDS, quoted, statement
 
 __all__ = [
@@ -27,7 +34,9 @@ __all__ = [
     "Assessed",
     "Due",
     "Record",
+    "Witness",
     "dead",
+    "dead_whole",
     "decide",
     "due",
     "earlier",

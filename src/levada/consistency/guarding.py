@@ -9,7 +9,8 @@ its owner is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -26,7 +27,7 @@ from levada.terms import (
     Verdict,
 )
 
-__all__ = ["Record", "dead", "decide", "guarded"]
+__all__ = ["Record", "Witness", "dead", "dead_whole", "decide", "guarded"]
 
 _ROWS = 20
 """Fewer rows or groups are no share: one of three is no flood."""
@@ -40,9 +41,9 @@ def decide(
     What becomes of a rule that failed. None: it goes on, and what it says counts.
 
     `over`: it flags too much. `changed`: its definition is new. `before`: its former definition
-    flagged as much. `agreed`: a rule that did not change, over one of its tables, fails as well and
-    usually does not. `reviewed`: somebody entitled accepted this definition. `holds`: it is never
-    muted.
+    flagged as much. `agreed`: a rule that did not change, of this batch or of another one, over one
+    of its tables, fails as well and usually does not. `reviewed`: somebody entitled accepted this
+    definition. `holds`: it is never muted.
 
     >>> decide(over=True, changed=True, before=False, agreed=False, reviewed=False, holds=False)
     <GuardState.SUSPENDED: 'suspended'>
@@ -106,6 +107,11 @@ class Record:
             if r.guarded is not None:
                 self.marks.setdefault((r.rule.name, r.rule.hash), r.guarded)
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything was reported: before that nobody knows what is usual."""
+        return self._begun is not None
+
     def mark(self, rule: ConsistencyRule) -> Guarded | None:
         """What the guard did with this definition, if anything."""
         return self.marks.get((rule.name, rule.hash))
@@ -157,21 +163,49 @@ class Record:
         return replace(known, told={**known.told, found.partition: found})
 
 
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """What a rule said of an interval, and what its batch has reported so far."""
+
+    batch: Batch
+    partition: Partition
+    result: RuleResult
+    record: Record
+
+    def agrees(self, rule: ConsistencyRule, now: datetime) -> bool:
+        """Whether it is over a table of this rule, did not change, fails here, usually does not."""
+        own = self.result.rule
+        return (
+            own.name != rule.name
+            and self.result.verdict is Verdict.FAIL
+            and bool(set(own.tables) & set(rule.tables))
+            and self.record.begun
+            and not self.record.changed(own, self.batch.guard, now)
+            and not self.record.usually(own, self.batch.guard, self.partition)
+        )
+
+
+Others = Callable[[ConsistencyRule], Iterable[Witness]]
+"""What rules of other batches say of the tables of a rule, asked for only where it matters."""
+
+
 def guarded(
-    batch: Batch, partition: Partition, results: Sequence[RuleResult], record: Record, now: datetime
-) -> tuple[RuleResult, ...]:
-    """The results of one interval as the guard lets them be told."""
-    return tuple(_looked_at(batch, partition, r, results, record, now) for r in results)
-
-
-def _looked_at(
     batch: Batch,
     partition: Partition,
-    result: RuleResult,
     results: Sequence[RuleResult],
     record: Record,
     now: datetime,
-) -> RuleResult:
+    others: Others = lambda _: (),
+) -> tuple[RuleResult, ...]:
+    """The results of one interval as the guard lets them be told."""
+    own = [Witness(batch, partition, each, record) for each in results]
+    return tuple(
+        _looked_at(each, now, lambda rule: itertools.chain(own, others(rule))) for each in own
+    )
+
+
+def _looked_at(of: Witness, now: datetime, witnesses: Others) -> RuleResult:
+    batch, partition, result, record = of.batch, of.partition, of.result, of.record
     rule, guard = result.rule, batch.guard
     if result.verdict is not Verdict.FAIL:
         return result
@@ -184,11 +218,11 @@ def _looked_at(
         over=bool(over),
         changed=record.changed(rule, guard, now),
         before=record.before(guard, found),
-        agreed=any(_agreeing(batch, partition, rule, results, record, now)),
+        agreed=False,
         reviewed=mark is not None and mark.state is GuardState.REVIEWED,
         holds=rule.holds,
     )
-    if state is None:
+    if state is None or any(each.agrees(rule, now) for each in witnesses(rule)):
         return result
     because = f"it flagged {over} soon after its definition changed, and no other rule agrees"
     new = Guarded(rule.name, rule.hash, state, because, rule.owner, now, now + guard.expires)
@@ -197,33 +231,13 @@ def _looked_at(
     return replace(result, verdict=Verdict.UNKNOWN, because=str(new), offences=(), guarded=new)
 
 
-def _agreeing(
-    batch: Batch,
-    partition: Partition,
-    rule: ConsistencyRule,
-    results: Iterable[RuleResult],
-    record: Record,
-    now: datetime,
-) -> Iterator[str]:
-    """The rules over one of its tables that did not change, fail here, and usually do not."""
-    for other in results:
-        if (
-            other.rule.id != rule.id
-            and other.verdict is Verdict.FAIL
-            and set(other.rule.tables) & set(rule.tables)
-            and not record.changed(other.rule, batch.guard, now)
-            and not record.usually(other.rule, batch.guard, partition)
-        ):
-            yield other.rule.id
-
-
 def dead(
     batch: Batch, due: Sequence[Partition], told: Mapping[Partition, Mapping[str, Verdict]]
 ) -> Mapping[str, str]:
     """
     The rules without a verdict in the newest so many intervals that have a case, and since when.
 
-    `told` are the newest reports. Of a batch of whole tables nothing is said: it has one interval.
+    `told` are the verdicts of the newest reports, and those of gates.
     """
     newest = sorted(due)[-batch.guard.dead_after :]
     if len(newest) < batch.guard.dead_after:
@@ -235,6 +249,29 @@ def dead(
             since = f"the last one is of {judged[-1].key}" if judged else "there never was one"
             found[rule.id] = f"no verdict in the last {len(newest)} intervals: {since}"
     return found
+
+
+def dead_whole(batch: Batch, told: Iterable[Judged]) -> Mapping[str, str]:
+    """
+    The rules of a batch of whole tables, which have one interval, without a verdict in the newest
+    so many reports of them.
+    """
+    verdicts: dict[str, list[Judged]] = {}
+    for each in told:
+        verdicts.setdefault(each.rule, []).append(each)
+    found: dict[str, str] = {}
+    for rule in batch.rules:
+        known = verdicts.get(rule.id, [])
+        newest = known[-batch.guard.dead_after :]
+        if len(newest) == batch.guard.dead_after and not any(_says(each) for each in newest):
+            last = next((each for each in reversed(known) if _says(each)), None)
+            since = f"the last one is of {last.at:%Y-%m-%d}" if last else "there never was one"
+            found[rule.id] = f"no verdict in the last {len(newest)} reports: {since}"
+    return found
+
+
+def _says(each: Judged) -> bool:
+    return each.verdict is not Verdict.UNKNOWN
 
 
 def _judged(

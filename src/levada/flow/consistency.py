@@ -16,7 +16,7 @@ from levada import consistency
 from levada.adapters.consistency import read_batches
 from levada.adapters.gx.batches import RuleSession, rule_session
 from levada.adapters.warehouses._sql import name, within_partitions
-from levada.consistency import Assessed, Due
+from levada.consistency import Assessed, Due, Witness
 from levada.declare import Declared
 from levada.errors import DeclarationError, Fault
 from levada.flow import platform
@@ -70,6 +70,8 @@ class Bench:
     warehouse: Warehouse
     clock: Clock
     timeout: float = 300.0
+    batches: tuple[Batch, ...] = ()
+    """All there are: their rules are witnesses of one another."""
 
 
 def declared_batches(settings: Settings, mesh: Mesh) -> tuple[Batch, ...]:
@@ -108,14 +110,16 @@ def chosen(batches: Sequence[Batch], names: Collection[str]) -> tuple[Batch, ...
 
 
 @contextmanager
-def bench(settings: Settings, mesh: Mesh, credentials: SignsIn) -> Iterator[Bench]:
-    """Ledger and warehouse, opened for running batches."""
+def bench(
+    settings: Settings, mesh: Mesh, credentials: SignsIn, batches: Sequence[Batch]
+) -> Iterator[Bench]:
+    """Ledger and warehouse, opened for running some of these batches."""
     with (
         platform.ledger(credentials, "levada_runner") as runner,
         findings(credentials, "levada_publisher") as found,
         closing(platform.warehouse(settings, credentials)) as warehouse,
     ):
-        yield Bench(mesh, runner, found, warehouse, platform.now)
+        yield Bench(mesh, runner, found, warehouse, platform.now, batches=tuple(batches))
 
 
 @contextmanager
@@ -176,7 +180,10 @@ def run(
                 continue  # another process was quicker
             begun, now = time.monotonic(), bench.clock()
             judged = _judge(bench, session, due, versions)
-            judged = consistency.guarded(due.batch, due.partition, judged, record, now)
+            judged = consistency.guarded(
+                *(due.batch, due.partition, judged, record, now),
+                lambda rule, due=due: _others(bench, due, rule),  # type: ignore[misc]
+            )
             due = due.suspending({r.rule.id: r.guarded for r in judged if r.guarded and r.muted})
             report = Report(
                 due.batch.id,
@@ -192,6 +199,26 @@ def run(
             tell(report, new)
             made += [report] if new else []
     return tuple(made)
+
+
+def _others(bench: Bench, due: Due, rule: ConsistencyRule) -> Iterator[Witness]:
+    """
+    What the rules of other batches say now of this interval of a rule's tables: asked anew, so that
+    it does not matter which batch is run first.
+    """
+    at, tables = due.partition, set(rule.tables)
+    span = Span(at.begin, end(at)) if at.start is not None else bench.mesh.span
+    for batch in (b for b in bench.batches if b.id != due.batch.id and tables & set(b.tables)):
+        near = {each.id for each in batch.rules if tables & set(each.tables)}
+        facts = bench.runner.facts(*consistency.tables_of(bench.mesh, [batch]))
+        record = consistency.Record(bench.findings.told(batch.id), bench.findings.guarded())
+        judge = Judge(bench.mesh, facts, bench.clock())
+        attached = bench.warehouse.attaching({table.domain for table in batch.tables})
+        with rule_session(attached, bench.timeout) as session:
+            for each in consistency.due(judge, batch, span, near):
+                asked = each.suspending(record.suspended(batch))
+                for result in _judge(bench, session, asked, _versions(facts)):
+                    yield Witness(batch, each.partition, result, record)
 
 
 def restated(bench: Bench, batches: Sequence[Batch]) -> tuple[tuple[Batch, Partition], ...]:

@@ -264,7 +264,7 @@ def claims(patient: Patient) -> Answer:
 def rules(patient: Patient) -> Answer:
     """No rule between tables has been without a verdict for long, or without a review."""
     batches = compiled.load_batches(patient.settings)
-    found = asleep(batches, patient.runner, patient.findings, patient.now)
+    found = asleep(patient.mesh, batches, patient.runner, patient.findings, patient.now)
     bad = [each for each in found if each.overdue or each.state == "dead"]
     if bad and not any(patient.findings.reports(batch.id) for batch in batches):
         todo = "`levada consistency run` runs them; in Airflow each batch has a DAG of its own"

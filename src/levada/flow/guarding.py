@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,6 +14,7 @@ from levada.flow.granting import approval
 from levada.intervals import containing, end
 from levada.ledger import PostgresLedger
 from levada.ledger.findings import Findings
+from levada.readiness import bare, fingerprint
 from levada.settings import Settings, nearest
 from levada.terms import (
     Approval,
@@ -23,7 +24,9 @@ from levada.terms import (
     Grain,
     Guarded,
     GuardState,
+    Mesh,
     Partition,
+    Publication,
     Verdict,
 )
 
@@ -68,16 +71,29 @@ def muted(batches: Sequence[Batch], found: Findings, now: datetime) -> tuple[Sta
 
 
 def asleep(
-    batches: Sequence[Batch], runner: PostgresLedger, found: Findings, now: datetime
+    mesh: Mesh,
+    batches: Sequence[Batch],
+    runner: PostgresLedger,
+    found: Findings,
+    now: datetime,
 ) -> tuple[Standing, ...]:
     """Every rule that is suspended, held or dead."""
     marked = muted(batches, found, now)
     names = {each.rule.name for each in marked if each.state == GuardState.SUSPENDED.value}
     tables = {table for batch in batches for table in batch.tables}
-    facts = runner.facts(tables, ())
+    guards = {rule.guards for batch in batches for rule in batch.rules if rule.guards}
+    facts = runner.facts(tables, {mesh.product(table).id for table in guards if mesh.find(table)})
     told: list[Standing] = []
-    for batch in (b for b in batches if b.grain is not Grain.WHOLE):
-        lacking = consistency.dead(batch, _cases(batch, facts, now), _newest(batch, found))
+    for batch in batches:
+        if batch.grain is Grain.WHOLE:
+            lacking = consistency.dead_whole(batch, found.told(batch.id))
+        else:
+            due = _cases(batch, facts, now)
+            known = _newest(batch, found)
+            for rule in batch.rules:
+                for partition, verdict in _at_the_gate(mesh, rule, due, facts):
+                    known.setdefault(partition, {})[rule.id] = verdict
+            lacking = consistency.dead(batch, due, known)
         told += [
             Standing(rule, "dead", f"dead: {lacking[rule.id]}")
             for rule in batch.rules
@@ -95,6 +111,28 @@ def _cases(batch: Batch, facts: Facts, now: datetime) -> list[Partition]:
     }
     slices = {containing(batch.grain, begin, batch.zone) for begin in lines}
     return [p for p in slices if end(p) <= now]
+
+
+def _at_the_gate(
+    mesh: Mesh, rule: ConsistencyRule, due: Sequence[Partition], facts: Facts
+) -> Iterator[tuple[Partition, Verdict]]:
+    """
+    What a blocking rule said of the intervals that it let pass or withheld, whether or not its
+    batch was ever run. What is published by other code may have passed another gate, or none.
+    """
+    if rule.guards is None or mesh.find(rule.guards) is None:
+        return
+    product = mesh.product(rule.guards)
+    for partition in due:
+        line = facts.line(rule.guards, partition)
+        attempt = facts.attempts.get((product.id, partition))
+        said = [r.verdict for r in attempt.results if r.check.id == rule.name] if attempt else []
+        if Verdict.FAIL in said:
+            yield partition, Verdict.FAIL
+        elif isinstance(line, Publication) and bare(line.made_by) == fingerprint(
+            product, partition, line.inputs
+        ):
+            yield partition, Verdict.PASS
 
 
 def _newest(batch: Batch, found: Findings) -> dict[Partition, dict[str, Verdict]]:
