@@ -221,7 +221,8 @@ def _written(run: Run) -> dict[str, Any]:
     if run.canary is None or run.old is None or run.old.stage is None:
         if run.stage is None:
             raise AirflowFailException(f"run {run.id} left no stage")
-        return {"stage": _place(run.stage)}
+        of = {"canary": run.canary.id} if run.canary else {}
+        return {"stage": _place(run.stage), **of}
     return {
         "stage": _place(run.stage) if run.stage else None,
         "canary": run.canary.id,
@@ -250,6 +251,8 @@ def _read(run: Run, built: Mapping[str, Any], platform: Platform) -> Run:
         return replace(run, stage=stage)
     known = {each.id: each for each in platform.runner.canaries(run.product.id)}
     found = known[built["canary"]]
+    if "old" not in built:
+        return replace(run, stage=stage, canary=found)
     old = replace(canary.old_run(platform, run, found), stage=_stage(built["old"], platform))
     return replace(run, stage=stage, canary=found, old=old, failed=str(built["failed"]))
 

@@ -45,9 +45,10 @@ MAY_CALL: dict[str, frozenset[str]] = {
     ),
     **dict.fromkeys(("inspect", "release", "tell", "renew", "unknown_runs", "withhold"), BOTH),
     **dict.fromkeys(("abort_canary", "settle_canary", "start_canary"), frozenset({RUNNER})),
-    **dict.fromkeys(("promote_canary",), frozenset({GOVERNANCE})),
+    **dict.fromkeys(("promote_canary", "set_canary_terms"), frozenset({GOVERNANCE})),
     **dict.fromkeys(("tell_canary",), frozenset({PUBLISHER})),
     **dict.fromkeys(("project_canary", "project_canary_told", "promotable"), NOBODY),
+    **dict.fromkeys(("project_canary_terms",), NOBODY),
     **dict.fromkeys(
         ("confirm", "intend", "lock_tables", "publish", "record_batching", "report", "withdraw"),
         frozenset({PUBLISHER}),

@@ -27,6 +27,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     project(workspace, "store", lands=True)
     write(workspace, "")
     approvers(workspace, "{username: ines, domains: [store]}")
+    (workspace.root / "contracts/governance/policies.yaml").write_text(
+        "canaries: [{where: {domain: store}, promote: policy, intervals: 2}]\n"
+    )
     landed(workspace, "store", DAYS[0], [1, 2, 3])
     repository(workspace)
     workspace.start()
@@ -71,7 +74,10 @@ def test_what_cannot_be_a_canary_is_refused_with_all_that_is_wrong(store: Worksp
 
 def test_where_both_make_the_same_the_new_version_is_published(store: Workspace) -> None:
     write(store, "where try_cast(amount as integer) < 100")
-    start = ("canary", "start", PRODUCT, "--intervals", "2", "--reason", "leave out what is absurd")
+    start = (
+        *("canary", "start", PRODUCT, "--intervals", "2", "--promote", "approval"),
+        *("--reason", "leave out what is absurd"),
+    )
     store.levada(*start, "--dry-run")
     assert store.json("canary", "status") == []
     store.levada(*start)
@@ -172,7 +178,7 @@ def test_one_command_rolls_back_and_the_old_version_is_built_alone(store: Worksp
 
 def test_a_policy_promotes_by_itself_after_so_many_equal_ones(store: Workspace) -> None:
     write(store, "where true")
-    start = ("canary", "start", PRODUCT, "--intervals", "2", "--promote", "policy")
+    start = ("canary", "start", PRODUCT, "--intervals", "2")
     store.levada(*start, "--reason", "say nothing in other words")
     for day in DAYS[7:9]:
         land(store, day, [1, 2])

@@ -14,6 +14,7 @@ from levada.terms import (
     Approval,
     Canary,
     CanaryState,
+    CanaryTerms,
     Grain,
     Partition,
     TableRef,
@@ -30,6 +31,7 @@ CANARY = Canary(
     *("c-1", PRODUCT, CanaryState.RUNNING, "old", "new", 2, False),
     *({"fare": Tolerance(Decimal("0.01"))}, "round otherwise", FIRST),
 )
+BY_POLICY = CanaryTerms(by_policy=True, intervals=1)
 INES = Approval("ines", ("joe",), "abc", "pipeline")
 
 
@@ -68,7 +70,7 @@ def test_equal_intervals_in_a_row_count_once_and_by_what_is_published(ledgers: A
 
 
 def test_a_canary_that_wants_nothing_or_is_unknown_is_refused(ledgers: Any) -> None:
-    with pytest.raises(TerminalError, match="at least one equal interval"):
+    with pytest.raises(TerminalError, match="at least 1 equal interval"):
         ledgers.runner.start_canary(replace(CANARY, wanted=0))
     with pytest.raises(TerminalError, match="no canary is called c-0"):
         ledgers.publisher.tell_canary("c-0", [])
@@ -106,6 +108,8 @@ def test_it_is_promoted_by_governance_after_so_many_and_by_nobody_else(ledgers: 
 
 def test_one_runs_at_a_time_and_a_policy_promotes_by_its_count(ledgers: Any) -> None:
     lenient = replace(CANARY, by_policy=True, wanted=1)
+    assert ledgers.governance.set_canary_terms({PRODUCT: BY_POLICY}) == (PRODUCT,)
+    assert ledgers.governance.set_canary_terms({PRODUCT: BY_POLICY}) == ()
     ledgers.runner.start_canary(lenient)
     with pytest.raises(TerminalError, match=r"c-1 of operations\.flights is running"):
         ledgers.runner.start_canary(replace(lenient, id="c-2"))
@@ -117,3 +121,52 @@ def test_one_runs_at_a_time_and_a_policy_promotes_by_its_count(ledgers: Any) -> 
     assert ledgers.runner.canary(PRODUCT).state is CanaryState.PROMOTED
     ledgers.runner.start_canary(replace(lenient, id="c-2"))
     assert [each.id for each in ledgers.runner.canaries()] == ["c-1", "c-2"]
+
+
+def test_who_starts_one_may_ask_for_more_than_governance_does_and_not_for_less(
+    ledgers: Any,
+) -> None:
+    lenient = replace(CANARY, by_policy=True, wanted=1)
+    with pytest.raises(TerminalError, match="promoted by approval: governance recorded no policy"):
+        ledgers.runner.start_canary(lenient)
+    with pytest.raises(LawBroken):
+        ledgers.runner.set_canary_terms({PRODUCT: BY_POLICY})
+    ledgers.governance.set_canary_terms({PRODUCT: CanaryTerms(by_policy=True, intervals=2)})
+    with pytest.raises(TerminalError, match="wants at least 2 equal intervals"):
+        ledgers.runner.start_canary(lenient)
+    ledgers.runner.start_canary(replace(lenient, wanted=2))
+    for n in range(2):
+        told(ledgers, DAYS[n], equal=True, run=f"r{n}")
+
+    ledgers.governance.set_canary_terms({PRODUCT: CanaryTerms(by_policy=True, intervals=3)})
+    with pytest.raises(TerminalError, match="has 2 equal intervals in a row, and needs 3"):
+        ledgers.runner.settle_canary("c-1")
+    ledgers.governance.set_canary_terms({PRODUCT: CanaryTerms(by_policy=False, intervals=2)})
+    with pytest.raises(TerminalError, match="is promoted by approval"):
+        ledgers.runner.settle_canary("c-1")
+    ledgers.owner.rebuild()
+    assert ledgers.owner.verify() == ()
+
+
+def test_none_of_those_who_answered_for_it_when_it_was_started_promotes_it(ledgers: Any) -> None:
+    ledgers.runner.start_canary(replace(CANARY, wanted=1, owners=("ann", "Ines")))
+    told(ledgers, DAYS[0], equal=True, run="r1")
+    with pytest.raises(NotPublishable, match="ines answers for it"):
+        ledgers.governance.promote_canary("c-1", "ann", "so", INES)
+    ledgers.governance.promote_canary("c-1", "ann", "so", replace(INES, reviewer="mia"))
+    assert ledgers.runner.canary(PRODUCT).state is CanaryState.PROMOTED
+
+
+def test_of_a_new_major_what_differs_counts_though_it_is_never_published(ledgers: Any) -> None:
+    gated = replace(CANARY, old="operations.flights@1", rule="majors.same")
+    ledgers.runner.start_canary(gated)
+    told(ledgers, DAYS[0], equal=True, run="r1")
+    told(ledgers, DAYS[1], equal=False, run="r2", publishes=False)
+    assert in_a_row(ledgers) == 0
+    told(ledgers, DAYS[1], equal=True, run="r3", publishes=False)
+    assert in_a_row(ledgers) == 0, "killed before it published: it differs still"
+    told(ledgers, DAYS[1], equal=True, run="r4")
+    assert in_a_row(ledgers) == 2, "published, it is equal"
+    told(ledgers, DAYS[0], equal=False, run="r5", publishes=False)
+    found = ledgers.runner.canary(PRODUCT)
+    assert (found.told, found.differing, found.in_a_row) == (2, 1, 0), "once, by its newest"

@@ -12,10 +12,12 @@ import pytest
 
 from levada.adapters.policies import FILE, read_policies
 from levada.errors import Fault
+from levada.govern.canaries import terms_of
 from levada.govern.deprecations import deprecations
 from levada.govern.policies import FIELDS, SELECTORS, TESTS, Level, Policies, judge, subjects
 from levada.govern.policy_library import LIBRARY, message, settings
 from levada.terms import (
+    CanaryTerms,
     Check,
     Column,
     Contract,
@@ -308,6 +310,15 @@ FAULTS: list[tuple[str, bytes | str, list[tuple[int, str, str]]]] = [
         *("approval", "approved_ignores:\n  - {table: a.b, input: c.d}\n"),
         [(2, "the approval lacks reason", "write {table")],
     ),
+    ("canaries", "canaries: policy\n", [(1, "canaries is no list", "write a list")]),
+    (
+        *("canary", "canaries:\n  - {promote: soon, intervals: 0, were: {}}\n"),
+        [
+            (2, "intervals is 0", "write a number"),
+            (2, "promote is 'soon'", "write approval or policy"),
+            (2, "unknown key 'were'", "did you mean 'where'?"),
+        ],
+    ),
 ]
 
 
@@ -390,6 +401,46 @@ def test_an_expression_asks_of_whitelisted_fields(
     law = f"policies:\n  own:\n    require: {require}\n"
 
     assert findings(tmp_path, law, contract(SHIPS, **said)) == [f"ships: own: {wrong}"]
+
+
+@pytest.mark.parametrize(
+    ("canaries", "asked"),
+    [
+        ("[]", CanaryTerms()),
+        ("[{promote: policy}]", CanaryTerms(by_policy=True)),
+        ("[{where: {table: customs.*}, promote: policy}]", CanaryTerms()),
+        (
+            "[{where: {table: harbour.*}, promote: policy, intervals: 3}]",
+            CanaryTerms(by_policy=False, intervals=3),
+        ),
+        (
+            "[{promote: policy, intervals: 3}, {where: {table: harbour.a}, intervals: 5}]",
+            CanaryTerms(by_policy=False, intervals=5),
+        ),
+        (
+            "[{promote: policy, intervals: 3}, {promote: policy, except: {domain: harbour}}]",
+            CanaryTerms(by_policy=True, intervals=3),
+        ),
+    ],
+)
+def test_a_canary_needs_the_strictest_that_is_said_of_any_of_its_tables(
+    canaries: str, asked: CanaryTerms, tmp_path: Path
+) -> None:
+    policies, faults = written(tmp_path, f"canaries: {canaries}\n")
+    assert faults == ()
+    one = product(contract(TableRef("harbour", "a")))
+    two = product(replace(contract(TableRef("customs", "b")), product=one.name))
+    both = replace(one, marts=(*one.marts, *two.marts))
+
+    assert terms_of(policies, subjects(policies, [both], []), both.id) == asked
+
+
+def test_a_canary_of_what_is_whole_needs_its_one_interval(tmp_path: Path) -> None:
+    policies, _ = written(tmp_path, "canaries: [{promote: policy, intervals: 3}]\n")
+    whole = product(replace(contract(SHIPS), grain=Grain.WHOLE))
+
+    asked = terms_of(policies, subjects(policies, [whole], []), whole.id)
+    assert asked == CanaryTerms(by_policy=True, intervals=1)
 
 
 def test_the_reference_mesh_has_policies_without_a_fault() -> None:

@@ -17,6 +17,7 @@ from levada.govern.policies import (
     Approval,
     Finding,
     Level,
+    OfCanaries,
     Policies,
     Policy,
     Rule,
@@ -25,15 +26,16 @@ from levada.govern.policies import (
 )
 from levada.govern.policy_library import LIBRARY, message, settings
 from levada.settings import nearest
-from levada.terms import Grain, Layer, TableRef
+from levada.terms import CanaryTerms, Grain, Layer, TableRef
 
 __all__ = ["FILE", "located", "read_policies"]
 
 FILE = "contracts/governance/policies.yaml"
 
-_KEYS = ("approved_ignores", "backfills", "default_tier", "policies", "tiers")
+_KEYS = ("approved_ignores", "backfills", "canaries", "default_tier", "policies", "tiers")
 _OF_BACKFILLS = ("beyond_retention", "intervals", "other_domains_tier")
 _OF_A_POLICY = ("except", "message", "policy", "require", "severity", "where", "with")
+_OF_CANARIES = ("except", "intervals", "promote", "where")
 _OF_AN_APPROVAL = ("table", "input", "reason")
 _EXAMPLE = "write policies: {every_column_described: {}}"
 _WORDS: Mapping[str, tuple[str, ...]] = {
@@ -99,7 +101,8 @@ class _Reading:
                     self.fault((*place, tiers[of[0]].index(name)), f"no policy {name!r}", right)
         approvals = self.approvals(said.get("approved_ignores"))
         limits = self.limits(said.get("backfills"))
-        return Policies(FILE, tuple(found), tuple(tiers), default, approvals, limits)
+        canaries = self.canaries(said.get("canaries"), tiers)
+        return Policies(FILE, tuple(found), tuple(tiers), default, approvals, limits, canaries)
 
     # Shapes
 
@@ -279,6 +282,32 @@ class _Reading:
             wrong = f"beyond_retention is {beyond!r}"
             self.fault((*place, "beyond_retention"), wrong, "write true or false")
         return Limits(found["intervals"], found["other_domains_tier"], beyond is True)
+
+    def canaries(self, said: Any, tiers: Mapping[int, Any]) -> tuple[OfCanaries, ...]:
+        """What a canary needs before its new version is built alone."""
+        example = "write a list of {where: {tier: 3}, promote: policy, intervals: 7}"
+        if said is not None and not isinstance(said, list):
+            self.fault(("canaries",), "canaries is no list", example)
+            return ()
+        found: list[OfCanaries] = []
+        for number, entry in enumerate(said or ()):
+            place: Place = ("canaries", number)
+            if not isinstance(entry, dict):
+                self.fault(place, f"{entry!r} says nothing of canaries", example)
+                continue
+            self.known(entry, place, _OF_CANARIES)
+            by, intervals = entry.get("promote", "approval"), entry.get("intervals", 1)
+            if by not in ("approval", "policy"):
+                self.fault((*place, "promote"), f"promote is {by!r}", "write approval or policy")
+            if not _whole(intervals):
+                wrong = f"intervals is {intervals!r}"
+                self.fault((*place, "intervals"), wrong, "write a number of at least 1")
+                continue
+            where = self.selector(entry.get("where"), (*place, "where"), tiers)
+            unless = self.selector(entry.get("except"), (*place, "except"), tiers)
+            terms = CanaryTerms(by == "policy", intervals)
+            found.append(OfCanaries(terms, where, unless if unless.said else None))
+        return tuple(found)
 
     def approvals(self, said: Any) -> tuple[Approval, ...]:
         example = "write {table: domain.table, input: domain.table, reason: ...}"

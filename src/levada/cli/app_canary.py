@@ -19,12 +19,18 @@ Reason = Annotated[str, typer.Option("--reason", help="Why.")]
 @canary_app.command("start")
 def canary_start(
     product: Name,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", help="Of a new major, DOMAIN.TABLE@2: the old one, as 1."),
+    ] = None,
     intervals: Annotated[
-        int, typer.Option("--intervals", help="Equal ones in a row before it may be promoted.")
-    ] = 7,
+        int | None,
+        typer.Option("--intervals", help="Equal ones in a row before it may be promoted."),
+    ] = None,
     promote: Annotated[
-        str, typer.Option("--promote", help="By `approval`, or by `policy` alone.")
-    ] = "approval",
+        str | None,
+        typer.Option("--promote", help="By `approval`, or by `policy` alone where that is let."),
+    ] = None,
     tolerance: Annotated[
         list[str] | None,
         typer.Option("--tolerance", help="How near is equal, as COLUMN=0.01 or COLUMN=1%."),
@@ -36,15 +42,8 @@ def canary_start(
     """Build what is written now beside what was published last, and publish it where equal."""
     from levada.cli import canarying
 
-    code = canarying.start(
-        *(project, product),
-        wanted=intervals,
-        promote=promote,
-        near=tolerance or (),
-        reason=reason,
-        dry_run=dry_run,
-    )
-    raise typer.Exit(code)
+    asked = canarying.Asked(intervals, promote, tolerance or (), reason, against)
+    raise typer.Exit(canarying.start(project, product, asked=asked, dry_run=dry_run))
 
 
 @canary_app.command("status")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,17 @@ from rich.text import Text
 
 from levada import compiled
 from levada.adapters.dbt.workers import DbtWorkers
+from levada.adapters.policies import FILE
 from levada.cli import output
 from levada.cli.approving import Review
 from levada.cli.differing import tolerances
 from levada.errors import DeclarationError, Fault
-from levada.flow import canarying, declaring
+from levada.flow import canarying, declaring, majors
 from levada.flow import platform as opening
 from levada.settings import find_root, read_settings
-from levada.terms import Canary, CanaryState, Product, Trial
+from levada.terms import Canary, CanaryState, CanaryTerms, Grain, Product, Tolerance, Trial
 
-__all__ = ["abort", "promote", "start", "status"]
+__all__ = ["Asked", "abort", "promote", "start", "status"]
 
 _STYLES = {
     CanaryState.RUNNING: "yellow",
@@ -30,36 +32,72 @@ _STYLES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What whoever starts a canary asks; what is not said is as governance has it."""
+
+    intervals: int | None
+    promote: str | None
+    near: Sequence[str]
+    reason: str
+    against: str | None = None
+
+    def terms(self, least: CanaryTerms, usual: int) -> canarying.Terms:
+        """The terms. Raises DeclarationError with all that is less than governance asks."""
+        faults: list[Fault] = []
+        by = self.promote or ("policy" if least.by_policy else "approval")
+        wanted = max(usual, least.intervals) if self.intervals is None else self.intervals
+        if by not in ("approval", "policy"):
+            faults.append(Fault("--promote", 0, "is approval or policy"))
+        if by == "policy" and not least.by_policy:
+            right = f"governance lets it be promoted by approval alone: `canaries` of {FILE}"
+            faults.append(Fault("--promote", 0, "policy is less than is asked", right))
+        if 1 <= wanted < least.intervals:
+            right = f"governance asks for {least.intervals}: `canaries` of {FILE}"
+            faults.append(Fault("--intervals", 0, f"{wanted} are too few", right))
+        near: Mapping[str, Tolerance] = {}
+        try:
+            near = tolerances(self.near)
+        except DeclarationError as error:
+            faults += error.faults
+        if faults:
+            raise DeclarationError(faults)
+        return canarying.Terms(wanted, by == "policy", near, self.reason)
+
+
 def start(
     project: Path | None,
     name: str,
     *,
-    wanted: int,
-    promote: str,
-    near: Sequence[str],
-    reason: str,
+    asked: Asked,
     dry_run: bool,
 ) -> int:
-    """Run what is written now beside what was published last."""
+    """Run what is written now beside what was published last, or a new major beside the old one."""
     settings = read_settings(find_root(project))
-    if promote not in ("approval", "policy"):
-        raise DeclarationError((Fault("--promote", 0, "is approval or policy"),))
     with DbtWorkers() as workers:
         mesh = declaring.compiled_mesh(settings, workers)
-    product = canarying.named(mesh, name)
-    terms = canarying.Terms(wanted, promote == "policy", tolerances(near), reason)
+    if asked.against is not None:
+        product, rule = majors.compared(mesh, name, asked.against)
+    else:
+        product, rule = canarying.named(mesh, name), None
+    usual = 1 if product.grain is Grain.WHOLE else 7
+    terms = asked.terms(canarying.least(settings, mesh, product), usual)
     with (
         opening.services(settings) as credentials,
         opening.ledger(credentials, "levada_runner") as ledger,
     ):
-        canary = canarying.begun(settings, product, ledger, terms, opening.now())
+        if rule is not None:
+            canary = majors.begun(product, rule, terms, opening.now())
+        else:
+            canary = canarying.begun(settings, product, ledger, terms, opening.now())
         if not dry_run:
+            opening.allow(settings, mesh, credentials)
             ledger.start_canary(canary)
     how = "would be started" if dry_run else f"{canary.id} is started"
     then = "by itself" if canary.by_policy else "by approval"
     output.console.print(
-        f"canary of {name} {how}: version {canary.new} beside {canary.old}; after {wanted} equal"
-        f" intervals in a row it may be promoted {then}"
+        f"canary of {name} {how}: version {canary.new} beside {canary.old}; after {canary.wanted}"
+        f" equal intervals in a row it may be promoted {then}"
     )
     return 0
 
@@ -69,6 +107,7 @@ def status(project: Path | None, name: str | None, *, as_json: bool) -> int:
     settings = read_settings(find_root(project))
     mesh = compiled.load(settings)
     product = canarying.named(mesh, name) if name else None
+    name = product.id if product else None
     with (
         opening.services(settings) as credentials,
         opening.ledger(credentials, "levada_runner") as ledger,
@@ -117,6 +156,7 @@ def _json(each: Canary, told: Sequence[Trial]) -> dict[str, Any]:
         "product": each.product,
         "state": each.state.value,
         "old": each.old,
+        "rule": each.rule,
         "new": each.new,
         "wanted": each.wanted,
         "by_policy": each.by_policy,
@@ -145,7 +185,9 @@ def _owner(product: Product) -> str:
 def promote(project: Path | None, name: str, given: Review, *, dry_run: bool) -> int:
     """Let the new version be built alone: by the canary's policy, or as governance by approval."""
     settings = read_settings(find_root(project))
-    product = canarying.named(compiled.load(settings), name)
+    mesh = compiled.load(settings)
+    product = canarying.named(mesh, name)
+    name = product.id
     with opening.services(settings) as credentials:
         with opening.ledger(credentials, "levada_runner") as ledger:
             canary = ledger.canary(name)
@@ -159,9 +201,10 @@ def promote(project: Path | None, name: str, given: Review, *, dry_run: bool) ->
                     f" {canary.wanted} equal intervals in a row"
                 )
                 return 1
-            if canary.by_policy and not dry_run:
+            alone = canary.by_policy and not given.reviewer
+            if alone and not dry_run:
                 ledger.settle_canary(canary.id)
-        if not canary.by_policy:
+        if not alone:
             if not given.reason.strip():
                 raise DeclarationError((Fault("--reason", 0, "says nothing", "say why"),))
             approval, owner = canarying.approved(
@@ -175,7 +218,8 @@ def promote(project: Path | None, name: str, given: Review, *, dry_run: bool) ->
                 if not dry_run:
                     governance.promote_canary(canary.id, owner, given.reason, approval)
     how = "would be promoted" if dry_run else "is promoted"
-    output.console.print(f"canary {canary.id} of {name} {how}: {canary.new} is built alone")
+    then = majors.afterwards(mesh, canary) if canary.rule else f"{canary.new} is built alone"
+    output.console.print(f"canary {canary.id} of {name} {how}: {then}")
     return 0
 
 
@@ -187,6 +231,7 @@ def abort(project: Path | None, name: str, reason: str, *, dry_run: bool) -> int
     with DbtWorkers() as workers:
         mesh = declaring.compiled_mesh(settings, workers)
         product = canarying.named(mesh, name)
+        name = product.id
         with (
             opening.services(settings) as credentials,
             opening.ledger(credentials, "levada_runner") as ledger,
@@ -202,7 +247,13 @@ def abort(project: Path | None, name: str, reason: str, *, dry_run: bool) -> int
                 output.console.print(f"canary {canary.id} of {name} would be aborted")
                 return 0
             ledger.abort_canary(canary.id, reason)
-            made = canarying.restored(platform, product, canary)
+            made = () if canary.rule else canarying.restored(platform, product, canary)
+    if canary.rule:
+        output.console.print(
+            f"canary {canary.id} of {name} is aborted: no interval of it is published any more,"
+            f" and {canary.old} goes on"
+        )
+        return 0
     lines = [line for run in made for line in run.lines]
     failed = [attempt for run in made for attempt in run.attempts]
     output.console.print(

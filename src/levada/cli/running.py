@@ -65,6 +65,7 @@ def run(
             )
             if new and not as_json:
                 output.console.print(f"governance recorded {len(new)} contracts", style="dim")
+            opening.allow(settings, mesh, credentials)
             bar = Bar(quiet=as_json)
             with bar.progress:
                 if not selection:

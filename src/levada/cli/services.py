@@ -33,6 +33,8 @@ def up(project: Path | None, *, airflow: bool) -> int:
     )
     if new:
         output.console.print(f"governance recorded {len(new)} contracts", style="dim")
+    for name in opening.allow(settings, mesh, credentials):
+        output.console.print(f"governance recorded what a canary of {name} needs", style="dim")
     with output.errors.status("starting Airflow"):
         service.start(settings, credentials)
     output.console.print(f"Airflow answers at {service.address(settings)}; end it: levada down")

@@ -40,18 +40,30 @@ from levada.terms import (
     Attempt,
     Canary,
     CanaryState,
+    CheckResult,
     Claim,
     Contract,
     Partition,
     Product,
     Publication,
     Trial,
+    Verdict,
 )
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["audit", "build", "old_run", "publish", "serving", "version"]
+__all__ = [
+    "audit",
+    "build",
+    "old_run",
+    "publish",
+    "publish_major",
+    "serving",
+    "settle",
+    "tell_owner",
+    "version",
+]
 
 _SAMPLES = 100
 
@@ -69,13 +81,18 @@ def serving(platform: Platform, product: Product) -> Canary | None:
     """
     The canary by which a product is built; none, if it is built as it is written.
 
-    Raises NotPublishable where neither of the versions of a running one is what is written.
+    Raises NotPublishable where neither of the versions of a running one is what is written, or
+    what is written is a new major whose canary was aborted.
     """
     found = platform.runner.canary(product.id)
     if found is None or found.state is CanaryState.PROMOTED:
         return None
     here = version(product)
     if here == found.new:
+        if found.rule and found.state is CanaryState.ABORTED:
+            raise NotPublishable(
+                f"canary {found.id} of {product} was aborted: mend it, or take it away"
+            )
         return found
     if here == found.old or found.state is CanaryState.ABORTED:
         return None
@@ -142,25 +159,62 @@ def publish(platform: Platform, run: Run, published: Step) -> Run:
         told = [replace(run.trials[c.partition], run=run.id) for c in equal]
         told += [replace(run.trials[c.partition], run=old.id) for c in others]
         platform.publisher.tell_canary(found.id, told)
-        _tell_owner(platform, run.product, found, [t for t in told if not t.equal])
+        tell_owner(platform, run.product, found, [t for t in told if not t.equal])
     done = run
     if equal:
         done = published(platform, replace(run, claims=tuple(equal), old=None))
     if others:
         before = _before(platform, old.product, found)
         done = _serve_old(before, replace(done, claims=tuple(others)), old, published)
-    if found.by_policy and (grown := platform.publisher.canary(run.product.id)) and grown.ripe:
+    settle(platform, found)
+    return replace(done, claims=run.claims, old=old, over=True)
+
+
+def publish_major(platform: Platform, run: Run, published: Step) -> Run:
+    """Tell what the gate found of each interval; publish what passes, withhold what does not."""
+    found = run.canary
+    if found is None:
+        raise ValueError(f"run {run.id} is no canary's")
+    now = platform.publisher.canary(run.product.id) or found
+    if now.id == found.id and now.state is CanaryState.ABORTED:
+        raise NotPublishable(f"canary {found.id} was aborted: {run.product} is not published")
+    told = [
+        trial
+        for claim in run.claims
+        for result in run.reports[claim.partition].results
+        if (trial := _gated(found, result, claim.partition, run.id))
+    ]
+    platform.publisher.tell_canary(found.id, told)
+    tell_owner(platform, run.product, found, [trial for trial in told if not trial.equal])
+    done = published(platform, run)
+    settle(platform, found)
+    return done
+
+
+def _gated(found: Canary, result: CheckResult, partition: Partition, run: str) -> Trial | None:
+    """What its gate said of an interval of a new major; nothing, where it could not be told."""
+    if result.check.id != found.rule or result.verdict is Verdict.UNKNOWN:
+        return None
+    if result.verdict is Verdict.PASS:
+        return Trial(partition, equal=True, because=f"as {found.old}", run=run)
+    differing = {"rule": found.rule, "cases": result.count, "samples": list(result.rows)}
+    because = f"{result.count} keys differ from {found.old}"
+    return Trial(partition, False, because, {str(result.table): differing}, run)
+
+
+def settle(platform: Platform, found: Canary) -> None:
+    """Promote a canary by policy, where its row is long enough by now."""
+    if found.by_policy and (grown := platform.publisher.canary(found.product)) and grown.ripe:
         try:
             platform.runner.settle_canary(grown.id)
         except LevadaError as error:  # what is published is published; the next interval asks again
             _log.warning("canary %s is not promoted yet: %s", grown.id, error)
-    return replace(done, claims=run.claims, old=old, over=True)
 
 
-def _tell_owner(
+def tell_owner(
     platform: Platform, product: Product, found: Canary, differing: Sequence[Trial]
 ) -> None:
-    """Tell the owner which intervals the old version serves, by the command of `tell`."""
+    """Tell the owner which intervals differ, by the command of `tell`."""
     owner = product.marts[0].contract.owner
     for trial in differing:
         said = f"canary {found.id}: {product} {trial.partition.key} differs: {trial.because}"

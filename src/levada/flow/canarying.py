@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from levada.adapters.approvers import read_policy
+from levada.adapters.policies import read_policies
 from levada.approve import Subject
 from levada.errors import DeclarationError, Fault
 from levada.flow.canary import version
 from levada.flow.granting import approval
 from levada.flow.keeping import Kept, kept_as, made_with
 from levada.flow.stages import Platform, Run, execute
+from levada.govern.canaries import terms_of
+from levada.govern.policies import subjects
 from levada.ledger import PostgresLedger
 from levada.readiness import bare, fingerprint
 from levada.sense import Again
@@ -22,6 +25,8 @@ from levada.terms import (
     Approval,
     Canary,
     CanaryState,
+    CanaryTerms,
+    Grain,
     Mesh,
     Partition,
     PartitionMapping,
@@ -31,7 +36,17 @@ from levada.terms import (
     Tolerance,
 )
 
-__all__ = ["Terms", "approved", "begun", "named", "restored", "still_written"]
+__all__ = [
+    "Terms",
+    "approved",
+    "begun",
+    "least",
+    "named",
+    "owners_of",
+    "restored",
+    "still_written",
+    "unfit",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +60,9 @@ class Terms:
 
 
 def named(mesh: Mesh, name: str) -> Product:
-    """The product of this id. Raises DeclarationError."""
+    """The product of this id, or of this table as `domain.table@2`. Raises DeclarationError."""
+    if "@" in name and mesh.find(found := TableRef.parse(name)) is not None:
+        return mesh.product(found)
     known = {product.id: product for product in mesh.products}
     if name not in known:
         right = nearest(name, known)
@@ -62,6 +79,14 @@ def still_written(product: Product, canary: Canary) -> None:
         if canary.state is not CanaryState.RUNNING:
             right = "write that version again first: what it published is found by it"
         raise DeclarationError((Fault(product.marts[0].model_path, 1, wrong, right),))
+
+
+def least(settings: Settings, mesh: Mesh, product: Product) -> CanaryTerms:
+    """What governance asks of a canary of this product at least. Raises DeclarationError."""
+    policies, faults = read_policies(settings.root, settings.domains)
+    if faults:
+        raise DeclarationError(faults)
+    return terms_of(policies, subjects(policies, mesh.products, mesh.sources), product.id)
 
 
 def begun(
@@ -87,10 +112,7 @@ def begun(
     for column in terms.tolerance:
         if column not in columns:
             fault("--tolerance", f"no column {column!r}", nearest(column, columns))
-    if terms.wanted < 1:
-        fault("--intervals", "a canary compares one interval at least")
-    if not terms.reason.strip():
-        fault("--reason", "says nothing", "say what the new version changes")
+    faults += unfit(product, terms)
     if faults or isinstance(kept, str):
         raise DeclarationError(faults)
     return Canary(
@@ -104,7 +126,26 @@ def begun(
         tolerance=terms.tolerance,
         reason=terms.reason,
         since=now,
+        owners=owners_of(product),
     )
+
+
+def unfit(product: Product, terms: Terms) -> list[Fault]:
+    """What is wrong with the terms of a canary of this product, whatever it compares."""
+    found: list[Fault] = []
+    if terms.wanted < 1:
+        found.append(Fault("--intervals", 0, "a canary compares one interval at least"))
+    if terms.wanted > 1 and product.grain is Grain.WHOLE:
+        right = "write --intervals 1: it counts once, by its newest generation"
+        found.append(Fault("--intervals", 0, f"{product.id} is whole: it has one interval", right))
+    if not terms.reason.strip():
+        found.append(Fault("--reason", 0, "says nothing", "say what the new version changes"))
+    return found
+
+
+def owners_of(product: Product) -> tuple[str, ...]:
+    """Everybody who answers for a table of the product."""
+    return tuple(dict.fromkeys(who for c in product.contracts for who in c.owners))
 
 
 def _served(settings: Settings, product: Product, ledger: PostgresLedger) -> Kept | str:

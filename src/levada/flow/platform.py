@@ -11,9 +11,12 @@ from typing import Protocol
 from levada.adapters import odcs, postgres
 from levada.adapters.dbt.workers import DbtWorkers
 from levada.adapters.gx import GreatExpectations
+from levada.adapters.policies import read_policies
 from levada.adapters.probes import Probes
 from levada.adapters.warehouses import named
 from levada.flow.stages import Platform
+from levada.govern.canaries import terms_of
+from levada.govern.policies import subjects
 from levada.ledger import PostgresLedger, roles
 from levada.ports import Warehouse
 from levada.settings import Settings
@@ -21,6 +24,7 @@ from levada.terms import Contract, Mesh
 
 __all__ = [
     "SignsIn",
+    "allow",
     "embedded",
     "ledger",
     "open_platform",
@@ -95,6 +99,20 @@ def record(
     documents = {contract.label: odcs.document(contract, settings.root) for contract in contracts}
     with ledger(credentials, "levada_governance") as governance:
         return governance.record_contracts(documents)
+
+
+def allow(settings: Settings, mesh: Mesh, credentials: postgres.Credentials) -> tuple[str, ...]:
+    """
+    Record what governance asks of canaries, as governance; the products for which that is new.
+    Nothing of a file that has a fault: what was recorded goes on to hold.
+    """
+    policies, faults = read_policies(settings.root, settings.domains)
+    if faults:
+        return ()
+    known = subjects(policies, mesh.products, mesh.sources)
+    terms = {product.id: terms_of(policies, known, product.id) for product in mesh.products}
+    with ledger(credentials, "levada_governance") as governance:
+        return governance.set_canary_terms(terms)
 
 
 @contextmanager

@@ -98,11 +98,12 @@ def build(platform: Platform, run: Run) -> Run:
     gate.admit(platform.runner, run.product, platform.clock())
     platform.runner.renew(run.id, platform.settings.lease)
     run = replace(run, claims=claims)
-    if found := canary.serving(platform, run.product):
+    found = canary.serving(platform, run.product)
+    if found and not found.rule:
         return canary.build(platform, run, found)
     stage = staged(platform, run.id, run.product, claims)
     made(platform, run.product, stage, claims, manifest_path(platform.settings, run.product.domain))
-    return replace(run, stage=stage)
+    return replace(run, stage=stage, canary=found)
 
 
 def audit(platform: Platform, run: Run) -> Run:
@@ -130,8 +131,10 @@ def _audited(platform: Platform, run: Run) -> Run:
 
 def publish(platform: Platform, run: Run) -> Run:
     """Swap in what passed, write its lines; withhold what did not."""
-    if run.old is None:
+    if run.canary is None:
         return _published(platform, run)
+    if run.canary.rule:
+        return canary.publish_major(platform, run, _published)
     return canary.publish(platform, run, _published)
 
 

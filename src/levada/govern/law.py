@@ -100,9 +100,11 @@ def _policies(old: Law, new: Law) -> Iterator[LawChange]:
         if (each.table, each.input) not in before:
             said = f"{each.table} may ignore what is restated of {each.input}"
             yield LawChange("law.ignore_approved", path, said)
-    rest = [(p.tiers, p.default_tier, p.backfills) for p in (old.policies, new.policies)]
+    rest = [
+        (p.tiers, p.default_tier, p.backfills, p.canaries) for p in (old.policies, new.policies)
+    ]
     if rest[0] != rest[1]:
-        said = "tiers, or what a backfill may do unasked, are others"
+        said = "tiers, or what a backfill or a canary may do unasked, are others"
         yield LawChange("law.policy_changed", path, said)
 
 

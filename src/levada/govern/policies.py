@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from levada.govern.backfills import UNLIMITED, Limits
-from levada.terms import Contract, Dependency, Grain, Mart, Product, Source, TableRef
+from levada.terms import CanaryTerms, Contract, Dependency, Grain, Mart, Product, Source, TableRef
 
 __all__ = [
     "FIELDS",
@@ -26,6 +26,7 @@ __all__ = [
     "Field",
     "Finding",
     "Level",
+    "OfCanaries",
     "Policies",
     "Policy",
     "Selector",
@@ -158,6 +159,19 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class OfCanaries:
+    """What a canary of some products needs before its new version is built alone."""
+
+    terms: CanaryTerms
+    where: Selector = Selector()
+    unless: Selector | None = None
+
+    def concerns(self, subject: Subject) -> bool:
+        """Whether it is said of the table."""
+        return self.where.matches(subject) and not (self.unless and self.unless.matches(subject))
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """A table that breaks a policy."""
 
@@ -181,6 +195,7 @@ class Policies:
     default_tier: int | None = None
     approvals: tuple[Approval, ...] = ()
     backfills: Limits = UNLIMITED
+    canaries: tuple[OfCanaries, ...] = ()
 
     @property
     def every(self) -> tuple[Policy, ...]:

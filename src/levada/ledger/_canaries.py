@@ -11,13 +11,13 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from levada.ledger.codec import decode_partition, encode_partition
-from levada.terms import Approval, Canary, CanaryState, Tolerance, Trial
+from levada.terms import Approval, Canary, CanaryState, CanaryTerms, Tolerance, Trial
 
 __all__ = ["Canaries"]
 
 _CANARIES = """
     select id, product, state, old, new, wanted, by_policy, tolerance, reason, at, told, differing,
-           in_a_row, because, reviewer
+           in_a_row, because, reviewer, owners, rule
     from ledger.canaries where %s::text is null or product = %s order by at, id"""
 
 
@@ -43,14 +43,28 @@ class Canaries:
         )
         return tuple(Trial(decode_partition(part), *told) for part, *told in rows)
 
+    def set_canary_terms(self, terms: Mapping[str, CanaryTerms]) -> tuple[str, ...]:
+        """Record what canaries of products need at least (governance); those that are new."""
+        said = [
+            {"product": product, "by_policy": each.by_policy, "wanted": each.intervals}
+            for product, each in terms.items()
+        ]
+        rows = self._rows("select ledger.set_canary_terms(%s)", Jsonb(said))
+        return tuple(row[0] for row in rows)
+
     def start_canary(self, canary: Canary) -> None:
-        """Begin (runner). Raises TerminalError where another one of the product runs."""
+        """
+        Begin (runner). Raises TerminalError where another one of the product runs, or governance
+        asks for more.
+        """
         said = {
             "old": canary.old,
             "new": canary.new,
             "wanted": canary.wanted,
             "by_policy": canary.by_policy,
             "reason": canary.reason,
+            "owners": list(canary.owners),
+            "rule": canary.rule,
             "tolerance": {
                 column: [str(t.absolute), str(t.relative)] for column, t in canary.tolerance.items()
             },
@@ -76,7 +90,7 @@ class Canaries:
         """
         Let the new version be built alone, by approval (governance). Raises TerminalError where too
         few equal intervals stand in a row or an open plan holds steps, NotPublishable where its
-        reviewer owns or wrote it.
+        reviewer owns or wrote it, or owned it when it was started.
         """
         said = {
             "because": reason,
@@ -108,7 +122,7 @@ def _canary(row: tuple[Any, ...]) -> Canary:
         *(id_, product, CanaryState(state), old, new, wanted, by_policy, _near(tolerance), reason),
         at.astimezone(UTC),
     )
-    told, differing, in_a_row, because, reviewer = rest
+    told, differing, in_a_row, because, reviewer, owners, rule = rest
     return replace(
         found,
         told=told,
@@ -116,6 +130,8 @@ def _canary(row: tuple[Any, ...]) -> Canary:
         in_a_row=in_a_row,
         because=because,
         reviewer=reviewer,
+        owners=tuple(owners),
+        rule=rule,
     )
 
 

@@ -11,7 +11,15 @@ _TABLES = (
     *("landing", "publication", "claim", "intent"),
     *("attempt", "step", "contract", "approval", "stretch"),
     *("tampering", "pardon", "probe", "waiver", "keeping", "report", "break"),
-    *("backfill", "backfill_step", "rule_guard", "canary", "canary_interval", "batching"),
+    *(
+        "backfill",
+        "backfill_step",
+        "rule_guard",
+        "canary",
+        "canary_interval",
+        "canary_terms",
+        "batching",
+    ),
 )
 
 

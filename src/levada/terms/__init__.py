@@ -13,7 +13,7 @@ from levada.terms.backfills import (
     Recurring,
     Stretch,
 )
-from levada.terms.canaries import Canary, CanaryState, Trial
+from levada.terms.canaries import Canary, CanaryState, CanaryTerms, Trial
 from levada.terms.consistency import (
     Batch,
     Break,
@@ -105,6 +105,7 @@ __all__ = [
     "BreakState",
     "Canary",
     "CanaryState",
+    "CanaryTerms",
     "Check",
     "CheckResult",
     "Claim",

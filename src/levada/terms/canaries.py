@@ -11,7 +11,7 @@ from typing import Any
 from levada.terms.consistency import Tolerance
 from levada.terms.slices import Partition
 
-__all__ = ["Canary", "CanaryState", "Trial"]
+__all__ = ["Canary", "CanaryState", "CanaryTerms", "Trial"]
 
 
 class CanaryState(enum.Enum):
@@ -26,8 +26,25 @@ class CanaryState(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class CanaryTerms:
+    """The least that governance asks before a new version is built alone."""
+
+    by_policy: bool = False
+    """Whether nobody's approval is needed."""
+    intervals: int = 1
+    """So many equal ones in a row."""
+
+    def __post_init__(self) -> None:
+        if self.intervals < 1:
+            raise ValueError("a canary compares one interval at least")
+
+
+@dataclass(frozen=True, slots=True)
 class Canary:
-    """One canary of a product, and how far it has come. `old` and `new` name versions."""
+    """
+    One canary of a product, and how far it has come. `old` and `new` name versions; of a new major
+    `old` names the table that it is compared with.
+    """
 
     id: str
     product: str
@@ -42,6 +59,10 @@ class Canary:
     """By column; what is not named must be equal."""
     reason: str
     since: datetime
+    owners: tuple[str, ...] = ()
+    """Who answers for its tables, and does not promote it."""
+    rule: str = ""
+    """Of a new major: the gate, `batch.rule`, that compares it with the old one."""
     told: int = 0
     differing: int = 0
     in_a_row: int = 0
