@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from levada import publish as publishing
 from levada import sense as sensing
 from levada.audit import reports
 from levada.build import manifest_path
-from levada.errors import ClaimLost, LandingMoved, LevadaError, TableHeld
+from levada.errors import ClaimLost, LandingMoved, LawBroken, LevadaError, TableHeld
 from levada.flow import canary, gate, gating
 from levada.flow.inspecting import tell_owners
 from levada.flow.runs import (
@@ -194,7 +195,8 @@ def execute(
         platform.runner.release(run.id, [c.partition for c in run.claims], str(error))
     except (LevadaError, OSError) as error:
         if len(run.claims) > 1:
-            platform.runner.release(run.id, [c.partition for c in run.claims], str(error))
+            with suppress(LawBroken):  # its intent stands: recovery sees whether it was swapped in
+                platform.runner.release(run.id, [c.partition for c in run.claims], str(error))
             return replace(run, over=True, split=True)
         run = failed(platform, run, error)
     finally:
