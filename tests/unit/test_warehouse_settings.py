@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from levada.adapters.warehouses import named
+from levada.adapters.warehouses._session import scratch
 from levada.adapters.warehouses.ducklake import DuckLake
 from levada.adapters.warehouses.postgres import PostgresWarehouse
 from levada.errors import DeclarationError, Fault, NotPublishable
@@ -65,3 +67,9 @@ def test_a_type_that_postgresql_lacks_is_told_with_one_that_it_has(
     with pytest.raises(NotPublishable, match=f"promise .*{right}"):
         PostgresWarehouse.spelled(promised)
     assert DuckLake.spelled(promised) == promised
+
+
+def test_no_progress_bar_stands_in_the_midst_of_what_is_printed() -> None:
+    with closing(scratch()) as connection:
+        asked = connection.execute("select current_setting('enable_progress_bar')")
+        assert asked.fetchone() == (False,)

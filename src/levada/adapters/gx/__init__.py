@@ -38,6 +38,7 @@ _OF_THE_TABLE = ("columnSet", "columnType", "interval")
 _ROWS_RETURNED = 200
 """How many unexpected rows Great Expectations returns at most."""
 
+_QUIETLY = "set enable_progress_bar = false"
 _FEW = 2
 """Fewer checks than this are not worth judging together."""
 
@@ -116,7 +117,7 @@ class GreatExpectations:
         connection = duckdb.connect(config={"python_enable_replacements": False})
         try:
             with Watch(connection, self._timeout) as watch:
-                for statement in (*statements, "set TimeZone = 'UTC'"):
+                for statement in (*statements, "set TimeZone = 'UTC'", _QUIETLY):
                     connection.execute(statement)
                 if relation.database not in _databases(connection):
                     connection.execute(

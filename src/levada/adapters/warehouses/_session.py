@@ -60,6 +60,8 @@ def scratch(statements: Iterable[str] = ()) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
     try:
         connection.execute("SET TimeZone = 'UTC'")
+        # It would stand in the midst of what `--json` prints, once a query takes two seconds.
+        connection.execute("SET enable_progress_bar = false")
         for statement in statements:
             connection.execute(statement)
     except BaseException:
