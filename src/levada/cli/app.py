@@ -8,11 +8,21 @@ from typing import Annotated
 import typer
 
 from levada import __version__
-from levada.cli import output
+from levada.cli import completing, output
 from levada.cli.app_backfill import backfill_app
 from levada.cli.app_canary import canary_app
 from levada.cli.app_consistency import breaks_app, consistency_app
-from levada.cli.options import Authors, Commit, From, Json, Project, Reviewer, Selection, To
+from levada.cli.options import (
+    Authors,
+    Commit,
+    From,
+    Json,
+    Project,
+    Reviewer,
+    Selection,
+    Table,
+    To,
+)
 
 __all__ = ["app"]
 
@@ -63,7 +73,12 @@ def check(
     project: Project = None,
     json: Json = False,
     domain: Annotated[
-        list[str] | None, typer.Option("--domain", help="Only the faults of these domains.")
+        list[str] | None,
+        typer.Option(
+            "--domain",
+            help="Only the faults of these domains.",
+            autocompletion=completing.domains,
+        ),
     ] = None,
     since: Annotated[
         str | None,
@@ -247,7 +262,7 @@ def status(
 
 @app.command()
 def why(
-    table: Annotated[str, typer.Argument(help="domain.table, or domain.table@major.")],
+    table: Table,
     partition: Annotated[str, typer.Argument(help="2013-03-10, 2013-03-10T05Z, or whole.")],
     project: Project = None,
     json: Json = False,
@@ -260,7 +275,7 @@ def why(
 
 @app.command()
 def reproduce(
-    table: Annotated[str, typer.Argument(help="domain.table, or domain.table@major.")],
+    table: Table,
     partition: Annotated[str, typer.Argument(help="2013-03-10, 2013-03-10T05Z, or whole.")],
     generation: Generation = None,
     project: Project = None,
@@ -290,7 +305,7 @@ def explain_run(
 
 @app.command()
 def release(
-    table: Annotated[str, typer.Argument(help="domain.table, or domain.table@major.")],
+    table: Table,
     partition: Annotated[
         str | None, typer.Argument(help="The held partition; none for a table changed by hand.")
     ] = None,

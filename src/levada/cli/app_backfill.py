@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from levada.cli import completing
 from levada.cli.options import From, Json, Project, Reviewer, To
 
 __all__ = ["backfill_app"]
@@ -17,7 +18,11 @@ backfill_app = typer.Typer(help="Make tables again, with all that follows.", no_
 @backfill_app.command("plan")
 def backfill_plan(
     tables: Annotated[
-        list[str], typer.Argument(help="domain, domain.product, domain.table or a landed source.")
+        list[str],
+        typer.Argument(
+            help="domain, domain.product, domain.table or a landed source.",
+            autocompletion=completing.selections,
+        ),
     ],
     first: From = None,
     last: To = None,
@@ -87,7 +92,12 @@ def backfill_status(
 
 @backfill_app.command("batchable")
 def backfill_batchable(
-    tables: Annotated[list[str], typer.Argument(help="domain, domain.product or domain.table.")],
+    tables: Annotated[
+        list[str],
+        typer.Argument(
+            help="domain, domain.product or domain.table.", autocompletion=completing.selections
+        ),
+    ],
     first: From = None,
     last: To = None,
     most: Annotated[

@@ -6,13 +6,19 @@ from typing import Annotated
 
 import typer
 
+from levada.cli import completing
 from levada.cli.options import Authors, Commit, DryRun, Json, Project, Reviewer
 
 __all__ = ["canary_app"]
 
 canary_app = typer.Typer(help="A new version beside the old one.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(metavar="PRODUCT", help="As domain.product.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="PRODUCT", help="As domain.product.", autocompletion=completing.products
+    ),
+]
 Reason = Annotated[str, typer.Option("--reason", help="Why.")]
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from levada.cli import completing
+
 __all__ = [
     "Authors",
     "Commit",
@@ -16,6 +18,7 @@ __all__ = [
     "Project",
     "Reviewer",
     "Selection",
+    "Table",
     "To",
 ]
 
@@ -26,7 +29,14 @@ Project = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Selection = Annotated[
     list[str] | None,
-    typer.Argument(help="domain, domain.product or domain.table; nothing means all."),
+    typer.Argument(
+        help="domain, domain.product or domain.table; nothing means all.",
+        autocompletion=completing.selections,
+    ),
+]
+Table = Annotated[
+    str,
+    typer.Argument(help="domain.table, or domain.table@major.", autocompletion=completing.tables),
 ]
 From = Annotated[str | None, typer.Option("--from", help="First local day, like 2013-01-01.")]
 To = Annotated[str | None, typer.Option("--to", help="Last local day, included.")]
