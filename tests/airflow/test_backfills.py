@@ -29,6 +29,18 @@ TABLES = (f"{NUMBERS}@1", f"{SUMS}@1")
 HISTORY = [f"2013-03-{day:02}" for day in range(8, 16)]
 LIVE = [f"2013-03-{day:02}" for day in range(16, 20)]
 STEPS = 2 * len(HISTORY)
+BATCH = """\
+batch: daily
+grain: day
+owner: governance
+description: The south sums what the north numbers.
+rules:
+  - id: adds_up
+    kind: totals
+    description: The sums are those of the numbers.
+    left: {table: north.numbers, values: [amount]}
+    right: {table: south.sums, values: [amount]}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +59,15 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     batched = "{{ config(meta={'levada': {'batch': true}}) }}\n"
     reads = "{{ ref('north', 'numbers') }}"
     tiny.model(mesh, "south", "sums", f"{batched}select id, day, amount from {reads}")
+    rules = root / "contracts" / "governance" / "consistency" / "daily.yaml"
+    rules.parent.mkdir(parents=True)
+    rules.write_text(BATCH)
     for day in HISTORY:
         tiny.landed(mesh, "north", day, [1, 2])
     mesh.start()
     mesh.levada("run")
     try:
-        mesh.fly("north", "south")
+        mesh.fly("north", "south", "consistency")
         yield mesh
     finally:
         mesh.land_hard()
@@ -208,3 +223,37 @@ def test_cancelled_it_leaves_the_rest_as_it_was(mesh: Live) -> None:
     assert told[0] == "cancelled"
     assert sum(made(mesh, before).values()) < STEPS
     assert [step for step in mesh.json("run", "--dry-run") if not step["first"]] == []
+
+
+def test_a_batch_is_started_by_its_tables_and_a_restated_interval_is_compared_anew(
+    mesh: Live,
+) -> None:
+    day, dag = LIVE[3], "consistency.daily"
+
+    def compared() -> list[tuple[str, str]]:
+        return mesh.rows("select key, verdict from ledger.reports where key = %s", day)
+
+    def seen() -> object:
+        return compared(), mesh.states(dag, day), mesh.lines(), mesh.faults()
+
+    until(lambda: mesh.states(dag, day).get("sense") == "deferred", seen)
+    assert compared() == []
+    tiny.landed(mesh, "north", day, [1, 2])
+    until(lambda: compared() == [(day, "PASS")], seen)
+    until(lambda: mesh.runs(dag)[day][1] == "success", seen)
+    (published,) = mesh.rows(
+        "select max(at) from ledger.publications where part like %s", f"%{day}%"
+    )
+    (began,) = mesh.airflow(
+        "select t.start_date from task_instance t join dag_run r"
+        " on (r.dag_id, r.run_id) = (t.dag_id, t.run_id)"
+        " where t.dag_id = %s and t.task_id = 'compare' and r.run_id = %s",
+        *(dag, mesh.runs(dag)[day][0]),
+    )
+    assert began > published, "no worker waited for what it compares"
+
+    tiny.landed(mesh, "north", day, [1, 3])
+    until(lambda: mesh.generations(TABLES[1], day) == [1, 2], seen)
+    tiny.landed(mesh, "north", LIVE[1], [3])  # what the reconciler is woken by next
+    until(lambda: compared() == [(day, "PASS")] * 2, seen)
+    assert len([each for each in mesh.runs(dag) if each == day]) == 1
