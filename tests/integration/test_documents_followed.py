@@ -21,6 +21,8 @@ BINARIES = Path(sys.executable).parent
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NAMED = re.compile(r"`([\w./]+\.(?:sql|yml|yaml))`[^`]*\Z")
 """The file that the words before a block name last."""
+CODE = re.compile(r"\A\s*The exit code is (\d+)")
+"""How the last command of a block ends, by the words after it."""
 VARYING = (
     (r"127\.0\.0\.1:\d+", "ADDRESS"),
     (r"\d+\.\d s\b", "SECONDS"),
@@ -37,6 +39,8 @@ class Step:
     text: str = ""
     command: str = ""
     shown: tuple[str, ...] = ()
+    code: int = 0
+    """How the command ends: 0, unless the words after its block say otherwise."""
 
 
 def steps(document: Path) -> Iterator[Step]:
@@ -50,9 +54,12 @@ def steps(document: Path) -> Iterator[Step]:
         elif language == "python":
             yield Step(line, command=f"python - <<'END'\n{body}END")
         elif language == "console":
-            for part in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
+            parts = re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]
+            ends = CODE.match(said[block.end() :])
+            for number, part in enumerate(parts, 1):
                 command, *shown = part.splitlines()
-                yield Step(line, command=command, shown=tuple(shown))
+                code = int(ends[1]) if ends and number == len(parts) else 0
+                yield Step(line, command=command, shown=tuple(shown), code=code)
 
 
 def plain(lines: list[str]) -> list[str]:
@@ -108,6 +115,7 @@ def differences(document: str, clone: Workspace) -> Iterator[str]:
         if shown[-1:] == ["..."]:
             shown.pop()
             said = said[: len(shown)]
-        if (shown and said != shown) or (done.returncode and not shown):
-            both = "\n".join(["shown:", *shown, "printed:", *said])
+        if (shown and said != shown) or done.returncode != step.code:
+            ended = f"ended with {done.returncode}, not {step.code}"
+            both = "\n".join(["shown:", *shown, "printed:", *said, ended])
             yield f"{document}:{step.line} $ {step.command}\n{both}\n"
