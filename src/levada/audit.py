@@ -7,11 +7,12 @@ strong logic: what could not be told is UNKNOWN, and UNKNOWN never becomes PASS.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
+from levada.intervals import bounds
 from levada.ports import Stage
 from levada.readiness import covering
 from levada.terms import (
@@ -43,6 +44,8 @@ __all__ = [
     "decomposes",
     "either",
     "negation",
+    "owed",
+    "promised",
     "reads",
     "reports",
     "unknown",
@@ -57,7 +60,7 @@ METRICS: Mapping[str, str] = {
     "foreignKey": "rows whose value is not in the other table",
     "interval": "rows outside the partitions that were built, or without a time",
     "invalidValues": "values that break a list, a pattern, a bound or a length",
-    "latency": "hours from the end of the interval to its audit",
+    "latency": "hours from the end of the interval to the audit of its first publication",
     "missingValues": "values that count as missing",
     "nullValues": "NULLs",
     "primaryKey": "rows whose key is NULL or already there",
@@ -147,6 +150,33 @@ def reads(check: Check) -> tuple[TableRef, ...]:
     named = argument(check, "reads")
     names = named if isinstance(named, tuple | list) else ()
     return tuple(TableRef.parse(str(name)) for name in names)
+
+
+def owed(partitions: Iterable[Partition], since: datetime | None) -> tuple[Partition, ...]:
+    """
+    The partitions that could be late: those that ended after their latency was promised.
+
+    What had ended before is history: a replay or a backfill of it is not late, however old it is.
+
+    >>> from levada.intervals import within
+    >>> from levada.terms import Grain, Span
+    >>> days = within(Grain.DAY, "UTC", Span.days("2013-03-01", "2013-03-03", "UTC"))
+    >>> [str(day) for day in owed(days, bounds(days[1])[0])]
+    ['2013-03-02', '2013-03-03']
+    """
+    if since is None:
+        return ()
+    return tuple(p for p in partitions if p.start is not None and bounds(p)[1] > since)
+
+
+def promised(contract: Contract, late: Collection[Partition]) -> Contract:
+    """The contract with a latency that is judged in these partitions alone, and else is kept."""
+    keys = tuple(sorted(partition.key for partition in late))
+    checks = tuple(
+        replace(check, arguments=(("partitions", keys),)) if check.metric == "latency" else check
+        for check in contract.checks
+    )
+    return contract if checks == contract.checks else replace(contract, checks=checks)
 
 
 def decomposes(check: Check) -> bool:

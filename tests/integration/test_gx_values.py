@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from contract_files import write
 
 from levada.adapters import odcs
 from levada.adapters.gx import GreatExpectations
+from levada.audit import promised
 from levada.intervals import within
 from levada.ports import Relation, Stage
 from levada.terms import WHOLE, CheckResult, Contract, Grain, Span, Verdict
@@ -159,6 +161,20 @@ def test_how_old_the_newest_row_is_is_told_in_hours(contract: Contract, tmp_path
 
 def test_nothing_is_neither_fresh_nor_old(contract: Contract, tmp_path: Path) -> None:
     assert audited(tmp_path, contract)["sla.fresh"].verdict is Verdict.UNKNOWN
+
+
+def test_a_latency_is_judged_where_it_was_promised(contract: Contract, tmp_path: Path) -> None:
+    """The first of March 2026 is long over: in a replay it passes, else it is late."""
+    hour = tuple(
+        replace(check, threshold=(1.0,)) if check.metric == "latency" else check
+        for check in contract.checks
+    )
+    contract = replace(contract, checks=hour)
+    assert failing(audited(tmp_path, promised(contract, ()), {})) == set()
+    assert failing(audited(tmp_path, promised(contract, DAYS[1:]), {})) == set()
+    found = audited(tmp_path, promised(contract, DAYS[:1]), {})
+    assert failing(found) == {"sla.latency"}
+    assert "must be less or equal to 1 hours" in found["sla.latency"].because
 
 
 def test_a_whole_table_is_fresh_until_now(tmp_path: Path) -> None:

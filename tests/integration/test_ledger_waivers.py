@@ -60,6 +60,23 @@ def intended(ledgers: Any, *, run: str = "run-1", **changes: Any) -> Publication
     return line
 
 
+# --- contracts ------------------------------------------------------------------------------------
+
+
+def test_a_promise_counts_from_the_first_contract_of_its_table_and_major(ledgers: Any) -> None:
+    first, second, other = "flights 1.0.0 aaaa", "flights 1.1.0 bbbb", "flights 2.0.0 cccc"
+    before = datetime.now(UTC)
+    ledgers.record(first)
+    since = ledgers.publisher.promised_since(first)
+    ledgers.record(second)
+    ledgers.record(other)
+    assert before - timedelta(minutes=1) < since < datetime.now(UTC) + timedelta(minutes=1)
+    assert ledgers.publisher.promised_since(second) == since
+    assert ledgers.publisher.promised_since("flights 1.2.0 dddd") == since
+    assert ledgers.publisher.promised_since(other) > since
+    assert ledgers.publisher.promised_since("planes 1.0.0 aaaa") is None
+
+
 # --- waivers --------------------------------------------------------------------------------------
 
 

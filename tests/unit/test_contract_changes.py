@@ -157,8 +157,8 @@ def _removals(contract: Contract) -> list[Contract]:
         if c.origin == "quality" or c.id.split(".")[-1] not in ("type", "required", "unique")
     ]
     for check in written:
-        if check.id in ("columns", "interval", "primary_key"):
-            continue
+        if check.id in ("columns", "interval", "primary_key", "sla.latency"):
+            continue  # what they say goes with the columns, or with the level
         kept = tuple(c for c in contract.checks if c != check)
         found.append(replace(contract, checks=kept))
         if check.origin == "quality" and check.severity is Severity.BLOCKING:

@@ -61,6 +61,7 @@ def test_every_promise_is_a_check_with_a_stable_id(contract: Contract) -> None:
         "some",
         "flown",
         "known",
+        "sla.latency",
     }
 
 
@@ -129,9 +130,9 @@ def test_a_recorded_text_that_is_no_contract_is_refused() -> None:
         odcs.from_canonical("{}")
 
 
-WHOLE = GOOD.replace("value: day", "value: whole").replace(
-    "      - {property: intervalColumn, value: scheduled_at}\n", ""
-)
+LATENCY = "slaProperties: [{property: latency, value: 2, unit: h}]\n"
+WHOLE = GOOD.replace("value: day", "value: whole").replace(LATENCY, "")
+WHOLE = WHOLE.replace("      - {property: intervalColumn, value: scheduled_at}\n", "")
 
 
 def test_a_whole_table_has_no_interval_check(tmp_path: Path) -> None:
@@ -140,6 +141,11 @@ def test_a_whole_table_has_no_interval_check(tmp_path: Path) -> None:
     assert found is not None
     assert (found.grain, found.interval_column) == (Grain.WHOLE, None)
     assert all(check.metric != "interval" for check in found.checks)
+
+
+def test_a_whole_table_cannot_be_late(tmp_path: Path) -> None:
+    (fault,) = faults(tmp_path, WHOLE.replace("schema:", LATENCY + "schema:"))
+    assert fault.wrong == "a whole table has no end that it could be late after"
 
 
 def test_dates_and_plain_words_stay_strings(tmp_path: Path) -> None:

@@ -468,12 +468,15 @@ def test_levels_warn_unless_freshness_is_to_withhold(tmp_path: Path) -> None:
     assert found(strict).severity is Severity.BLOCKING
 
 
-def test_a_latency_without_a_severity_is_told_for_a_replay_is_late_by_nature(
-    tmp_path: Path,
-) -> None:
+def test_a_latency_without_a_severity_is_a_check_that_warns(tmp_path: Path) -> None:
     checks, faults = read(level("latency", unit="h"), tmp_path)
     assert faults == ()
-    assert not [check for check in checks if check.origin == "sla"]
+    (check,) = (check for check in checks if check.origin == "sla")
+    assert (check.id, check.metric, check.severity) == (
+        "sla.latency",
+        "latency",
+        Severity.ADVISORY,
+    )
 
 
 def test_every_metric_that_a_check_can_have_is_known(tmp_path: Path) -> None:

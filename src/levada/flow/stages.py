@@ -16,7 +16,7 @@ from pathlib import Path
 
 from levada import publish as publishing
 from levada import sense as sensing
-from levada.audit import reports
+from levada.audit import owed, promised, reports
 from levada.build import manifest_path
 from levada.errors import ClaimLost, LandingMoved, LawBroken, LevadaError, TableHeld
 from levada.flow import canary, gate, gating
@@ -34,6 +34,7 @@ from levada.flow.runs import (
     staged,
     waived,
 )
+from levada.intervals import bounds
 from levada.ports import Reject, Want
 from levada.readiness import Judge
 from levada.terms import (
@@ -41,11 +42,13 @@ from levada.terms import (
     Check,
     CheckResult,
     Claim,
+    Contract,
     Mart,
     Partition,
     Product,
     Publication,
     Readiness,
+    Span,
     TableRef,
     Verdict,
     Waived,
@@ -121,6 +124,7 @@ def _audited(platform: Platform, run: Run) -> Run:
     contents: dict[TableRef, Mapping[Partition, str]] = {}
     for mart in run.product.marts:
         contract = platform.recorded(mart.contract.label)
+        contract = promised(contract, _first(platform, contract, partitions))
         found = platform.auditor.audit(stage, contract, partitions)
         results.append((mart.table, found))
         contents[mart.table] = platform.warehouse.contents(stage, contract, partitions)
@@ -128,6 +132,20 @@ def _audited(platform: Platform, run: Run) -> Run:
     rejected = platform.warehouse.rejects(stage)
     judged = _with_rejects(platform.settings.root, run.product, judged, rejected)
     return replace(run, stage=stage, reports=gating.with_gates(platform, run, stage, judged))
+
+
+def _first(
+    platform: Platform, contract: Contract, partitions: Sequence[Partition]
+) -> tuple[Partition, ...]:
+    """Those that a latency is judged in: promised before they ended, and never published yet."""
+    if all(check.metric != "latency" for check in contract.checks):
+        return ()
+    late = owed(partitions, platform.publisher.promised_since(contract.label))
+    if not late:
+        return ()
+    span = Span(bounds(min(late))[0], bounds(max(late))[1])
+    lines = platform.publisher.facts([contract.table], [], span).lines
+    return tuple(partition for partition in late if (contract.table, partition) not in lines)
 
 
 def publish(platform: Platform, run: Run) -> Run:

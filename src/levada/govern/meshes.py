@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from levada.govern.gates import gate_changes
 from levada.govern.kinds import Change
 from levada.govern.radius import Readers
 from levada.terms import Dependency, Latest, Mart, Mesh, WaitPolicy
@@ -55,20 +56,10 @@ def _edges(old: Mesh, new: Mesh) -> Iterator[Change]:
 def _gates(old: Mesh, new: Mesh) -> Iterator[Change]:
     """Blocking rules between tables, of tables that were there before."""
     for table in sorted(set(old.tables()) & set(new.tables())):
-        was = {rule.name: rule for rule in old.mart(table).gates}
-        now = {rule.name: rule for rule in new.mart(table).gates}
-        for name in sorted(was.keys() | now.keys()):
-            one, other = was.get(name), now.get(name)
-            rule = other or one
-            if rule is None or (one and other and one.hash == other.hash):
-                continue
-            kind = "changed" if one and other else "added" if other else "removed"
-            what = {
-                "added": f"a new gate: {name} ({rule.kind.value}) withholds it unless it passes",
-                "changed": f"the gate {name} is another rule",
-                "removed": f"the gate {name} is gone",
-            }[kind]
-            yield replace(_change(f"gate.{kind}", new.mart(table), new, name, what), path=rule.path)
+        mart = new.mart(table)
+        for kind, rule, what in gate_changes(old.mart(table).gates, mart.gates):
+            change = _change(f"gate.{kind}", mart, new, rule.name, what)
+            yield replace(change, path=rule.path)
 
 
 def _edge(old: Dependency | None, new: Dependency | None, gate: bool) -> Iterator[tuple[str, str]]:

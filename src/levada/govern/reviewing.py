@@ -87,7 +87,7 @@ class _Judging:
         if before is not None:
             below = len(downstream(self.old, table, known=self.readers))
             reached = self.reached(table, said)
-            broken = tuple(self.broken(table, said, after.contract if after else None))
+            broken = tuple(self.broken(before.contract, said, after.contract if after else None))
         versions = tuple(m.contract.version if m else "" for m in (before, after))
         reviewed = Reviewed(table, said, (versions[0], versions[1]), reached, below, broken)
         return replace(reviewed, refused=tuple(_refused(reviewed, before, after)))
@@ -106,14 +106,15 @@ class _Judging:
         )
 
     def broken(
-        self, table: TableRef, said: Sequence[Change], after: Contract | None
+        self, before: Contract, said: Sequence[Change], after: Contract | None
     ) -> Iterator[Broken]:
+        table = before.table
         for edge in self.readers.get(table, ()):
             if edge.downstream == table:
                 continue
             owner = self.old.owner(edge.downstream)
             columns = self.relied(edge)
-            stated = tuple(c for c in said if _stated(edge, c, after))
+            stated = tuple(c for c in said if _stated(edge, c, before, after))
             hit = tuple(c for c in said if c in stated or _implied(edge, columns, c))
             if hit:
                 yield Broken(edge.downstream, owner, hit, stated, columns)
@@ -144,17 +145,20 @@ def _implied(edge: Dependency, columns: Columns, change: Change) -> bool:
     """
     if not change.breaking:
         return False
-    if change.family in ("rule", "sla") and edge.relies_on is not None:
+    if change.family in ("gate", "rule", "sla") and edge.relies_on is not None:
         return False
     return _hit(columns, change)
 
 
-def _stated(edge: Dependency, change: Change, after: Contract | None) -> bool:
+def _stated(edge: Dependency, change: Change, before: Contract, after: Contract | None) -> bool:
     """Whether the reader stated that it relies on just what is taken away."""
     relies = edge.relies_on
     if relies is None:
         return False
     if change.family == "sla":
+        checks = {c.id for c in before.checks if c.origin == "sla" and c.metric == change.subject}
+        if change.breaking and not checks.isdisjoint(relies.checks):
+            return True
         wanted = dict(relies.sla).get(change.subject)
         kept = [v for n, v in (after.sla if after else ()) if n == change.subject]
         return wanted is not None and not (

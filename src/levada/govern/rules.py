@@ -14,7 +14,8 @@ from levada.terms import Check, Contract, Severity
 
 __all__ = ["Strictness", "rules", "strictness"]
 
-_TOLD_BY_COLUMNS = ("columnSet", "columnType", "interval", "primaryKey")
+_TOLD_ELSEWHERE = ("columnSet", "columnType", "interval", "latency", "primaryKey")
+"""Metrics that say no more than the columns, the key, the slices and the service levels do."""
 _OPTIONS = (
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength"),
     *("maxLength", "pattern", "minItems", "maxItems", "uniqueItems"),
@@ -202,8 +203,8 @@ def _renamed(gone: Mapping[str, Check], come: Mapping[str, Check]) -> dict[str, 
 
 
 def _implied(check: Check) -> bool:
-    """Whether the check only repeats what the columns, the key and the interval say."""
-    if check.metric in _TOLD_BY_COLUMNS:
+    """Whether the check only repeats what is compared elsewhere."""
+    if check.metric in _TOLD_ELSEWHERE:
         return True
     return check.id in (f"{check.column}.required", f"{check.column}.unique")
 

@@ -17,10 +17,11 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from levada.errors import LawBroken, NotPublishable
+from levada.errors import LawBroken
 from levada.ledger._backfills import Backfills
 from levada.ledger._canaries import Canaries
 from levada.ledger._connections import Connection, Connections
+from levada.ledger._contracts import Contracts
 from levada.ledger._read import (
     FACTS,
     HISTORY,
@@ -66,7 +67,7 @@ from levada.terms import (
 __all__ = ["PostgresLedger"]
 
 
-class PostgresLedger(Backfills, Canaries, Tended):
+class PostgresLedger(Backfills, Canaries, Contracts, Tended):
     """
     The ledger through the role of `url`; threads may share it, and it survives a fork.
 
@@ -136,13 +137,6 @@ class PostgresLedger(Backfills, Canaries, Tended):
             )
             for product, part, because, required, first in rows
         )
-
-    def contract(self, label: str) -> str:
-        """The recorded canonical JSON of `id version hash`."""
-        rows = self._rows("select body from ledger.contracts where label = %s", label)
-        if not rows:
-            raise NotPublishable(f"the contract {label} is not recorded: governance records it")
-        return str(rows[0][0])
 
     def history(self, table: TableRef, partition: Partition) -> tuple[Publication | Landing, ...]:
         """Every line of one partition, oldest first."""
@@ -280,29 +274,6 @@ class PostgresLedger(Backfills, Canaries, Tended):
         self._rows("select ledger.withdraw(%s, %s, %s)", run, because, keep_claims)
 
     # --- governing --------------------------------------------------------------------------------
-
-    def record_contracts(self, contracts: Mapping[str, str]) -> tuple[str, ...]:
-        """Record contracts, canonical JSON by `id version hash`; returns the new labels."""
-        rows = []
-        for label, body in contracts.items():
-            words = label.rsplit(" ", 2)
-            if len(words) != 3:
-                raise NotPublishable(f"{label!r} names no contract: write `id version hash`")
-            identity, version, digest = words
-            rows.append(
-                {"label": label, "id": identity, "version": version, "hash": digest, "body": body}
-            )
-        return tuple(
-            row[0] for row in self._rows("select ledger.record_contracts(%s)", Jsonb(rows))
-        )
-
-    def kept(self, tables: Collection[TableRef]) -> Mapping[TableRef, str]:
-        """The contract of each table's newest publication, as `id version hash`."""
-        rows = self._rows(
-            "select table_name, contract from ledger.keepings where table_name = any (%s)",
-            [str(table) for table in tables],
-        )
-        return {decode_table(table): contract for table, contract in rows}
 
     def record_approval(self, subject: str, digest: str, reason: str, approval: Approval) -> bool:
         """

@@ -282,10 +282,14 @@ def _repeated(check: Check, columns: Sequence[str], *, or_null: bool = False) ->
 
 def _elapsed(check: Check, contract: Contract, partitions: Sequence[Partition]) -> str:
     """Hours: from the newest row to the end of the interval, or from that end to now."""
-    ends = ", ".join(f"({n}, {_end(each)})" for n, each in enumerate(partitions))
-    ended = f"(values {ends}) e(part, until)"
+    judged = argument(check, "partitions")
+    ends = ", ".join(
+        f"({n}, {_end(each)}, {str(not isinstance(judged, tuple) or each.key in judged).lower()})"
+        for n, each in enumerate(partitions)
+    )
+    ended = f"(values {ends}) e(part, until, judged)"
     if check.metric == "latency":
-        hours, joined = "epoch(now()) - epoch(e.until)", ""
+        hours, joined = "case when e.judged then epoch(now()) - epoch(e.until) else 0 end", ""
     else:
         # The DATE of an interval is the day's whole length: the next one is where it ends.
         column = f"r.{quoted(check.column or '')}"

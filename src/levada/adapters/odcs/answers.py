@@ -215,7 +215,7 @@ errorRate | told | a promise about a service
 freshness | enforced | from the newest row to the interval's end; a warning unless severity is error
 frequency | enforced | not more often than the grain, when declared; the timetable keeps it
 generalAvailability | told | a date; another word is a fault
-latency | enforced | with a severity: hours from the interval's end to its audit; else it is told
+latency | enforced | from the interval's end to its first publication; always a warning
 retention | told | no published row is ever deleted
 retirement | enforced | another word for endOfLife
 throughput | told | a promise about a service

@@ -105,7 +105,7 @@ class _Reading:
             status=_word(value.get("status")),
             table=table or UNNAMED,
             product=product or (table or UNNAMED).name,
-            grain=grain,
+            grain=grain or Grain.WHOLE,
             zone=zone,
             interval_column=interval,
             columns=columns,
@@ -294,7 +294,8 @@ class _Reading:
                 said[name], places[name] = entry["value"], (*place, "value")
         return said, places, torn
 
-    def slicing(self, columns: Sequence[Column]) -> tuple[Grain, str, str | None]:
+    def slicing(self, columns: Sequence[Column]) -> tuple[Grain | None, str, str | None]:
+        """Grain, zone and interval column; no grain where nobody can tell how it is sliced."""
         said, places, torn = self.custom()
         where: Place = (*TABLE, "customProperties")
         grains = {grain.value: grain for grain in Grain}
@@ -328,7 +329,7 @@ class _Reading:
         elif promised.unpromised(interval, names := [column.name for column in columns]):
             self.fault(place, f"no column {interval!r} is promised", nearest(str(interval), names))
         if grain is None or column is None:
-            return Grain.WHOLE, "UTC", None
+            return None, "UTC", None
         return grain, zone, interval
 
     def zone(self, said: Any, grain: Grain | None, place: Place) -> str:
@@ -360,7 +361,7 @@ class _Reading:
         columns: tuple[Column, ...],
         interval: str | None,
         table: TableRef | None,
-        grain: Grain,
+        grain: Grain | None,
     ) -> tuple[Check, ...]:
         found: dict[str, Check] = {}
         for each in (

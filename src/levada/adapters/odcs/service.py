@@ -99,7 +99,7 @@ def lifetime(document: Document) -> tuple[date | None, date | None, tuple[Fault,
 
 
 def checks(
-    document: Document, columns: Sequence[Column], interval: str | None, grain: Grain
+    document: Document, columns: Sequence[Column], interval: str | None, grain: Grain | None
 ) -> Iterator[tuple[Place, Check] | Fault]:
     """The levels that an audit measures, and what is wrong with any of them."""
     for place, entry, name in _entries(document):
@@ -125,7 +125,7 @@ def checks(
                 case "freshness":
                     yield from _freshness(document, place, entry, hours, columns, interval)
                 case "latency":
-                    yield from _latency(document, place, entry, hours, interval)
+                    yield from _latency(document, place, entry, hours, interval, grain)
 
 
 def _hours(document: Document, place: Place, entry: Mapping[str, Any], name: str) -> float | Fault:
@@ -138,21 +138,22 @@ def _hours(document: Document, place: Place, entry: Mapping[str, Any], name: str
     return float(value * _UNITS[str(unit).lower()])
 
 
-def _frequency(document: Document, place: Place, hours: float, grain: Grain) -> Iterator[Fault]:
-    if hours < _GRAINS.get(grain, 0):
+def _frequency(
+    document: Document, place: Place, hours: float, grain: Grain | None
+) -> Iterator[Fault]:
+    if grain is not None and hours < _GRAINS.get(grain, 0):
         wrong = f"a table by {grain.value} is not published every {hours:g} hours"
         yield document.fault((*place, "value"), wrong, f"promise one {grain.value}")
 
 
-def _severity(
-    document: Document, place: Place, entry: Mapping[str, Any], usual: str | None
-) -> str | Fault | None:
+def _severity(document: Document, place: Place, entry: Mapping[str, Any]) -> Severity | Fault:
+    """What the level says, and a warning if it says nothing."""
     said = {p["property"]: p["value"] for p in entry.get("customProperties", ())}
-    found = said.get("severity", usual)
-    if found is not None and found not in _SEVERITIES:
+    found = said.get("severity", "warning")
+    if found not in _SEVERITIES:
         wrong = f"severity is {found!r}"
         return document.fault((*place, "customProperties"), wrong, nearest(str(found), _SEVERITIES))
-    return found
+    return _SEVERITIES[found]
 
 
 def _freshness(
@@ -163,7 +164,7 @@ def _freshness(
     columns: Sequence[Column],
     interval: str | None,
 ) -> Iterator[tuple[Place, Check] | Fault]:
-    severity = _severity(document, place, entry, "warning")
+    severity = _severity(document, place, entry)
     if isinstance(severity, Fault):
         yield severity
         return
@@ -194,18 +195,19 @@ def _latency(
     entry: Mapping[str, Any],
     hours: float,
     interval: str | None,
+    grain: Grain | None,
 ) -> Iterator[tuple[Place, Check] | Fault]:
-    severity = _severity(document, place, entry, None)
-    if severity is None:
-        return  # told to people: a replay or a backfill is late by its nature
+    severity = _severity(document, place, entry)
     if isinstance(severity, Fault):
         yield severity
-    elif severity == "error":
+    elif severity is Severity.BLOCKING:
         wrong = "a table that is late cannot be mended by withholding it"
         yield document.fault((*place, "customProperties"), wrong, "write severity: warning")
-    elif interval is None:
+    elif grain is Grain.WHOLE:
         wrong = "a whole table has no end that it could be late after"
         yield document.fault((*place, "property"), wrong, "promise its freshness")
+    elif interval is None:
+        return  # told where the table says its slices
     elif str(entry.get("element", interval)).rpartition(".")[2] != interval:
         wrong = "latency counts from the end of the interval"
         yield document.fault((*place, "element"), wrong, f"leave out element, or name {interval}")
@@ -218,7 +220,7 @@ def _check(
     column: str | None,
     entry: Mapping[str, Any],
     hours: float,
-    severity: str | None,
+    severity: Severity,
 ) -> Check:
     return Check(
         f"sla.{entry.get('id') or metric}",
@@ -227,7 +229,7 @@ def _check(
         "mustBeLessOrEqualTo",
         (hours,),
         "hours",
-        severity=_SEVERITIES[severity or "warning"],
+        severity=severity,
         dimension="timeliness",
         origin="sla",
         description=entry.get("description") or METRICS[metric],
