@@ -1,14 +1,19 @@
 """
 Contracts that nobody wrote for Levada: each is read, and each of its promises has an answer.
 
-`LEVADA_CONTRACTS=/a/folder` with the mark `prove` runs the same over every YAML below a folder.
+With the mark `prove` it asks the same of the standard's own examples, as the source archive of the
+library that reads contracts here has them, and of every YAML below `LEVADA_CONTRACTS=/a/folder`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import tarfile
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +217,32 @@ def test_what_is_passed_over_would_be_found() -> None:
     assert document is not None
     found = list(promises(document.value["schema"], ("schema",)))
     assert len(found) == 6
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The standard's examples: they are others' text, so none of them stands in this repository."""
+    folder = tmp_path_factory.mktemp("examples")
+    library = f"open-data-contract-standard=={metadata.version('open-data-contract-standard')}"
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-binary", ":all:"]
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), library]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no package index gives {library}: {done.stderr.strip()[-200:]}")
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        opened.extractall(folder, filter="data")
+    return sorted(folder.rglob("*.odcs.yaml"))
+
+
+@pytest.mark.prove
+def test_the_examples_of_the_standard_are_read_and_answered(examples: list[Path]) -> None:
+    assert any("full-example" in path.name for path in examples), examples
+    for path in examples:
+        faults, count, checks = answer(path.read_text("utf-8"))
+        assert count, path.name
+        assert checks, path.name
+        assert faults, "none of these was written for Levada"
 
 
 @pytest.mark.prove
