@@ -562,13 +562,29 @@ def test_a_read_upward_that_jinja_computes_is_told(two: Workspace) -> None:
         "{% set name = 'cra' ~ 'nes' %}select id, day, amount\nfrom {{ ref('harbour', name) }}"
     )
     tiny.model(two, "shapes", "docked", computed)
-
-    (fault,) = two.json("check", code=2)["faults"]
-
-    assert fault["path"] == "models/shapes/base/docked.sql", fault
-    assert fault["wrong"].startswith(
-        "LV03: model docked of layer base reads harbour.cranes of layer serve"
+    tiny.model(
+        two, "harbour", "idle", "{% set name = 'cra' ~ 'nes' %}select * from {{ ref(name) }}"
     )
+    source = "{% set name = 'num' ~ 'bers' %}select * from {{ source('landing', name) }}"
+    serve.with_name("taken.sql").write_text(source)
+
+    faults = two.json("check", code=2)["faults"]
+
+    resolved = ", as dbt resolves it"
+    assert [(f["path"], f["wrong"]) for f in faults if f["wrong"].startswith("LV03")] == [
+        (
+            "models/harbour/base/idle.sql",
+            f"LV03: model idle of layer base reads cranes of layer serve{resolved}",
+        ),
+        (
+            "models/harbour/serve/taken.sql",
+            f"LV03: model taken of layer serve reads the source landing.numbers{resolved}",
+        ),
+        (
+            "models/shapes/base/docked.sql",
+            f"LV03: model docked of layer base reads harbour.cranes of layer serve{resolved}",
+        ),
+    ], faults
 
 
 def test_a_waiver_of_a_table_whose_contract_is_torn_is_no_second_fault(two: Workspace) -> None:

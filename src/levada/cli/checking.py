@@ -9,7 +9,7 @@ from pathlib import Path
 
 from levada.cli import output
 from levada.cli.annotations import lines
-from levada.declare import Declared
+from levada.declare import Declared, ModelFacts
 from levada.errors import DeclarationError, Fault
 from levada.flow.changed import Changed, changed_since
 from levada.flow.telling import Told
@@ -147,17 +147,23 @@ def _look(
     from levada.adapters import approvers, waivers
     from levada.adapters.dbt.workers import DbtWorkers
     from levada.adapters.sqlfluff import Linting, told_once
+    from levada.adapters.sqlfluff.above import source_layers
     from levada.flow import declaring, scheduling
     from levada.flow.consistency import between
     from levada.flow.layering import upward
     from levada.flow.remembering import memory_of
 
+    def landing(model: ModelFacts) -> tuple[str, ...]:
+        return source_layers(settings.root, settings.root / model.path)
+
+    memory = memory_of(settings)
+    begun = memory.begun
     with (
-        Linting(settings.root, tuple(deep or ())) as linting,  # beside all the others
+        Linting(settings.root, tuple(deep or ()), memory) as linting,  # beside all the others
         closing(DbtWorkers()) as workers,
         output.errors.status("reading contracts") as status,
     ):
-        if not memory_of(settings).begun:
+        if not begun:
             workers.warm()  # all will be parsed: dbt is imported beside the contracts
         told.begins = lambda stage: status.update(f"checking: {stage}")
         contracts = declaring.read_contracts(settings, told)
@@ -183,7 +189,7 @@ def _look(
                 output.errors.print(_NOT_BUILT, style="dim")
             with told.stage("sqlfluff") as stage:  # begun first; here it is waited for
                 linted = linting.faults()
-                linted = (*linted, *upward(found.seen, linted))
+                linted = (*linted, *upward(found.projects, linted, landing))
                 stage.found(linted, f"{len(deep)} domains")
             faults = told_once(linted, (*faults, *waived, *recurring, *rules, *built))
     return found, tuple(sorted(set(faults)))

@@ -40,6 +40,8 @@ class Declared:
     """Every product that could be joined, those of domains with a fault too."""
     warnings: tuple[Fault, ...] = ()
     """What only tells: it breaks no domain."""
+    projects: tuple[ParsedProject, ...] = ()
+    """Every project, as dbt read it."""
 
 
 def declare(

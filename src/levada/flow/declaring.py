@@ -100,7 +100,7 @@ def declared(
         if not (all(f.follows for f in own) and _stands(settings, domain)):
             compiled.refuse(settings, domain, own)
     left = tuple(sorted({*broken, *waiting}))
-    return Declared(mesh, tuple(sorted(faults)), left, found.seen, law.warnings)
+    return Declared(mesh, tuple(sorted(faults)), left, found.seen, law.warnings, tuple(projects))
 
 
 def _waiting(

@@ -2,37 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
+from levada.declare import ModelFacts, ParsedProject
 from levada.errors import Fault
-from levada.terms import Layer, Product
+from levada.terms import Layer
 
 __all__ = ["upward"]
 
-_ORDER = list(Layer)
+_ORDER = [layer.value for layer in Layer]
 
 
-def upward(products: Iterable[Product], linted: Iterable[Fault] = ()) -> Iterator[Fault]:
+def upward(
+    projects: Sequence[ParsedProject],
+    linted: Iterable[Fault] = (),
+    landing: Callable[[ModelFacts], Collection[str]] = lambda _: _ORDER[:2],
+) -> Iterator[Fault]:
     """
-    Tables that are made of a table of a higher layer, unless SQLFluff `linted` that read already:
-    LV03 stands at the very call, but sees no name that jinja computes or that a macro makes.
+    Models, published and private ones, that read against the way of the data, unless SQLFluff
+    `linted` that very read already: LV03 stands at the call, but sees no name that jinja computes
+    or that a macro of a package makes. `landing` are the layers that may read sources.
     """
-    every = tuple(products)
-    layers = {mart.table: mart.layer for product in every for mart in product.marts}
-    told = [fault.wrong for fault in linted if fault.wrong.startswith("LV03: ")]
-    for product in every:
-        for mart in product.marts:
-            for edge in mart.dependencies:
-                above = layers.get(edge.upstream)
-                if above is None or edge.gate or _ORDER.index(above) <= _ORDER.index(mart.layer):
+    layers = {(p.name, m.name, m.major or 1): m.layer for p in projects for m in p.models}
+    told = {(fault.path, fault.wrong) for fault in linted}
+    for project in projects:
+        sources = {each.node: f"{each.name}.{each.table}" for each in project.sources}
+        known = {model.node: model for model in project.models}
+        for model in project.models:
+            if model.layer not in _ORDER or model.materialized == "seed":
+                continue
+            reads = [
+                *((known[n].name, known[n].layer) for n in model.models if n in known),
+                *((f"{t.domain}.{t.name}", layers.get((t.domain, t.name, t.major), ""))
+                  for t in model.externals),
+            ]  # fmt: skip
+            found = [*_reads(model, reads)]
+            if model.layer not in landing(model):
+                wrong = "reads the source {}"
+                right = f"take it in by a model of {' or '.join(landing(model))}"
+                found += [(wrong.format(sources[n]), right) for n in model.sources if n in sources]
+            for wrong, right in found:
+                if any(path == model.path and wrong in said for path, said in told):
                     continue
-                own = edge.upstream.domain == mart.table.domain
-                shown = "" if own else f"{edge.upstream.domain}."
-                read = f" reads {shown}{edge.upstream.name} of layer {above.value}"
-                if any(read in wrong for wrong in told):
-                    continue
-                model = PurePosixPath(mart.model_path).stem
-                wrong = f"LV03: model {model} of layer {mart.layer.value}{read}, as dbt resolves it"
-                right = f"move what both need to {mart.layer.value}, or {model} to {above.value}"
-                yield Fault(mart.model_path, 1, wrong, right)
+                me = f"LV03: model {model.name} of layer {model.layer}"
+                yield Fault(model.path, 1, f"{me} {wrong}, as dbt resolves it", right)
+
+
+def _reads(model: ModelFacts, reads: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    for name, layer in reads:
+        if "." in name and model.layer == _ORDER[0]:
+            yield f"reads {name}, a table of another domain", "read it from base on"
+        elif layer in _ORDER and _ORDER.index(layer) > _ORDER.index(model.layer):
+            right = f"move what both need to {model.layer}, or {model.name} to {layer}"
+            yield f"reads {name} of layer {layer}", right

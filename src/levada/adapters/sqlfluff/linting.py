@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from levada.adapters.remembered import Memory, Nothing
 from levada.errors import Fault, ToolError
 
 if TYPE_CHECKING:
@@ -46,34 +47,43 @@ _LIMIT = 600.0
 
 class Linting:
     """
-    The models of some domains, linted beside whatever the caller does next; no domains, no child.
+    The models of some domains, linted beside whatever the caller does next; those that a memory
+    knows to be sound are left out, and where none is left there is no child.
 
     Raises ToolError from `faults` where the child dies or says nothing in ten minutes.
     """
 
-    def __init__(self, root: Path, domains: Sequence[str]) -> None:
+    def __init__(self, root: Path, domains: Sequence[str], memory: Memory | None = None) -> None:
+        # SQLFluff loads this package in any project: there it must import nothing of a mesh.
+        from levada.adapters.sqlfluff.kept import Sound
+
         self._root = root
-        self._domains = tuple(domains)
+        self._sound = Sound(memory or Nothing(), root, domains)
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
         from levada.adapters.dbt.worker import scrubbed
 
-        if not self._domains:
+        unknown = self._sound.unknown()
+        if not unknown:
             return self
         self._said = tempfile.TemporaryFile("w+")
-        self._process = subprocess.Popen(
-            # -P: no folder of the mesh may stand in for a module.
-            [sys.executable, "-P", "-c", _PROGRAM, str(self._root), *self._domains],
-            # The settings of the mesh count, not those of whoever checks it.
-            env=scrubbed(os.environ) | {"HOME": str(self._root)},
-            cwd=self._root,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self._said,
-            text=True,
-            start_new_session=True,  # Ctrl-C is for us, who then end it
-        )
+        # The settings of the mesh count, not those of whoever checks it.
+        own = {"HOME": str(self._root), "XDG_CONFIG_HOME": str(self._root / ".config")}
+        with tempfile.TemporaryFile("w+") as asked:
+            json.dump([str(path) for path in unknown], asked)
+            asked.seek(0)
+            self._process = subprocess.Popen(
+                # -P: no folder of the mesh may stand in for a module.
+                [sys.executable, "-P", "-c", _PROGRAM, str(self._root)],
+                env=scrubbed(os.environ) | own,
+                cwd=self._root,
+                stdin=asked,
+                stdout=subprocess.PIPE,
+                stderr=self._said,
+                text=True,
+                start_new_session=True,  # Ctrl-C is for us, who then end it
+            )
         return self
 
     def faults(self) -> tuple[Fault, ...]:
@@ -88,7 +98,9 @@ class Linting:
             self._said.seek(0)
             last = self._said.read().strip().splitlines()[-1:] or ["it said nothing"]
             raise ToolError("sqlfluff", last[0])
-        return tuple(Fault(*each) for each in json.loads(said))
+        found = tuple(Fault(*each) for each in json.loads(said))
+        self._sound.keep({fault.path for fault in found})
+        return found
 
     def __exit__(
         self,
@@ -133,11 +145,8 @@ def _same(linted: Fault, other: Fault) -> bool:
 
 
 def main() -> None:
-    """The child: lints what its arguments name and writes the faults as JSON."""
-    from levada.adapters.sqlfluff.facts import model_files
-
-    root, domains = Path(sys.argv[1]), sys.argv[2:]
-    paths = [path for domain in domains for path in model_files(root, domain)]
+    """The child: lints the models that it reads the names of, and writes the faults as JSON."""
+    root, paths = Path(sys.argv[1]), [Path(path) for path in json.load(sys.stdin)]
     answer = sys.stdout
     sys.stdout = sys.stderr  # whatever SQLFluff prints is no answer
     faults = lint(root, paths)
