@@ -63,7 +63,8 @@ demo: $(READY)   ## history by `levada run`, two live days in real Airflow; KEEP
 
 prove: $(READY)  ## the long suites whole: the crash matrix, histories; seeds and counts
 	@git log -1 --format="commit %h of %cs"
-	$(BIN)/python -m pytest -v -s -m "prove or not prove" $(PROOFS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -v -rfEsP \
+		-m "prove or not prove" $(PROOFS)
 
 bench: $(READY)  ## every performance figure beside its peer; ONLY=p2 for one
 	@$(BIN)/python benchmarks/_all.py $(ONLY)

@@ -36,6 +36,7 @@ pytestmark = [pytest.mark.airflow, pytest.mark.integration]
 DAY = date(2013, 3, 10)  # the day of 23 hours
 DAYS, OBSERVATIONS = "weather.days@1", "weather.observations@1"
 PLANES, WHOLE = "fleet.planes@1", ""
+MADE_OF_FLIGHTS = ("company.daily_punctuality", "company.route_board")
 LATE = datetime(2013, 3, 11, 3, tzinfo=UTC)
 HOURS = [LATE - timedelta(hours=back) for back in reversed(range(23))]
 BEFORE, SOON = HOURS[:20], HOURS[20:22]
@@ -215,8 +216,8 @@ def assert_no_task_depends_on_another_dag(mesh: Live) -> None:
     stored = mesh.airflow("select dag_id, data -> 'dag' from serialized_dag")
     products = {name: dag for name, dag in stored if not name.startswith("levada.")}
     assert sorted(products) == [
-        *("fleet.airlines", "fleet.airports", "fleet.planes", "fleet.utilisation"),
-        *("operations.delays", "operations.flights", "weather.days", "weather.observations"),
+        *("fleet.planes", "operations.delays", "operations.flights"),
+        *("weather.days", "weather.observations"),
     ]
     for name, dag in products.items():
         found = {(each["source"], each["target"]) for each in dag["dag_dependencies"]}
@@ -337,3 +338,49 @@ def test_late_data_kills_and_restarts_lose_nothing_and_double_nothing(mesh: Live
 
     backfilled(mesh)
     assert_all_ends(mesh)
+
+
+@pytest.mark.prove
+def test_a_mended_file_arrives_in_all_four_layers_and_nobody_clears_anything(
+    tmp_path: Path,
+) -> None:
+    """The day's flights are broken, then landed again: the company's tables are made of them."""
+    mesh = Live(Live.make(tmp_path, first=str(DAY), last=str(DAY), lease="10s").root)
+    words = yaml.safe_load((mesh.root / "levada.yaml").read_text())
+    words["probe"] = {"every": "2s", "horizon": "40d"}
+    (mesh.root / "levada.yaml").write_text(yaml.safe_dump(words))
+    for hour in HOURS:
+        source_system.land_weather_hour(hour, mesh.landing)
+    source_system.land_whole(mesh.landing)
+    try:
+        mesh.start()
+        mesh.levada("run", "weather", code=None)
+        land_broken_flights(mesh)
+        mesh.fly("operations", "weather", "fleet", "company")
+        until(lambda: mesh.counts().get(PLANES) == 1, mesh.lines)
+        until(lambda: flights_run(mesh) == "failed", mesh.lines)
+        below = ("operations.delays", "fleet.utilisation", *MADE_OF_FLIGHTS)
+
+        def waiting() -> set[str]:
+            return {dag for dag, state, _, _ in mesh.tasks("sense") if state == "deferred"}
+
+        until(lambda: waiting() >= set(below), lambda: (waiting(), mesh.faults()))
+        for product in MADE_OF_FLIGHTS:
+            (cause,) = mesh.json("why", product, str(DAY))["causes"]
+            assert (cause["table"], cause["state"]) == ("operations.flights@1", "FAILED")
+            assert "operations-data" in cause["owner"]
+            failed = {check["id"]: check["rows"] for check in cause["checks"]}
+            assert "unreadable=dep_time" in failed["values_readable"][0]
+        assert not [table for table in mesh.counts() if table.startswith("company.")]
+
+        source_system.land_flights(DAY, mesh.landing)
+
+        wanted = {f"{product}@1": 1 for product in ("operations.flights", *below)}
+        until(lambda: mesh.counts().items() >= wanted.items(), mesh.lines, seconds=300)
+        assert {generation for found in mesh.lines().values() for _, generation in found} == {1}
+        made = built(mesh)
+        assert {each.table for each in made} >= set(wanted)
+        assert_inputs_came_before(made)
+    finally:
+        mesh.land_hard()
+        mesh.stop()
