@@ -447,6 +447,39 @@ def test_maintenance_of_files_is_no_tampering(
     assert carriers(lake) == ["A1", "A2", "A3"]
 
 
+def test_the_history_is_read_over_one_connection_that_may_die(
+    lake: DuckLake, server: Credentials
+) -> None:
+    published(lake, "r1", {FLIGHTS: flights("2013-01-01", "A1:1")}, day("2013-01-01"))
+
+    def backends() -> set[int]:
+        said = "select pid from pg_stat_activity where usename = 'levada_runner' and datname = %s"
+        with psycopg.connect(server.admin_url, autocommit=True) as admin:
+            return {pid for (pid,) in admin.execute(said, ["lake"]).fetchall()}
+
+    first = lake.changes("operations")
+    lake.close()
+    before = backends()
+    assert lake.changes("operations") == first
+    (kept,) = backends() - before
+    assert lake.altered("operations") == ()
+    assert backends() - before == {kept}, "who asks again need not sign in again"
+
+    with psycopg.connect(server.admin_url, autocommit=True) as admin:
+        admin.execute("select pg_terminate_backend(%s, 5000)", [kept])
+    assert lake.changes("operations") == first
+    (other,) = backends() - before
+    assert other != kept
+
+    if (pid := os.fork()) == 0:
+        os._exit(0 if lake.changes("operations") == first else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert lake.changes("operations") == first
+    assert backends() - before == {other}, "a fork uses a connection of its own"
+    lake.close()
+    assert backends() - before == set()
+
+
 # Processes
 
 PLACES = (Path(__file__).parent, Path(__file__).parents[1] / "support")

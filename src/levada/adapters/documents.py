@@ -74,7 +74,7 @@ def read_file(
             return None, (Fault(name, 0, f"is a {what}", "a declaration is a file"),)
         if found.st_size > _LARGEST:
             wrong = f"has {found.st_size:,} bytes, and is not read"
-            return None, (Fault(name, 0, wrong, f"a declaration has at most {_LARGEST:,}"),)
+            return None, (Fault(name, 1, wrong, f"a declaration has at most {_LARGEST:,}"),)
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1

@@ -28,6 +28,8 @@ logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 _OBJECT = "levada_object"
 _PLACEHOLDER = re.compile(r"\$?\{(\w+)\}")
+_TOKEN = re.compile(r"<Token token_type: [\w.]+, text: (.*?), line: \d+, col: .*?>")
+"""How sqlglot speaks of a word in its messages."""
 _TYPE = re.compile(r"[\w\s(),\[\]'\"]+")
 _OF_THE_ENGINE = frozenset({"information_schema", "main", "pg_catalog"})
 _WRITES = (exp.Insert, exp.Update, exp.Delete, exp.Create, exp.Drop, exp.Command, exp.Copy)
@@ -148,7 +150,7 @@ def parse(query: str, column: str | None = None) -> Rule:
     try:
         statements = sqlglot.parse(_filled(query, column), dialect="duckdb")
     except SqlglotError as error:
-        first = re.sub(r"\x1b\[\d+m", "", str(error)).splitlines()[0]
+        first = _TOKEN.sub(r"'\1'", re.sub(r"\x1b\[\d+m", "", str(error)).splitlines()[0])
         raise ValueError(f"the query is no SQL: {first}") from None
     if len(statements) != 1 or not isinstance(statements[0], exp.Select):
         raise ValueError("the query is not a single SELECT")

@@ -10,7 +10,7 @@ __all__ = ["better", "readable", "seconds"]
 
 _LESS_IS_BETTER = (
     *("latency", "frequency", "errorRate", "timeToDetect", "timeToNotify", "timeToRepair"),
-    *("generalAvailability", "ga"),
+    *("generalAvailability", "freshness"),
 )
 _MORE_IS_BETTER = ("retention", "availability", "throughput", "completeness")
 _SECONDS = {
@@ -19,6 +19,7 @@ _SECONDS = {
     3600: "h hr hrs hour hours",
     86400: "d day days",
     604800: "w wk week weeks",
+    2629800: "mo month months",
     31557600: "y yr yrs year years",
 }
 _UNITS = {word: seconds for seconds, words in _SECONDS.items() for word in words.split()}
@@ -34,6 +35,8 @@ def better(name: str, old: str, new: str) -> int | None:
     (0, -1)
     >>> better("retention", "2 y", "3 y"), better("colour", "red", "blue")
     (1, None)
+    >>> better("retention", "24 mo", "2 y"), better("freshness", "6 h", "2 h")
+    (0, 1)
     """
     if old == new:
         return 0

@@ -93,7 +93,10 @@ class _Reading:
         sla: tuple[tuple[str, str], ...] = ()
         with self.guard():
             sla = tuple(
-                (str(p["property"]), f"{p['value']} {p.get('unit', '')}".strip())
+                (
+                    service.level(p["property"]) or str(p["property"]),
+                    f"{p['value']} {p.get('unit', '')}".strip(),
+                )
                 for p in value.get("slaProperties", ())
             )
         deprecated, sunset, faults = service.lifetime(self.found)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Callable, Collection, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC
-from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -41,10 +42,32 @@ def changed(what: str) -> tuple[tuple[str, str | int], ...]:
 
 
 class History:
-    """Snapshots by version and by run."""
+    """
+    Snapshots by version and by run.
+
+    Its connection is kept, since making one takes longer than any answer, and each swap asks. A
+    process that was forked makes its own; one that has died since is made anew.
+    """
 
     def __init__(self, conninfo: Callable[[], str]) -> None:
         self._conninfo = conninfo
+        self._forget()
+
+    def _forget(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._kept: tuple[str, psycopg.Connection[TupleRow]] | None = None
+
+    def close(self) -> None:
+        """End the connection of this process, if there is one."""
+        if self._pid == os.getpid():
+            with self._lock:
+                self._drop()
+
+    def _drop(self) -> None:
+        if self._kept is not None:
+            self._kept[1].close()
+            self._kept = None
 
     def missing(self, domain: str, versions: Collection[str]) -> tuple[str, ...]:
         """
@@ -115,16 +138,37 @@ class History:
                 yield ref, str(path), int(size)
 
     def _rows(self, query: str, domain: str, *values: object) -> list[TupleRow]:
-        with self._connected(domain) as connection:
-            statement = sql.SQL(query).format(sql.Identifier(domain))
-            return connection.execute(statement, values or None).fetchall()
+        if self._pid != os.getpid():
+            self._forget()  # psycopg closes no connection that this process did not open
+        statement = sql.SQL(query).format(sql.Identifier(domain))
+        with self._lock, self._translated(domain):
+            try:
+                return self._answer(statement, values)
+            except psycopg.OperationalError:
+                kept = self._kept is not None
+                self._drop()
+                if not kept:
+                    raise
+                return self._answer(statement, values)
+
+    def _answer(self, statement: sql.Composed, values: Sequence[object]) -> list[TupleRow]:
+        conninfo = self._conninfo()
+        if self._kept is None or self._kept[0] != conninfo:
+            self._drop()
+            made = psycopg.connect(conninfo, autocommit=True, connect_timeout=10)
+            try:
+                found = made.execute(statement, values or None).fetchall()
+            except BaseException:
+                made.close()
+                raise
+            self._kept = conninfo, made
+            return found
+        return self._kept[1].execute(statement, values or None).fetchall()
 
     @contextmanager
-    def _connected(self, domain: str) -> Iterator[psycopg.Connection[Any]]:
-        conninfo = self._conninfo()
+    def _translated(self, domain: str) -> Iterator[None]:
         try:
-            with psycopg.connect(conninfo, autocommit=True, connect_timeout=10) as connection:
-                yield connection
+            yield
         except psycopg.errors.UndefinedTable as error:
             raise ToolError(
                 "DuckLake", f"the lake of {domain} does not exist yet; `levada up` makes it"
@@ -132,9 +176,8 @@ class History:
         except psycopg.errors.InsufficientPrivilege as error:
             raise LawBroken(f"the lake of {domain}: {error}") from error
         except psycopg.OperationalError as error:
-            raise Unavailable(
-                "the lake's catalogue", where(conninfo), str(error).splitlines()[0]
-            ) from error
+            said = str(error).splitlines()[0]
+            raise Unavailable("the lake's catalogue", where(self._conninfo()), said) from error
 
 
 def _run(note: str | None) -> str | None:

@@ -110,6 +110,7 @@ class DuckLake:
         """End the connections of this process; the next call opens them again."""
         self._reader.close()
         self._writer.close()
+        self._history.close()
 
     # Building
 
