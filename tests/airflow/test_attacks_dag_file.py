@@ -23,7 +23,7 @@ from workspace import Workspace
 from levada.settings import read_settings
 from levada_sensors import service
 
-pytestmark = [pytest.mark.airflow, pytest.mark.integration]
+pytestmark = [pytest.mark.airflow, pytest.mark.integration, pytest.mark.prove]
 
 DAY = "2013-03-08"
 ROLES = ("levada_runner", "levada_publisher", "levada_governance", "levada_domain_operations")

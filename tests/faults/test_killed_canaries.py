@@ -19,23 +19,18 @@ from levada.terms import TableRef
 
 T = TypeVar("T")
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.prove]
 
 DAYS = ("2013-03-08", "2013-03-09")
 PRODUCT = "store.numbers"
 EQUAL, DIFFERS = "equal", "differs"
-IN_THE_GATE = (("in build of the new", EQUAL), ("after swap", DIFFERS))
 MODEL = """\
 {{{{ config(meta={{'levada': {{'batch': true}}}}) }}}}
 select {numbers}
 from {{{{ source('landing', 'numbers') }}}}
 {change}
 """
-POINTS = [
-    pytest.param(point, told, marks=() if (point, told) in IN_THE_GATE else pytest.mark.prove)
-    for point in OF_CANARIES
-    for told in (EQUAL, DIFFERS)
-]
+POINTS = [(point, told) for point in OF_CANARIES for told in (EQUAL, DIFFERS)]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +110,6 @@ def test_a_canary_killed_there_publishes_each_interval_once_by_the_right_version
     assert_published_once(store, before, {DAYS[0]: (told, [amount])})
 
 
-@pytest.mark.prove
 @pytest.mark.parametrize("point", OF_CANARIES)
 def test_of_two_intervals_built_together_each_is_of_its_version(
     store: Workspace, point: str
@@ -132,7 +126,6 @@ def test_of_two_intervals_built_together_each_is_of_its_version(
     assert_published_once(store, before, right)
 
 
-@pytest.mark.prove
 def test_a_table_that_is_held_when_the_old_version_is_swapped_in_leaves_no_claim(
     store: Workspace,
 ) -> None:
@@ -177,7 +170,6 @@ def test_a_swap_of_the_old_version_that_fails_is_an_attempt_of_the_run(store: Wo
     assert_published_once(store, before, {DAYS[0]: (DIFFERS, [4000])})
 
 
-@pytest.mark.prove
 def test_a_canary_that_lost_its_claim_while_it_compared_publishes_nothing(store: Workspace) -> None:
     landed(store, "store", DAYS[0], [4100])
     before = lines(store)
@@ -192,7 +184,6 @@ def test_a_canary_that_lost_its_claim_while_it_compared_publishes_nothing(store:
     assert_published_once(store, before, {DAYS[0]: (DIFFERS, [4200])})
 
 
-@pytest.mark.prove
 def test_the_claim_of_the_old_version_is_kept_alive_while_it_waits_for_the_tables_lock(
     store: Workspace,
 ) -> None:

@@ -310,6 +310,7 @@ def test_a_gate_withholds_what_differs_and_why_names_rule_key_and_figures(shop: 
     assert shop.rows(lines) == before
 
 
+@pytest.mark.prove
 def test_data_that_is_mended_passes_its_gate(shop: Workspace) -> None:
     landed(shop, "shop", DAYS[0], [2, 2, 200])
     landed(shop, "store", DAYS[0], [2, 2, 200])
@@ -340,6 +341,7 @@ def test_what_a_gate_said_is_a_verdict_though_nobody_runs_its_batch(shop: Worksp
     gate(shop)
 
 
+@pytest.mark.prove
 def test_what_a_gate_compares_is_waited_for_and_plan_and_why_name_the_rule(shop: Workspace) -> None:
     settings = shop.root / "levada.yaml"
     settings.write_text(settings.read_text().replace("2013-03-10", "2013-03-11"))
@@ -358,6 +360,7 @@ def test_what_a_gate_compares_is_waited_for_and_plan_and_why_name_the_rule(shop:
     assert "for the rule daily.adds_up" in why
 
 
+@pytest.mark.prove
 def test_a_file_of_gates_with_a_fault_stops_what_it_may_guard_and_nobody_else(
     shop: Workspace,
 ) -> None:
@@ -374,6 +377,7 @@ def test_a_file_of_gates_with_a_fault_stops_what_it_may_guard_and_nobody_else(
 # What a model would change, before it is run
 
 
+@pytest.mark.prove
 def test_a_changed_model_is_rehearsed_and_nothing_is_written(shop: Workspace) -> None:
     (shop.root / "contracts" / "governance" / "consistency" / "daily.yaml").write_text(RULES)
     more = NUMBERS.replace("try_cast(amount as INTEGER)", "try_cast(amount as INTEGER) + 1")

@@ -12,7 +12,7 @@ import tiny
 import yaml
 from workspace import Workspace
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.prove]
 
 NUMBERS = "north.numbers"
 TODAY = datetime.now(UTC).date()
