@@ -30,7 +30,11 @@ ROOM = 8192
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """One domain of two products; of its three days two have landed and are published."""
     workspace = Workspace.make(
-        tmp_path_factory.mktemp("backfills"), domains=["operations"], first=FIRST, last=EMPTY
+        tmp_path_factory.mktemp("backfills"),
+        domains=["operations"],
+        first=FIRST,
+        last=EMPTY,
+        lease="6s",  # so long one backfill waits for another that says nothing
     )
     land_span(date(2013, 3, 8), date(2013, 3, 9), workspace.landing)
     workspace.start()

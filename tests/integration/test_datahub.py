@@ -616,7 +616,7 @@ def test_following_it_tells_a_server_that_comes_back(mesh: Workspace) -> None:
         server.answer = lambda _: 200
         assert _soon(lambda: len(server.told("operation")) == len(mesh.publications()))
         following.send_signal(signal.SIGINT)
-        out, _ = following.communicate(timeout=20)
+        out, _ = following.communicate(timeout=60)
     finally:
         following.kill()
         server.close()

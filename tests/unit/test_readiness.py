@@ -672,10 +672,10 @@ class Plain:
         newest = {up: self.world.lines.get((up, self.at)) for up in read}
         recorded = {i.table: i for i in line.inputs}
         return all(
-            (n.generation if n else 0) <= was.unready
-            if was.content is None
-            else n is not None and n.content == was.content
-            for was, n in ((recorded[up], n) for up, n in newest.items())
+            not self.ok(up)  # what it went without and could read now
+            if recorded[up].content is None
+            else n is not None and n.content == recorded[up].content
+            for up, n in newest.items()
         )
 
     def blamed(self, table: TableRef) -> list[TableRef]:
