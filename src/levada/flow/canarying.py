@@ -26,6 +26,7 @@ from levada.terms import (
     Canary,
     CanaryState,
     CanaryTerms,
+    ConsistencyRule,
     Grain,
     Mesh,
     Partition,
@@ -42,8 +43,8 @@ __all__ = [
     "begun",
     "least",
     "named",
-    "owners_of",
     "restored",
+    "running",
     "still_written",
     "unfit",
 ]
@@ -115,18 +116,26 @@ def begun(
     faults += unfit(product, terms)
     if faults or isinstance(kept, str):
         raise DeclarationError(faults)
+    return running(product, version(kept.product), terms, now)
+
+
+def running(
+    product: Product, old: str, terms: Terms, now: datetime, rule: ConsistencyRule | None = None
+) -> Canary:
+    """A canary on these terms; where a `rule` compares the versions, with its tolerance."""
     return Canary(
         id=f"c-{secrets.token_hex(3)}",
         product=product.id,
         state=CanaryState.RUNNING,
-        old=version(kept.product),
+        old=old,
         new=version(product),
         wanted=terms.wanted,
         by_policy=terms.by_policy,
-        tolerance=terms.tolerance,
+        tolerance=rule.tolerance if rule else terms.tolerance,
         reason=terms.reason,
         since=now,
-        owners=owners_of(product),
+        owners=tuple(dict.fromkeys(who for c in product.contracts for who in c.owners)),
+        rule=rule.name if rule else "",
     )
 
 
@@ -141,11 +150,6 @@ def unfit(product: Product, terms: Terms) -> list[Fault]:
     if not terms.reason.strip():
         found.append(Fault("--reason", 0, "says nothing", "say what the new version changes"))
     return found
-
-
-def owners_of(product: Product) -> tuple[str, ...]:
-    """Everybody who answers for a table of the product."""
-    return tuple(dict.fromkeys(who for c in product.contracts for who in c.owners))
 
 
 def _served(settings: Settings, product: Product, ledger: PostgresLedger) -> Kept | str:

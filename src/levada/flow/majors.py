@@ -9,15 +9,12 @@ each interval is what the canary counts.
 
 from __future__ import annotations
 
-import secrets
 from datetime import datetime
 
 from levada.errors import DeclarationError, Fault
-from levada.flow.canary import version
-from levada.flow.canarying import Terms, owners_of, unfit
+from levada.flow.canarying import Terms, running, unfit
 from levada.terms import (
     Canary,
-    CanaryState,
     ConsistencyRule,
     Contract,
     Mesh,
@@ -95,20 +92,7 @@ def begun(product: Product, rule: ConsistencyRule, terms: Terms, now: datetime) 
     if faults:
         raise DeclarationError(faults)
     (old,) = (table for table in rule.tables if table != rule.guards)
-    return Canary(
-        id=f"c-{secrets.token_hex(3)}",
-        product=product.id,
-        state=CanaryState.RUNNING,
-        old=str(old),
-        new=version(product),
-        wanted=terms.wanted,
-        by_policy=terms.by_policy,
-        tolerance=rule.tolerance,
-        reason=terms.reason,
-        since=now,
-        owners=owners_of(product),
-        rule=rule.name,
-    )
+    return running(product, str(old), terms, now, rule)
 
 
 def afterwards(mesh: Mesh, canary: Canary) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from levada.ledger._connections import Asking
 from levada.ledger._read import OF_RUN, line_of
 from levada.ledger.codec import decode_partition, encode_partition
 from levada.terms import Batching, Begun, Outcome, Partition, Past, Publication, TableRef
@@ -50,7 +51,7 @@ _VERSIONS = """
     group by 1 order by max(pos) desc"""
 
 
-class Backfills:
+class Backfills(Asking):
     """The part of the ledger that backfills ask."""
 
     def past(self, products: Collection[str]) -> Mapping[str, Past]:
@@ -208,9 +209,6 @@ class Backfills:
             " and not starts_with(run, %s))"
         )
         return bool(self._rows(asked, prefix)[0][0])
-
-    def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        raise NotImplementedError
 
 
 def _parts(steps: Mapping[str, Iterable[Partition]]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from levada.ledger._connections import Asking
 from levada.ledger.codec import decode_partition, encode_partition
 from levada.terms import Approval, Canary, CanaryState, CanaryTerms, Tolerance, Trial
 
@@ -21,7 +22,7 @@ _CANARIES = """
     from ledger.canaries where %s::text is null or product = %s order by at, id"""
 
 
-class Canaries:
+class Canaries(Asking):
     """The part of the ledger that canaries ask."""
 
     def canary(self, product: str) -> Canary | None:
@@ -111,9 +112,6 @@ class Canaries:
     def abort_canary(self, id_: str, because: str) -> bool:
         """Let the old version be built alone, promoted or not (runner); whether that is new."""
         return bool(self._rows("select ledger.abort_canary(%s, %s)", id_, because)[0][0])
-
-    def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        raise NotImplementedError
 
 
 def _canary(row: tuple[Any, ...]) -> Canary:

@@ -7,6 +7,7 @@ import select
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -21,8 +22,9 @@ from levada.errors import (
     TerminalError,
     Unavailable,
 )
+from levada.ports import Clock
 
-__all__ = ["Connections"]
+__all__ = ["Asking", "Connections"]
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -146,3 +148,28 @@ def _is_stale(connection: Connection) -> bool:
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+class Asking:
+    """What all parts of the ledger have in common: they ask its database as one role."""
+
+    def __init__(self, url: str, clock: Clock | None = None) -> None:
+        self._connections = Connections(url)
+        self._clock = clock
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._connections.close()
+
+    @contextmanager
+    def _take(self) -> Iterator[Connection]:
+        with self._connections.take() as connection:
+            yield connection
+
+    def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._take() as connection:
+            return connection.execute(statement, values).fetchall()
+
+    def _now(self) -> datetime | None:
+        """The clock's time; None is the database's own."""
+        return self._clock() if self._clock else None

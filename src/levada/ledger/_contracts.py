@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from psycopg.types.json import Jsonb
 
 from levada.errors import NotPublishable
+from levada.ledger._connections import Asking
 from levada.ledger.codec import decode_table
 from levada.terms import TableRef
 
 __all__ = ["Contracts"]
 
 
-class Contracts:
+class Contracts(Asking):
     """The part of the ledger that contracts ask."""
 
     def record_contracts(self, contracts: Mapping[str, str]) -> tuple[str, ...]:
@@ -57,6 +57,3 @@ class Contracts:
             *(name, version.partition(".")[0]),
         )
         return next((at.astimezone(UTC) for (at,) in rows if at is not None), None)
-
-    def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        raise NotImplementedError

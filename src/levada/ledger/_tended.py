@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
+from levada.ledger._connections import Asking
 from levada.ledger.codec import decode_partition
 from levada.terms import Facts, Partition
 
@@ -23,7 +23,7 @@ _GRANTED = """
     where kind = 'claim' and name = any (%s) and (body ->> 'token')::bigint = any (%s)"""
 
 
-class Tended:
+class Tended(Asking):
     """The part of the ledger that tells how a mesh fares."""
 
     def dated(self, facts: Facts) -> Facts:
@@ -71,9 +71,3 @@ class Tended:
     def ping(self, key: str) -> None:
         """Commit a line that says nothing, so that its way to a follower can be seen (runner)."""
         self._rows("select ledger.ping(%s)", key)
-
-    def _now(self) -> datetime | None:
-        raise NotImplementedError
-
-    def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        raise NotImplementedError

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from levada.ledger._connections import Connections
+from levada.ledger._connections import Asking
 from levada.ledger.codec import decode_partition, encode_partition
 from levada.terms import (
     Approval,
@@ -69,11 +68,8 @@ def break_id(rule: str, partition: Partition, key: str) -> str:
     return hashlib.sha256(said.encode()).hexdigest()[:12]
 
 
-class Findings:
+class Findings(Asking):
     """Reports and breaks through the role of `url`; threads may share it."""
-
-    def __init__(self, url: str) -> None:
-        self._connections = Connections(url)
 
     def settled(self, batch: str) -> frozenset[tuple[Partition, str]]:
         """The intervals of a batch, each with the digest, that were reported once and for all."""
@@ -189,19 +185,6 @@ class Findings:
         """Say what a break was (governance); whether it was open."""
         said = self._rows("select ledger.resolve_break(%s, %s, %s)", break_, resolution, who)
         return bool(said[0][0])
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self._connections.close()
-
-    def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._taken() as connection:
-            return list(connection.execute(statement, values).fetchall())
-
-    @contextmanager
-    def _taken(self) -> Iterator[Any]:
-        with self._connections.take() as connection:
-            yield connection
 
 
 def _result(found: RuleResult, partition: Partition) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from psycopg.types.json import Jsonb
 from levada.errors import LawBroken
 from levada.ledger._backfills import Backfills
 from levada.ledger._canaries import Canaries
-from levada.ledger._connections import Connection, Connections
+from levada.ledger._connections import Connection
 from levada.ledger._contracts import Contracts
 from levada.ledger._read import (
     FACTS,
@@ -75,8 +75,7 @@ class PostgresLedger(Backfills, Canaries, Contracts, Tended):
     """
 
     def __init__(self, url: str, clock: Clock | None = None) -> None:
-        self._connections = Connections(url)
-        self._clock = clock
+        super().__init__(url, clock)
         self._here = threading.local()  # the connection that holds this thread's publishing locks
 
     # --- reading ----------------------------------------------------------------------------------
@@ -374,10 +373,6 @@ class PostgresLedger(Backfills, Canaries, Contracts, Tended):
         with self._take() as connection:
             return differences(connection)
 
-    def close(self) -> None:
-        """Close idle connections."""
-        self._connections.close()
-
     # --- the parts --------------------------------------------------------------------------------
 
     @contextmanager
@@ -385,15 +380,11 @@ class PostgresLedger(Backfills, Canaries, Contracts, Tended):
         """The connection of this thread's publishing locks, else one of the pool."""
         held: Connection | None = getattr(self._here, "connection", None)
         if held is None:
-            with self._connections.take() as connection:
+            with super()._take() as connection:
                 yield connection
         else:
             with self._connections.translated():
                 yield held
-
-    def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._take() as connection:
-            return connection.execute(statement, values).fetchall()
 
     def _facts(
         self,
@@ -410,9 +401,6 @@ class PostgresLedger(Backfills, Canaries, Contracts, Tended):
             "now": self._now(),
         }
         return facts_of(connection.execute(FACTS, asked))
-
-    def _now(self) -> datetime | None:
-        return self._clock() if self._clock else None
 
 
 class _Sensing:
