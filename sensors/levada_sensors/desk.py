@@ -9,7 +9,7 @@ made here: who may claim judges once more, alone and in a transaction of its own
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -101,8 +101,12 @@ _desks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[Path, str], Desk
 
 
 def _look(root: Path, url: str, askers: Sequence[Asker]) -> list[Glance | Exception]:
-    """Each asker's answer, from as few readings as their slices allow. Blocks."""
-    mesh, ledger = connections.mesh_of(root), connections.ledger_at(url)
+    """The askers' answers, from this process's mesh and ledger. Blocks."""
+    return _answers(connections.mesh_of(root), connections.ledger_at(url), askers)
+
+
+def _answers(mesh: Mesh, ledger: Ledger, askers: Sequence[Asker]) -> list[Glance | Exception]:
+    """Each asker's answer, from as few readings as their slices allow."""
     found: dict[int, Glance | Exception] = {}
     asks: dict[int, Ask] = {}
     for number, asker in enumerate(askers):
@@ -111,22 +115,30 @@ def _look(root: Path, url: str, askers: Sequence[Asker]) -> list[Glance | Except
         except Exception as error:
             found[number] = error
     for group in _groups(asks):
-        facts = _facts(ledger, [asks[number] for number in group])
-        for number in group:
-            try:
-                found[number] = _glance(mesh, ledger, facts, askers[number], asks[number])
-            except Exception as error:
-                found[number] = error
+        found |= _glances(mesh, ledger, {n: asks[n] for n in group}, askers)
+    # Those that look far up are given all that they are made from, of one more reading.
+    far = {n: widened(mesh, asks[n]) for n, glance in found.items() if _looks_far(glance)}
+    if far:
+        found |= _glances(mesh, ledger, far, askers)
     return [found[number] for number in range(len(askers))]
 
 
-def _glance(mesh: Mesh, ledger: Ledger, facts: Facts, asker: Asker, ask: Ask) -> Glance:
-    """An asker's answer; one that looks far up is given of all that it is made from."""
-    glance = asker.glance(mesh, facts)
-    if glance.answer is None or not glance.answer.far:
-        return glance
-    wide = widened(mesh, ask)
-    return asker.glance(mesh, ledger.facts(wide.tables, wide.products, wide.span))
+def _glances(
+    mesh: Mesh, ledger: Ledger, asks: Mapping[int, Ask], askers: Sequence[Asker]
+) -> dict[int, Glance | Exception]:
+    """The answers of some askers by one reading."""
+    facts = _facts(ledger, list(asks.values()))
+    found: dict[int, Glance | Exception] = {}
+    for number in asks:
+        try:
+            found[number] = askers[number].glance(mesh, facts)
+        except Exception as error:
+            found[number] = error
+    return found
+
+
+def _looks_far(glance: Glance | Exception) -> bool:
+    return isinstance(glance, Glance) and glance.answer is not None and glance.answer.far
 
 
 def _facts(ledger: Ledger, asks: Sequence[Ask]) -> Facts:

@@ -252,12 +252,16 @@ def _found(
         return Answer(Outcome.CURRENT, found.because, position, far=judge.far)
     never = found.state is State.IMPOSSIBLE
     outcome = Outcome.NEVER if never else Outcome.WAITING
-    return Answer(outcome, found.because, position, _looked_at_again(found), judge.far)
+    rests = judge.far and found == judge.resting(product, partition)
+    return Answer(outcome, found.because, position, _looked_at_again(found, rests=rests), judge.far)
 
 
-def _looked_at_again(found: Readiness) -> datetime | None:
-    """What holds may end further up than the lines that wake us: then we look ourselves."""
-    if found.state is not State.HELD:
+def _looked_at_again(found: Readiness, *, rests: bool = False) -> datetime | None:
+    """
+    What holds, or what a rebuild waits for, may end further up than the lines that wake us: then we
+    look ourselves.
+    """
+    if found.state is not State.HELD and not rests:
         return found.next
     soon = datetime.now(UTC) + _HELD
     return min(soon, found.next) if found.next else soon
@@ -294,7 +298,7 @@ def product_touches(mesh: Mesh, product: Product, partition: Partition) -> Touch
         if not table.is_source:
             keys.add((mesh.product(table).id, ""))  # what a backfill makes of it
         if read is None:
-            names |= set(_all_of(mesh, table))
+            names |= _all_of(mesh, table)
             continue
         for each in read:
             near = _table_touches(mesh, table, each)
@@ -378,22 +382,29 @@ def table_touches(mesh: Mesh, wanted: Collection[tuple[TableRef, Partition]]) ->
 
 
 def _table_touches(mesh: Mesh, table: TableRef, partition: Partition) -> Touches:
-    keys = {(str(table), partition.key), (str(table), "")}
+    """A slice, what builds it and what that reads; where an edge is tolerant, so on upwards."""
+    keys: set[tuple[str, str]] = set()
     names: set[str] = set()
-    if not table.is_source:
-        product = mesh.product(table)
-        keys |= {(product.id, partition.key), (product.id, "")}
-        keys |= {(str(m.table), partition.key) for m in product.marts}
-        for edge, read in _inputs(mesh, product, partition):
+    ahead, seen = [(table, partition)], set[tuple[TableRef, Partition]]()
+    while ahead:
+        at = here, slice_ = ahead.pop()
+        if at in seen:
+            continue
+        seen.add(at)
+        keys |= {(str(here), slice_.key), (str(here), "")}
+        if here.is_source:
+            continue
+        product = mesh.product(here)
+        keys |= {(product.id, slice_.key), (product.id, "")}
+        keys |= {(str(m.table), slice_.key) for m in product.marts}
+        for edge, read in _inputs(mesh, product, slice_):
             upstream = edge.upstream
             if read is None:
-                names |= set(_all_of(mesh, upstream)) if edge.tolerant else {str(upstream)}
+                names |= _all_of(mesh, upstream) if edge.tolerant else {str(upstream)}
                 continue
             keys |= {(str(upstream), each.key) for each in read}
-            for each in read if edge.tolerant else ():  # stale as soon as that is ready
-                further = _table_touches(mesh, upstream, each)
-                keys |= further.keys
-                names |= further.names
+            if edge.tolerant:  # stale as soon as that is ready
+                ahead += [(upstream, each) for each in read]
     return Touches(frozenset(keys), frozenset(names))
 
 
@@ -410,11 +421,20 @@ def _inputs(
         yield edge, found.partitions
 
 
-def _all_of(mesh: Mesh, table: TableRef) -> Iterator[str]:
-    yield str(table)
-    if not table.is_source:
-        product = mesh.product(table)
-        yield product.id
-        yield from (str(m.table) for m in product.marts)
+def _all_of(mesh: Mesh, table: TableRef) -> set[str]:
+    """Any slice of a table, what builds it and what that reads; so on over tolerant edges."""
+    names: set[str] = set()
+    ahead, seen = [table], set[TableRef]()
+    while ahead:
+        here = ahead.pop()
+        names.add(str(here))
+        if here.is_source or here in seen:
+            continue
+        seen.add(here)
+        product = mesh.product(here)
+        names |= {product.id, *(str(m.table) for m in product.marts)}
         for edge in product.dependencies:
-            yield from _all_of(mesh, edge.upstream) if edge.tolerant else (str(edge.upstream),)
+            names.add(str(edge.upstream))
+            if edge.tolerant:
+                ahead.append(edge.upstream)
+    return names

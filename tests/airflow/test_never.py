@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from tests.unit.strategies import NOW, World, edge, make_mesh, make_source, ref, single
@@ -11,9 +13,20 @@ from tests.unit.test_looking import Asked
 from tests.unit.test_near_facts import deep
 
 from levada.intervals import within
-from levada.terms import Facts, Grain, Identity, Lag, Mesh, Partition, Product, Publication, Verdict
+from levada.terms import (
+    Facts,
+    Grain,
+    Identity,
+    Lag,
+    Mesh,
+    Partition,
+    Product,
+    Publication,
+    TableRef,
+    Verdict,
+)
 from levada_sensors.asking import Ask, ask_of
-from levada_sensors.desk import Glance, _glance
+from levada_sensors.desk import Glance, _answers
 from levada_sensors.judging import Outcome, glance_at_product, judge_product, product_touches
 
 pytestmark = pytest.mark.airflow
@@ -77,10 +90,9 @@ def outcome(way: str, world: World, product: Product, day: Partition) -> Outcome
     if way == "claim":
         found = judge_product(ledger, world.mesh, product, day, prefix="p@", attempt="1")
         return found.outcome
-    waiter = Waiter(product, day)
-    ask = waiter.ask(world.mesh)
-    facts = ledger.facts(ask.tables, ask.products, ask.span)
-    answer = _glance(world.mesh, ledger, facts, waiter, ask).answer
+    (glance,) = _answers(world.mesh, ledger, [Waiter(product, day)])
+    assert isinstance(glance, Glance)
+    answer = glance.answer
     if answer is None:  # it may be claimed: it judges alone
         return outcome("claim", world, product, day)
     return answer.outcome
@@ -112,3 +124,21 @@ def test_an_optional_input_that_may_yet_come_is_waited_for_until_its_deadline(
     assert outcome(way, world, product, day) is Outcome.WAITING
     del world.lines[ref("a.t0"), day]
     assert outcome(way, world, product, day) is Outcome.READY, "now it can never come"
+
+
+def test_all_who_look_far_up_are_answered_by_one_more_reading() -> None:
+    world, day = chain(published=False)
+    ledger, read = ledger_of(world), list[int]()
+
+    class Counted(Asked):
+        def facts(self, tables: Collection[TableRef], *rest: Any) -> Facts:
+            read.append(len(tables))
+            return super().facts(tables, *rest)
+
+    ledger.__class__ = Counted
+    waiters = [Waiter(world.mesh.product(f"a.t{hops}"), day) for hops in (3, 4, 5)]
+    told = _answers(world.mesh, ledger, waiters)
+    answers = [each.answer for each in told if isinstance(each, Glance)]
+    assert [each and each.outcome for each in answers] == [Outcome.NEVER] * 3
+    assert len(read) == 2, "what is near, and all of it"
+    assert read[0] < read[1]
