@@ -141,12 +141,10 @@ class Lookout:
         target, product = (product_id, partition), self.mesh.product(product_id)
         found = decided(judge, product, partition)
         instants = []
-        self._hanging.discard(target)
-        if self.mesh.quiet and _hangs(found):
-            self._hanging.add(target)
         if isinstance(found, Readiness):
             self._steps.pop(self._place[target], None)
             instants.append(found.next)
+            hangs = found.state is State.WAITING and bool(found.missing)
         else:
             inputs = judge.inputs(product, partition)
             ready = inputs.state is State.READY
@@ -154,6 +152,9 @@ class Lookout:
             attempt = judge.attempt(product, partition)
             self._steps[self._place[target]] = Standing(found, inputs, attempt, mark)
             instants.append(inputs.next)
+            hangs = ready and not found.first and attempt is None
+        # What is further up than lines reach may make another thing of a rebuild.
+        (self._hanging.add if hangs and self.mesh.quiet else self._hanging.discard)(target)
         if tried := judge.facts.attempt(*target):
             instants.append(tried.not_before)
         if claim := judge.facts.claims.get(target):
@@ -166,13 +167,6 @@ class Lookout:
         elif self._wakes.get(target) != instant:
             self._wakes[target] = instant
             heapq.heappush(self._alarms, (instant, target))
-
-
-def _hangs(found: Step | Readiness) -> bool:
-    """Whether what is further up than lines reach may make another thing of a decision."""
-    if isinstance(found, Readiness):
-        return found.state is State.WAITING and bool(found.missing)
-    return not found.first
 
 
 def _dates(mesh: Mesh) -> Iterator[tuple[datetime, TableRef]]:

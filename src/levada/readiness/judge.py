@@ -208,6 +208,8 @@ class Judge(Currency):
         """Whether what was read though it was not ready is ready now, with the same content."""
         line = self.facts.line(read.table, read.partition)
         same = line is not None and line.content == read.content
+        if same and not read.table.is_source:
+            self.rests_on_more()  # on its attempts, and on what its inputs are
         return same and self._sound(read.table, read.partition).state is State.READY
 
     # All inputs of a product
