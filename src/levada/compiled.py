@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -266,22 +266,40 @@ def save_batches(
 ) -> Path:
     """
     Write the sound consistency batches, by rename. Those that could not be read now stay as they
-    were compiled, if their files did.
+    were compiled, if their own file did.
     """
     path = _batches(settings)
-    with suppress(DeclarationError):
-        kept = [b for b in load_batches(settings) if b.id in unread] if unread else []
-        batches = sorted((*batches, *kept), key=lambda batch: batch.id)
     path.parent.mkdir(parents=True, exist_ok=True)
+    files = {file.name: _hash_of(file) for file in _batch_files(settings.root)}
+    kept = [batch for batch in _compiled_of(path, files) if batch.id in unread] if unread else []
     body = {
         "format": _FORMAT,
         "fingerprint": _of_batches(settings.root),
-        "batches": _batch_adapter().dump_python(tuple(batches), mode="json"),
+        "files": files,
+        "batches": _batch_adapter().dump_python(
+            tuple(sorted((*batches, *kept), key=lambda batch: batch.id)), mode="json"
+        ),
     }
     text = json.dumps(body, sort_keys=True, indent=1) + "\n"
     if not path.is_file() or path.read_text() != text:
         _replace(path, text)
     return path
+
+
+def _compiled_of(path: Path, files: Mapping[str, str]) -> Iterator[Batch]:
+    """The compiled batches whose files are what they were made from."""
+    try:
+        body = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return
+    if body.get("format") == _FORMAT:
+        same = {name for name, was in body.get("files", {}).items() if files.get(name) == was}
+        found: tuple[Batch, ...] = _batch_adapter().validate_python(body["batches"])
+        yield from (batch for batch in found if Path(batch.path).name in same)
+
+
+def _hash_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def load_batches(settings: Settings) -> tuple[Batch, ...]:

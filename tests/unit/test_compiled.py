@@ -11,6 +11,7 @@ from tests.unit.strategies import little_mesh
 from levada import compiled
 from levada.errors import DeclarationError, Fault
 from levada.settings import Settings, read_settings
+from levada.terms import Batch, Grain
 
 YAML = """\
 mesh: test
@@ -122,3 +123,22 @@ def test_only_files_of_batches_count_beside_the_batches(settings: Settings) -> N
     for stale in (compiled.load_batches, lambda of: compiled.load_domain(of, "weather")):
         with pytest.raises(DeclarationError, match="changed since"):
             stale(settings)
+
+
+def test_a_batch_that_cannot_be_read_stays_while_its_own_file_does(settings: Settings) -> None:
+    folder = settings.root / "contracts/governance/consistency"
+    folder.mkdir(parents=True)
+    for name in ("one", "other"):
+        (folder / f"{name}.yaml").write_text(name)
+    one, other = (
+        Batch(
+            name, Grain.DAY, "UTC", "data", "", f"contracts/governance/consistency/{name}.yaml", ()
+        )
+        for name in ("one", "other")
+    )
+    compiled.save_batches(settings, (one, other))
+    (folder / "one.yaml").write_text("otherwise")
+
+    compiled.save_batches(settings, (), unread=("one", "other"))
+
+    assert compiled.load_batches(settings) == (other,)

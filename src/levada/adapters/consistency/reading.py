@@ -101,6 +101,7 @@ def read_batches(root: Path, mesh: Mesh) -> tuple[tuple[Batch, ...], tuple[Fault
 def batches_in(root: Path, mesh: Mesh) -> Batches:
     """What the files of batches declare for a mesh."""
     found: dict[str, Batch] = {}
+    named: dict[str, str] = {}
     partial: list[Batch] = []
     waiting: set[str] = set()
     faults: list[Fault] = []
@@ -113,12 +114,13 @@ def batches_in(root: Path, mesh: Mesh) -> Batches:
             continue
         reading = _Reading(document, mesh, root)
         batch = reading.batch()
-        if batch and batch.id in found:
-            wrong = f"a batch {batch.id!r} stands in {found[batch.id].path} already"
+        if batch and batch.id in named:
+            wrong = f"a batch {batch.id!r} stands in {named[batch.id]} already"
             reading.fault(("batch",), wrong, "give each batch a name of its own")
         faults += reading.faults
         if batch is None or said:
             continue
+        named.setdefault(batch.id, batch.path)
         if not reading.faults:
             found[batch.id] = batch
         elif all(fault.follows for fault in reading.faults):
