@@ -394,6 +394,11 @@ class Warehouse(Protocol):
     def find(self, domain: str, run: str) -> str | None:
         """The data version that this run committed, if it did."""
 
+    def shown(
+        self, contract: Contract, partitions: Sequence[Partition], version: str
+    ) -> Mapping[Partition, str]:
+        """`rows:hash` of each partition of a published table, at a version. Raises VersionGone."""
+
     def restore(
         self,
         changes: Sequence[tuple[Contract, Sequence[Partition]]],

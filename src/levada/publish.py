@@ -15,7 +15,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from levada.calendars import opening
-from levada.errors import ClaimLost, LevadaError
+from levada.errors import ClaimLost, LevadaError, NotPublishable
 from levada.ports import Change, Ledger, Stage, Warehouse
 from levada.terms import Contract, Intent, Partition, Publication, TableRef, Tampering, Verdict
 from levada.terms.versions import version_number
@@ -211,17 +211,38 @@ def restore(
     version: str,
     recorded: Recorded,
 ) -> tuple[Publication, ...]:
-    """Put older data back by the same protocol: a new version, new lines. Raises VersionGone."""
+    """
+    Put older data back by the same protocol: a new version, new lines. Raises VersionGone, and
+    NotPublishable where that version does not show what the lines say: then nothing was swapped.
+    """
     tables = sorted({line.table for line in lines})
     ledger.intend(run, lines)
     with ledger.locked(tables):
         intent = _confirmed(ledger, warehouse, run, tables)
         try:
+            _compare(warehouse, lines, version, recorded)
             new = warehouse.restore(_changes(intent, recorded), version, {"run": run})
         except LevadaError as error:
             _give_up(ledger, warehouse, intent, str(error))
             raise
         return ledger.publish(run, new)
+
+
+def _compare(
+    warehouse: Warehouse, lines: Sequence[Publication], version: str, recorded: Recorded
+) -> None:
+    """See that a version shows what lines say; it cannot change, so what is put back is that."""
+    by_contract: dict[str, list[Publication]] = {}
+    for line in lines:
+        by_contract.setdefault(line.contract, []).append(line)
+    for label, said in sorted(by_contract.items()):
+        shown = warehouse.shown(recorded(label), [line.partition for line in said], version)
+        for line in said:
+            if shown[line.partition] != line.content:
+                raise NotPublishable(
+                    f"version {version} shows other rows of {line.table} {line.partition} than "
+                    f"were published then: {shown[line.partition]}, not {line.content}"
+                )
 
 
 def _recover(

@@ -64,12 +64,14 @@ def version_of(mesh: Workspace, day: str) -> str:
     return str(rows[0][0])
 
 
-def doubled(mesh: Workspace, name: str) -> str:
+def doubled(mesh: Workspace, name: str, killed: str = "") -> str:
     """A backfill of all days by another code, one after the other; its id."""
     model(mesh, "999")
     mesh.levada("compile")
     path = mesh.root / f"{name}.json"
     mesh.levada("backfill", "plan", NUMBERS, "--reason", name, "--out", str(path))
+    if killed:
+        mesh.killed_at(killed, "backfill", "run", str(path), "--local")
     told: Any = mesh.json("backfill", "run", str(path), "--local")
     assert told["steps"] == {"made": 3}
     assert set(amounts(mesh).values()) == {999}
@@ -103,3 +105,25 @@ def test_what_a_later_version_still_shows_is_put_back_and_the_rest_is_kept_and_n
     )
     assert (state, said) == ("kept", why), "the ledger says so"
     assert "what the log says" in mesh.levada("ledger", "verify").stdout
+
+
+def test_what_was_recovered_late_is_not_taken_for_what_was_before(mesh: Workspace) -> None:
+    """Its line stands behind those of later versions, which show what the backfill had made."""
+    mesh.levada("run")
+    settings = mesh.root / "levada.yaml"
+    text = settings.read_text()
+    settings.write_text(text.replace("lease: 2s", "lease: 40s"))
+    name = doubled(mesh, "recovered late", killed="after swap")
+    settings.write_text(text)
+    lines = mesh.rows(
+        "select split_part(part, '|', 2), data_version::int from ledger.publications"
+        " where newest order by pos"
+    )
+    days = [start[:10] for start, _ in lines]
+    versions = [version for _, version in lines]
+    assert versions[-1] == min(versions), "the first that was swapped is the last that was told"
+    expire(mesh, str(versions[0]))
+    done = mesh.json("backfill", "rollback", name, "--reason", "wrong", code=1)
+    # The last day alone is still shown as it was, by the version that made the second.
+    assert done["steps"] == {"restored": 1, "kept": 2}
+    assert {day for day, amount in amounts(mesh).items() if amount == 999} == {days[0], days[2]}

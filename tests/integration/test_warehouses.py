@@ -493,6 +493,19 @@ def test_restore_brings_the_values_of_a_version_back_as_a_new_one(bench: Bench) 
     assert [c.run for c in bench.warehouse.changes("operations")] == ["r1", "r2", "r3"]
 
 
+def test_what_a_version_shows_is_told_as_what_was_staged_is(bench: Bench) -> None:
+    good = f"{flights('2013-01-01', 'AA:1', 'AA:')} UNION ALL {flights('2013-01-02', 'BB:1')}"
+    old = bench.publish("r1", {FLIGHTS: good}, FIRST, SECOND)
+    stage = bench.warehouse.seal(bench.build("r2", {FLIGHTS: good}))
+    staged = bench.warehouse.contents(stage, FLIGHTS, [FIRST, SECOND, THIRD])
+    new = bench.publish("r3", {FLIGHTS: flights("2013-01-01", "AA:2")}, FIRST)
+    assert bench.warehouse.shown(FLIGHTS, [FIRST, SECOND, THIRD], old) == staged
+    assert bench.warehouse.shown(FLIGHTS, [SECOND], new) == {SECOND: staged[SECOND]}
+    assert bench.warehouse.shown(FLIGHTS, [FIRST], new) != {FIRST: staged[FIRST]}
+    with pytest.raises(VersionGone):
+        bench.warehouse.shown(FLIGHTS, [FIRST], "999999")
+
+
 def test_restore_to_a_version_without_the_partition_empties_it(bench: Bench) -> None:
     old = bench.publish("r1", {FLIGHTS: flights("2013-01-01", "AA:1")}, FIRST)
     bench.publish("r2", {FLIGHTS: flights("2013-01-02", "BB:1")}, SECOND)

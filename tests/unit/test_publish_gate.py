@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import itertools
 from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from levada import publish
+from levada.errors import NotPublishable
+from levada.intervals import parse
+from levada.ports import Warehouse
 from levada.publish import Standing, refusals
-from levada.terms import Contract, Grain, Owner, TableRef, Verdict
+from levada.terms import Contract, Grain, Owner, Publication, TableRef, Verdict
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 TODAY = NOW.date()
@@ -93,3 +99,23 @@ def test_a_breaking_change_says_what_breaks_and_who_can_help(verdict: Verdict) -
         "aaaaaaaaaaaa, and nobody has approved it: column wind_gust is gone; make it a new major, "
         "or let its reviewer run `levada approve contracts/weather/observations.v1.odcs.yaml`"
     )
+
+
+def test_only_the_rows_that_lines_tell_are_put_back() -> None:
+    held = contract("active", None)
+    days = [parse(Grain.DAY, f"2013-03-0{n}", "UTC") for n in (8, 9)]
+    lines = [
+        Publication(
+            *(held.table, each, 0, held.label, Verdict.PASS, "", f"{n}:a", "", (), (), "r", NOW)
+        )
+        for n, each in enumerate(days)
+    ]
+
+    def compare(*contents: str) -> None:
+        shown = dict(zip(days, contents, strict=True))
+        warehouse = cast("Warehouse", SimpleNamespace(shown=lambda *_: shown))
+        publish._compare(warehouse, lines, "7", lambda _: held)
+
+    compare("0:a", "1:a")
+    with pytest.raises(NotPublishable, match=r"version 7 shows other rows of .* 2013-03-09 .*1:b"):
+        compare("0:a", "1:b")

@@ -28,8 +28,8 @@ class Undoing(Protocol):
     ) -> tuple[Outcome, ...]:
         """What has become of its steps."""
 
-    def versions(self, table: TableRef, first: int, before: int) -> tuple[str, ...]:
-        """Data versions of a table, by its lines from one position to another; newest first."""
+    def versions(self, tables: Collection[TableRef], first: int, before: int) -> tuple[str, ...]:
+        """Data versions of tables, by their lines from one position to another; newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,9 @@ class _Older:
     partition: Partition
     lines: tuple[Publication, ...]
     until: int
-    """Position of the lines that followed them."""
+    """Position of the first of the lines that followed them."""
+    made: int
+    """Data version of those: only what is older shows what was before."""
 
 
 def restore(platform: Platform, record: Undoing, name: str, found: Backfill) -> None:
@@ -70,7 +72,7 @@ def _before(platform: Platform, product: Product, step: Outcome) -> _Older | Out
         return Outcome(product.id, step.partition, "kept", because, step.run)
 
     older: list[Publication] = []
-    until = 0
+    followed: list[Publication] = []
     for mart in product.marts:
         history = platform.runner.history(mart.table, step.partition)
         lines = [line for line in history if isinstance(line, Publication)]
@@ -83,26 +85,34 @@ def _before(platform: Platform, product: Product, step: Outcome) -> _Older | Out
         if after:  # a rollback that was killed before it could say so
             return Outcome(product.id, step.partition, "restored", "", after[0].run)
         older.append(before)
-        until = lines[made].position
-    return _Older(step.partition, tuple(older), until)
+        followed.append(lines[made])
+    until = min(line.position for line in followed)
+    version = min(int(line.data_version) for line in followed)
+    return _Older(step.partition, tuple(older), until, version)
 
 
 def _shown_by(platform: Platform, record: Undoing, older: _Older) -> str:
     """
     A data version that still shows these lines: their own or, where that has expired, the newest
     that is kept of those from them to what followed. None is kept: their own, which is said.
+
+    The order of the lines alone does not tell what a version shows: a run that died after its swap
+    gets its line when it is recovered, behind those of later versions.
     """
-    newest = max(older.lines, key=lambda line: line.position)
-    table = newest.table
+    own = str(max(int(line.data_version) for line in older.lines))
+    domain = older.lines[0].table.domain
 
     def gone(versions: Sequence[str]) -> Collection[str]:
-        return platform.warehouse.missing(table.domain, versions)
+        return platform.warehouse.missing(domain, versions)
 
-    if not gone([newest.data_version]):
-        return newest.data_version
-    later = record.versions(table, newest.position, older.until)
+    if not gone([own]):
+        return own
+    tables = [line.table for line in older.lines]
+    first = max(line.position for line in older.lines)
+    found = record.versions(tables, first, older.until)
+    later = [version for version in found if int(own) < int(version) < older.made]
     lost = gone(later)
-    return next((version for version in later if version not in lost), newest.data_version)
+    return next((version for version in later if version not in lost), own)
 
 
 def _restored(

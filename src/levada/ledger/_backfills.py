@@ -45,10 +45,10 @@ _CLAIMED = """
 
 _VERSIONS = """
     select data_version from ledger.publications
-    where table_name = %s and pos >= %s and pos < %s
-        and not exists (select from ledger.entries where kind = 'tampering' and name = %s
+    where table_name = any (%s) and pos >= %s and pos < %s
+        and not exists (select from ledger.entries where kind = 'tampering' and name = any (%s)
             and pos >= %s and pos < %s)
-    group by 1 order by max(pos) desc"""
+    group by 1 order by data_version::bigint desc"""
 
 
 class Backfills(Asking):
@@ -194,12 +194,12 @@ class Backfills(Asking):
         )
         return dict(rows)
 
-    def versions(self, table: TableRef, first: int, before: int) -> tuple[str, ...]:
+    def versions(self, tables: Collection[TableRef], first: int, before: int) -> tuple[str, ...]:
         """
-        Data versions that a table had, by its lines from one position to another, newest first;
-        none where it was changed by hand meanwhile.
+        Data versions of tables, by their lines from one position to another, newest first; none
+        where one of them was changed by hand meanwhile.
         """
-        rows = self._rows(_VERSIONS, *[str(table), first, before] * 2)
+        rows = self._rows(_VERSIONS, *[[str(table) for table in tables], first, before] * 2)
         return tuple(version for (version,) in rows)
 
     def at_work_besides(self, prefix: str) -> bool:

@@ -219,6 +219,16 @@ class DuckLake:
         """The data version that this run committed, if it did."""
         return self._history.find(domain, run)
 
+    def shown(
+        self, contract: Contract, partitions: Sequence[Partition], version: str
+    ) -> Mapping[Partition, str]:
+        """`rows:hash` of each partition of a published table, at a version. Raises VersionGone."""
+        domain = contract.table.domain
+        if self._history.missing(domain, [version]):
+            raise VersionGone(f"the lake of {domain} no longer has version {version}")
+        relation = self.relation(contract.table, version)
+        return contents(self.attaching([domain]), relation, contract, partitions)
+
     def restore(self, changes: _swap.Changes, version: str, note: Mapping[str, str]) -> str:
         """Put older data back, as a new version. Raises VersionGone."""
         if self._history.missing(_domain(changes), [version]):

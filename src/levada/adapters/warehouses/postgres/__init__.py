@@ -184,6 +184,15 @@ class PostgresWarehouse:
             _history.known(connection, domain)
             return _history.find(connection, domain, run)
 
+    def shown(
+        self, contract: Contract, partitions: Sequence[Partition], version: str
+    ) -> Mapping[Partition, str]:
+        """`rows:hash` of each partition of a published table, at a version. Raises VersionGone."""
+        with connected(self._conninfo, RUNNER) as connection:
+            _history.present(connection, contract.table, version)
+        relation = self.relation(contract.table, version)
+        return _contents.contents(self.attaching(self.domains), relation, contract, partitions)
+
     def restore(self, changes: _swap.Changes, version: str, note: Mapping[str, str]) -> str:
         """Put older data back, as a new version. Raises VersionGone."""
         if not version.isdecimal():
