@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from tests.unit.strategies import NOW, edge, single
 
+from levada.adapters.warehouses._history import History
+from levada.adapters.warehouses._stage import Stages
 from levada.build import BuildRequest, BuildResult
 from levada.errors import ToolError
 from levada.flow import runs
@@ -99,3 +103,49 @@ def test_one_that_fails_three_times_is_named() -> None:
 def test_one_shard_cuts_nothing() -> None:
     with pytest.raises(ValueError, match="2 or more"):
         Shards("id", 1)
+
+
+class Kept:
+    """The folder of all stages, and what runs do there with the shards of one mark."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.place = home, home / ".kept" / ".shards" / "mark"
+        self.stages = Stages(home, cast("History", None))
+
+    def takes(self, run: str) -> frozenset[int]:
+        (self.home / ".kept" / run).mkdir(parents=True)
+        return self.stages.resume(replace(STAGE, run=run), Shards("id", 2), "mark")
+
+    def grown_old(self) -> None:
+        os.utime(self.place, (0, 0))
+
+    def swept(self, *live: str) -> bool:
+        self.stages.sweep(live, timedelta(0))
+        return not self.place.exists()
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    """Two shards of a run that was killed."""
+    kept = Kept(tmp_path)
+    kept.takes("first")
+    for number in (0, 1):
+        (kept.place / f"{number}.duckdb").touch()
+    return kept
+
+
+def test_shards_that_another_run_has_taken_over_are_its_own(kept: Kept) -> None:
+    assert kept.takes("second") == {0, 1}
+    kept.stages.discard("first")
+    assert kept.place.exists(), "the second builds on them"
+    kept.stages.discard("second")
+    assert not kept.place.exists()
+
+
+def test_shards_are_not_swept_while_their_run_lives(kept: Kept) -> None:
+    kept.grown_old()
+    assert not kept.swept("first")
+    kept.takes("second")
+    assert not kept.swept(), "they are taken up again, so they are kept for six hours more"
+    kept.grown_old()
+    assert kept.swept()

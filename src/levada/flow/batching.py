@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -62,7 +63,8 @@ def compared(platform: Platform, product: Product, partitions: Sequence[Partitio
     facts = platform.runner.facts(*sensing.all_to_read(platform.mesh, [product]))
     judged = sensing.wants(
         *(platform.mesh, product, partitions, facts, platform.clock()),
-        sensing.Again("an equality test"),
+        # Each its own: what another has built and kept must not be compared with itself.
+        sensing.Again(f"an equality test {secrets.token_hex(8)}"),
     )
     waits = [(p, found) for p, found in judged.items() if not isinstance(found, Want)]
     if waits:

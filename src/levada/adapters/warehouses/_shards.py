@@ -7,6 +7,8 @@ of one shard all rows are. So cutting a stage reads no lake, and is done on the 
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,8 @@ __all__ = [
     "cut_into",
     "cut_to",
     "of_this_shard",
+    "own",
+    "owner_of",
     "prepare",
     "refuse_strangers",
     "shard_in",
@@ -30,7 +34,7 @@ __all__ = [
 
 SHARDS = "shards"
 """The file that says into what a stage was cut."""
-_TABLE = "_shard"
+_TABLE, _OWNER = "_shard", "owner"
 
 
 def prepare(connection: duckdb.DuckDBPyConnection, database: str) -> None:
@@ -80,6 +84,19 @@ def cut_into(file: Path) -> Cut | None:
         return None
     key, count, mark = file.read_text().splitlines()
     return Cut(Shards(key, int(count)), mark)
+
+
+def own(place: Path, run: str) -> None:
+    """Say that a run builds these shards now: while it lives nobody else removes them."""
+    (place / _OWNER).write_text(run)
+    os.utime(place)
+
+
+def owner_of(place: Path) -> str:
+    """The run that took these shards last; empty where none has said so."""
+    with suppress(FileNotFoundError):
+        return (place / _OWNER).read_text()
+    return ""
 
 
 def shard_in(place: Path, number: int) -> Path:

@@ -22,6 +22,8 @@ from levada.adapters.warehouses._shards import (
     cut_into,
     cut_to,
     of_this_shard,
+    own,
+    owner_of,
     prepare,
     refuse_strangers,
     shard_in,
@@ -110,6 +112,7 @@ class Stages:
         (self._kept(stage.run) / SHARDS).write_text(f"{shards.key}\n{shards.count}\n{mark}\n")
         place = self._of_mark(mark)
         place.mkdir(parents=True, exist_ok=True)
+        own(place, stage.run)
         return frozenset(n for n in range(shards.count) if shard_in(place, n).exists())
 
     def collect(self, stage: Stage, number: int) -> None:
@@ -118,6 +121,7 @@ class Stages:
         if cut is None:
             raise ValueError(f"{stage.run} is not built in shards")
         taken = shard_in(self._of_mark(cut.mark), number)
+        taken.parent.mkdir(exist_ok=True)  # another run of this mark, its owner now, may have ended
         for suffix in (".wal", ""):
             source, target = Path(f"{stage.path}{suffix}"), Path(f"{taken}{suffix}")
             if source.exists():
@@ -161,11 +165,11 @@ class Stages:
         except duckdb.Error as error:
             raise translated(error, "") from error
         pristine.replace(sealed)
-        for each in taken:
-            for suffix in ("", ".wal"):
-                Path(f"{each}{suffix}").unlink(missing_ok=True)
         if cut:
-            shutil.rmtree(self._of_mark(cut.mark), ignore_errors=True)
+            self._drop(cut.mark, stage.run)
+        else:
+            for suffix in ("", ".wal"):
+                Path(f"{taken[0]}{suffix}").unlink(missing_ok=True)
         return replace(stage, path=sealed)
 
     @staticmethod
@@ -194,8 +198,13 @@ class Stages:
     def discard(self, run: str) -> None:
         """Remove what a run has staged, and its shards."""
         if cut := cut_into(self._kept(run) / SHARDS):
-            shutil.rmtree(self._of_mark(cut.mark), ignore_errors=True)
+            self._drop(cut.mark, run)
         self._remove(run)
+
+    def _drop(self, mark: str, run: str) -> None:
+        """Remove the shards of a mark, unless another run has taken them over."""
+        if owner_of(self._of_mark(mark)) == run:
+            shutil.rmtree(self._of_mark(mark), ignore_errors=True)
 
     def _remove(self, run: str) -> None:
         for place in self._places():
@@ -222,7 +231,8 @@ class Stages:
                     swept.add(run)
         for folder in self._of_mark("").glob("*"):
             with contextlib.suppress(FileNotFoundError):
-                if folder.stat().st_mtime <= time.time() - _KEEP.total_seconds():
+                old = folder.stat().st_mtime <= time.time() - _KEEP.total_seconds()
+                if old and owner_of(folder) not in live:
                     shutil.rmtree(folder, ignore_errors=True)
         return len(swept)
 
