@@ -42,6 +42,7 @@ from levada.errors import (
     VersionGone,
 )
 from levada.ledger import roles
+from levada.ledger._connections import Connections
 from levada.ports import Stage, StagedSource, StagedTable
 from levada.terms import (
     Contract,
@@ -545,6 +546,19 @@ t.published(lake, "r2", {t.FLIGHTS: t.flights("2013-01-01", "BB:1", "CC:1")}, t.
     assert carriers(lake) == ["AA"]
     published(lake, "r2", {FLIGHTS: flights("2013-01-01", "BB:1")}, day("2013-01-01"))
     assert carriers(lake) == ["BB"]
+
+
+def test_a_connection_that_is_kept_notices_a_server_that_is_gone(
+    lake: DuckLake, server: Credentials
+) -> None:
+    lake.find("operations", "nobody")
+    assert lake._history._kept
+    ledger = Connections(server.admin_url)
+    with ledger.take() as taken:
+        for connection in (lake._history._kept[1], taken):
+            said = connection.info.get_parameters()
+            assert (said["keepalives_idle"], said["tcp_user_timeout"]) == ("30", "10000")
+    ledger.close()
 
 
 def test_a_forked_child_reads_for_itself_and_leaves_its_parents_connection_alone(

@@ -79,9 +79,11 @@ class Connections:
                 connect_timeout=10,
                 options=options,
                 application_name="levada",
+                # A server that is gone without a word is noticed, whether we ask or wait.
                 keepalives_idle=30,
                 keepalives_interval=10,
                 keepalives_count=3,
+                tcp_user_timeout=10_000,
             )
 
     def close(self) -> None:

@@ -155,7 +155,16 @@ class History:
         conninfo = self._conninfo()
         if self._kept is None or self._kept[0] != conninfo:
             self._drop()
-            made = psycopg.connect(conninfo, autocommit=True, connect_timeout=10)
+            made = psycopg.connect(
+                conninfo,
+                autocommit=True,
+                connect_timeout=10,
+                # It is asked under the lock of a table: a server that is gone is to be noticed.
+                keepalives_idle=30,
+                keepalives_interval=10,
+                keepalives_count=3,
+                tcp_user_timeout=10_000,
+            )
             try:
                 found = made.execute(statement, values or None).fetchall()
             except BaseException:
