@@ -113,9 +113,22 @@ def test_killed_in_the_third_of_four_shards_it_repeats_only_the_third_and_the_fo
     assert builds == 2, "the third shard and the fourth"
     assert built(mesh) == set(), "nothing of it is left"
     assert contents(mesh) == before
-    told = remade(mesh, "whole again", f"{four}{SUMMED} from {READS} group by all")
-    ((_, builds),) = (runs(mesh) - known).most_common(1)
+
+    path = mesh.root / "killed again.json"
+    words = ("backfill", "run", str(path), "--local", "--force")
+    mesh.levada("backfill", "plan", SUMS, "--reason", "killed again", "--out", str(path))
+    mesh.killed_at("in the third shard", *words)
+    assert built(mesh) == {"0.duckdb", "1.duckdb"}
+    known = runs(mesh)
+    told = remade(mesh, "another", f"{four}{SUMMED} from {READS} group by all")
+    assert told["steps"] == {"made": len(DAYS)}
+    ((_, builds),) = (runs(mesh) - known).items()
     assert builds == 4, "of another forced backfill nothing is taken over"
+    assert built(mesh) == {"0.duckdb", "1.duckdb"}, "nor is anything of it removed"
+    known = runs(mesh)
+    assert mesh.json(*words)["steps"] == {"made": len(DAYS)}
+    assert runs(mesh) == known, "made for another since it was asked for: it is made"
+    assert contents(mesh) == before
 
 
 def built(mesh: Workspace) -> set[str]:
