@@ -203,12 +203,19 @@ def test_the_memory_hides_no_fault_of_a_later_check(mesh: Path) -> None:
             "[tool.sqlfluff.rules.'levada.layer_order']\nsource_layers = 'serve'\n",
             "serve",
         ),
+        (
+            ".config/sqlfluff/.sqlfluff",
+            "[sqlfluff:rules:levada.layer_order]\nsource_layers = base\n",
+            "base",
+        ),
         (".sqlfluff", "[sqlfluff\nsource_layers = serve\n", "ingest base"),
     ],
 )
 def test_which_layers_read_sources_is_what_sqlfluff_is_told(
-    path: str, text: str, layers: str, mesh: Path
+    path: str, text: str, layers: str, mesh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(mesh)  # as the child that lints has it
+    monkeypatch.setenv("HOME", str(mesh))
     model = mesh / "models/office/serve/told.sql"
     write(path, text)(mesh)
     found = source_layers(mesh, model)

@@ -6,17 +6,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from levada.declare import ModelFacts, ParsedProject
 from levada.errors import Fault
-from levada.terms import Layer
+from levada.terms.layers import LAYERS, against_the_way, past_the_landing
 
 __all__ = ["upward"]
-
-_ORDER = [layer.value for layer in Layer]
 
 
 def upward(
     projects: Sequence[ParsedProject],
     linted: Iterable[Fault] = (),
-    landing: Callable[[ModelFacts], Collection[str]] = lambda _: _ORDER[:2],
+    landing: Callable[[ModelFacts], Collection[str]] = lambda _: LAYERS[:2],
 ) -> Iterator[Fault]:
     """
     Models, published and private ones, that read against the way of the data, unless SQLFluff
@@ -29,29 +27,28 @@ def upward(
         sources = {each.node: f"{each.name}.{each.table}" for each in project.sources}
         known = {model.node: model for model in project.models}
         for model in project.models:
-            if model.layer not in _ORDER or model.materialized == "seed":
+            if model.layer not in LAYERS or model.materialized == "seed":
                 continue
-            reads = [
-                *((known[n].name, known[n].layer) for n in model.models if n in known),
-                *((f"{t.domain}.{t.name}", layers.get((t.domain, t.name, t.major), ""))
-                  for t in model.externals),
-            ]  # fmt: skip
-            found = [*_reads(model, reads)]
-            if model.layer not in landing(model):
-                wrong = "reads the source {}"
-                right = f"take it in by a model of {' or '.join(landing(model))}"
-                found += [(wrong.format(sources[n]), right) for n in model.sources if n in sources]
-            for wrong, right in found:
+            me = model.name, model.layer
+            own = [known[node] for node in model.models if node in known]
+            found = [
+                *(against_the_way(*me, m.name, m.layer, foreign=False) for m in own),
+                *(
+                    against_the_way(
+                        *me,
+                        f"{t.domain}.{t.name}",
+                        layers.get((t.domain, t.name, t.major), ""),
+                        foreign=True,
+                    )
+                    for t in model.externals
+                ),
+                *(
+                    past_the_landing(*me, sources[node], landing(model))
+                    for node in model.sources
+                    if node in sources
+                ),
+            ]
+            for wrong, right in filter(None, found):
                 if any(path == model.path and wrong in said for path, said in told):
                     continue
-                me = f"LV03: model {model.name} of layer {model.layer}"
-                yield Fault(model.path, 1, f"{me} {wrong}, as dbt resolves it", right)
-
-
-def _reads(model: ModelFacts, reads: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    for name, layer in reads:
-        if "." in name and model.layer == _ORDER[0]:
-            yield f"reads {name}, a table of another domain", "read it from base on"
-        elif layer in _ORDER and _ORDER.index(layer) > _ORDER.index(model.layer):
-            right = f"move what both need to {model.layer}, or {model.name} to {layer}"
-            yield f"reads {name} of layer {layer}", right
+                yield Fault(model.path, 1, f"LV03: {wrong}, as dbt resolves it", right)

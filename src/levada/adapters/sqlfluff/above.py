@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from levada.adapters.sqlfluff.facts import LAYERS
+from levada.terms.layers import LAYERS
 
 __all__ = ["said", "settings", "source_layers"]
 
 _NAMES = ("setup.cfg", "tox.ini", "pep8.ini", ".sqlfluff", "pyproject.toml")
 """In the order in which SQLFluff reads those of one folder: a later one wins."""
+_CONFIG = Path(".config", "sqlfluff")
 _MADE = frozenset({"dbt_packages", "logs", "target"})
 _LANDING = LAYERS[:2]
 
@@ -22,7 +23,7 @@ _LANDING = LAYERS[:2]
 def settings(root: Path, domain: str) -> Iterator[Path]:
     """Every file whose settings hold for models of a domain."""
     project = root / "models" / domain
-    for folder in (root, root / ".config" / "sqlfluff", root / "models"):
+    for folder in (root / _CONFIG, root, root / "models"):
         yield from _in(folder)
     for path in sorted(project.rglob("*")):
         made = _MADE & {*path.relative_to(project).parts}
@@ -46,8 +47,9 @@ def source_layers(root: Path, model: Path) -> tuple[str, ...]:
     """The layers whose models may read sources, as LV03 is told in the folder of a model."""
     found = _LANDING
     inner = model.parent.relative_to(root).parts
-    for depth in range(len(inner) + 1):
-        for path in _in(root.joinpath(*inner[:depth])):
+    folders = [root.joinpath(*inner[:depth]) for depth in range(len(inner) + 1)]
+    for folder in (root / _CONFIG, *folders):
+        for path in _in(folder):
             if text := _layers(path):
                 found = tuple(each.strip() for each in text.split(",") if each.strip())
     return found

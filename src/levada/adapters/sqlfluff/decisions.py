@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from levada.adapters.promised import withheld
-from levada.adapters.sqlfluff.facts import LAYERS, Here
+from levada.adapters.sqlfluff.facts import Here
 from levada.adapters.sqlfluff.jinja import Call, Read
+from levada.terms.layers import against_the_way, past_the_landing
 
 __all__ = ["Edit", "Finding", "layer_order", "meant", "misnamed", "promised_only", "replacement"]
 
@@ -161,34 +162,25 @@ def layer_order(here: Here, reads: Sequence[Read], landing: Sequence[str]) -> It
     """Reads against the way of the data; `landing` are the layers that may read sources."""
     if not here.layer:
         return  # `levada check` tells a model outside the layers
-    me = f"model {here.model} of layer {here.layer}"
     for read in reads:
-        told = None
         if read.kind == "source":
-            if here.layer not in landing:
-                wrong = f"{me} reads the source {read.domain}.{read.name}"
-                told = wrong, f"take it in by a model of {' or '.join(landing)}"
+            source = f"{read.domain}.{read.name}"
+            told = past_the_landing(here.model, here.layer, source, landing)
         else:
-            told = _upward(here, read, me)
+            told = _upward(here, read)
         if told:
             yield Finding(read.call.start, read.call.stop, _via(told[0], read), told[1])
 
 
-def _upward(here: Here, read: Read, me: str) -> tuple[str, str] | None:
+def _upward(here: Here, read: Read) -> tuple[str, str] | None:
     domain = read.domain or here.domain
     if not read.domain and read.name not in here.facts.models.get(here.domain, {}):
         owners = {p.table.domain for p in here.facts.held(read.name)}
         domain = owners.pop() if len(owners) == 1 else domain
     shown = read.name if domain == here.domain else f"{domain}.{read.name}"
-    if here.layer == LAYERS[0] and domain != here.domain:
-        if not here.facts.domain(domain):
-            return None
-        return f"{me} reads {shown}, a table of another domain", "read it from base on"
+    foreign = domain != here.domain and bool(here.facts.domain(domain))
     layer = here.facts.layer(domain, read.name, read.major)
-    if not layer or LAYERS.index(layer) <= LAYERS.index(here.layer):
-        return None
-    right = f"move what both need to {here.layer}, or {here.model} to {layer}"
-    return f"{me} reads {shown} of layer {layer}", right
+    return against_the_way(here.model, here.layer, shown, layer, foreign=foreign)
 
 
 # LV04

@@ -15,12 +15,10 @@ from pathlib import Path
 
 from levada.adapters.promised import Promise, titled
 from levada.adapters.sqlfluff.jinja import Macro, macros
-from levada.terms import Layer
+from levada.terms.layers import LAYERS
 
-__all__ = ["LAYERS", "Facts", "Here", "facts_of", "forget", "here", "model_files"]
+__all__ = ["Facts", "Here", "facts_of", "forget", "here", "model_files"]
 
-LAYERS = tuple(layer.value for layer in Layer)
-"""From where data lands to where it is served."""
 _NO_MODELS = frozenset(
     {"analyses", "dbt_packages", "logs", "macros", "snapshots", "target", "tests"}
 )

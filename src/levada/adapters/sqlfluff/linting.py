@@ -296,8 +296,9 @@ def _lawful(text: str) -> str:
 def _without_tree(path: Path, text: str, shown: str, rules: frozenset[str]) -> Iterator[Fault]:
     """What the text alone tells, where its jinja could not be rendered."""
     from levada.adapters.sqlfluff import decisions
-    from levada.adapters.sqlfluff.facts import LAYERS, here
+    from levada.adapters.sqlfluff.facts import here
     from levada.adapters.sqlfluff.jinja import line_of, reads
+    from levada.terms.layers import LAYERS
 
     model = here(path)
     if model is None:
