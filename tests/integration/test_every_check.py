@@ -381,7 +381,7 @@ def test_a_stage_that_cannot_be_opened_makes_every_check_unknown(
     path = made.root / f"{breaks.__name__}.duckdb"
     path.write_bytes(made.path.read_bytes())
     breaks(path)
-    _all_unknown(made, made.audit(made.days, path))
+    _all_unknown(made, made.days, made.audit(made.days, path))
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -396,7 +396,8 @@ def test_a_stage_of_which_half_is_lost_makes_checks_of_rows_unknown(
     assert told or "Could not read enough bytes" in result.because
 
 
-def _all_unknown(made: Field, found: Found) -> None:
+def _all_unknown(made: Field, days: Sequence[Partition], found: Found) -> None:
+    assert set(found) == set(days)
     for results in found.values():
         assert len(results) == len(made.contract.checks)
         for result in results:
@@ -418,7 +419,7 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("dying")
 def test_a_connection_that_dies_makes_every_check_unknown(made: Field) -> None:
-    _all_unknown(made, made.audit([FUTURE]))
+    _all_unknown(made, [FUTURE], made.audit([FUTURE]))
 
 
 @pytest.mark.usefixtures("dying")
