@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import harbour
@@ -157,6 +158,26 @@ def test_what_changed_while_it_was_linted_is_not_kept(mesh: Path) -> None:
     sound.keep(())
     (mesh / MODEL).write_text(harbour.FILES[MODEL])
     assert asked(mesh) == {MODEL}
+
+
+def test_what_was_linted_while_a_macro_changed_is_not_kept(mesh: Path) -> None:
+    sound = Sound(Remembered(mesh / ".levada" / "checked"), mesh, DOMAINS)
+    macro = mesh / "models/office/macros/more.sql"
+    write(str(macro.relative_to(mesh)), "{% macro a() %}{% endmacro %}")(mesh)
+    sound.keep(())
+    macro.unlink()
+    office = {p.relative_to(mesh).as_posix() for p in sound.unknown() if "office" in p.parts}
+    assert asked(mesh) == office != set()
+
+
+@pytest.mark.parametrize("tool", ["sqlfluff", "sqlfluffrs", "jinja2"])
+def test_another_version_of_what_lints_is_another_key(
+    tool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = kept._tools.__wrapped__()
+    version = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda n: "99" if n == tool else version(n))
+    assert kept._tools.__wrapped__() != before
 
 
 def test_settings_that_name_a_path_are_never_relied_on(mesh: Path) -> None:

@@ -26,10 +26,7 @@ class Sound:
 
     def __init__(self, memory: Memory, root: Path, domains: Iterable[str]) -> None:
         self._memory, self._root = memory, root
-        facts.forget()
-        known = facts.facts_of(root)
-        mesh = digest(_mesh(known))
-        self._keys = {domain: _key(known, domain, mesh) for domain in domains}
+        self._keys = _keys(root, domains)
         self._hashes = {
             domain: {
                 path.relative_to(root).as_posix(): _hash(path)
@@ -49,18 +46,26 @@ class Sound:
         )
 
     def keep(self, faulty: Iterable[str]) -> None:
-        """Keep those that were linted and are not among the faulty, unless they changed since."""
+        """
+        Keep those that were linted and are not among the faulty, unless they, or what else decides,
+        changed since.
+        """
         wrong = frozenset(faulty)
+        changed: dict[str, dict[str, str]] = {}
         for domain, hashes in self._hashes.items():
-            before, key = self._sound[domain], self._keys[domain]
+            before = self._sound[domain]
             found = {
                 path: told
                 for path, told in hashes.items()
                 if path not in wrong
                 and (before.get(path) == told or _hash(self._root / path) == told)
             }
-            if key and found != before:
-                self._memory.put(f"lint-{domain}", key, found)
+            if self._keys[domain] and found != before:
+                changed[domain] = found
+        now = _keys(self._root, changed) if changed else {}
+        for domain, found in changed.items():
+            if now[domain] == self._keys[domain]:
+                self._memory.put(f"lint-{domain}", now[domain], found)
 
     def _before(self, domain: str) -> Mapping[str, str]:
         key = self._keys[domain]
@@ -72,6 +77,14 @@ def _hash(path: Path) -> str:
         return digest([path.read_bytes()])
     except OSError:
         return ""
+
+
+def _keys(root: Path, domains: Iterable[str]) -> dict[str, str]:
+    """The key of each domain, by what lies there now."""
+    facts.forget()
+    known = facts.facts_of(root)
+    mesh = digest(_mesh(known))
+    return {domain: _key(known, domain, mesh) for domain in domains}
 
 
 def _key(known: facts.Facts, domain: str, mesh: str) -> str:
@@ -99,10 +112,18 @@ def _mesh(known: facts.Facts) -> Iterator[str]:
 
 @functools.cache
 def _tools() -> tuple[str | bytes, ...]:
-    """SQLFluff and whatever is plugged into it, and the defaults of our rules."""
+    """SQLFluff, what it parses with and is plugged into it, and the defaults of our rules."""
     plugged = {
         f"{entry.value} {entry.dist.version if entry.dist else ''}"
         for entry in importlib.metadata.entry_points(group="sqlfluff")
     }
     defaults = Path(__file__).with_name("defaults.cfg").read_bytes()
-    return (importlib.metadata.version("sqlfluff"), *sorted(plugged), defaults)
+    versions = (f"{name} {_version(name)}" for name in ("sqlfluff", "sqlfluffrs", "jinja2"))
+    return (*versions, *sorted(plugged), defaults)
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""  # SQLFluff parses without `sqlfluffrs`, too
