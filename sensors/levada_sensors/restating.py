@@ -261,8 +261,9 @@ def build(root: Path, asked: Asked, dag_run: str) -> dict[str, Any]:
 
 def _stand_aside(record: PostgresLedger) -> None:
     """
-    Wait while runs that are no backfill's are at work, for a while. Where one ends the next of its
-    chain begins a moment later, so that they are to be away for some seconds.
+    Wait while runs that are no backfill's are at work, for a while: once a batch, before it is
+    built. What is built is published, since others wait for what it holds. Where a run ends the
+    next of its chain begins a moment later, so that they are to be away for some seconds.
     """
     seen = begun = time.monotonic()
     if not record.at_work_besides(_MARK):
@@ -281,7 +282,6 @@ def publish(root: Path, asked: Asked, built: Mapping[str, Any]) -> None:
     """Audit what was built and publish what passed; settle its steps."""
     with opened(root, publishing=True) as plain:
         platform = _at_once(plain)
-        _stand_aside(record_of(platform))
         product, slices = _target(platform.mesh, asked)
         run = swapped(platform, product, slices, built)
         published = dict.fromkeys(line.partition for line in run.lines)

@@ -203,10 +203,15 @@ class Backfills(Asking):
         return tuple(version for (version,) in rows)
 
     def at_work_besides(self, prefix: str) -> bool:
-        """Whether runs whose names do not begin like this hold claims now."""
+        """
+        Whether runs whose names do not begin like this hold claims now of what no running backfill
+        is to make: that is a backfill's work, too, by whichever run.
+        """
         asked = (
-            "select exists (select from ledger.claims where until > now()"
-            " and not starts_with(run, %s))"
+            "select exists (select from ledger.claims c where c.until > now()"
+            " and not starts_with(c.run, %s) and not exists (select from ledger.backfill_steps s"
+            " where s.product = c.product and s.part = c.part and s.state = 'open'"
+            " and s.of = 'running'))"
         )
         return bool(self._rows(asked, prefix)[0][0])
 
