@@ -69,12 +69,12 @@ def mesh() -> Mesh:
 
 
 def read(
-    root: Path, text: str, name: str = "daily.yaml"
+    root: Path, text: str, name: str = "daily.yaml", of: Mesh | None = None
 ) -> tuple[tuple[Batch, ...], tuple[Fault, ...]]:
     folder = root / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(text)
-    return read_batches(root, mesh())
+    return read_batches(root, of or mesh())
 
 
 def test_a_sound_file_is_a_batch_with_its_rules(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from levada.terms import ConsistencyRule
+from levada.terms import ConsistencyRule, RuleKind
 
 __all__ = ["gate_changes"]
 
@@ -16,7 +16,9 @@ _WORDS = {
     "changed": "the gate {} is another rule",
     "loosened": "the gate {} lets more through",
     "tightened": "the gate {} lets less through",
+    "rewritten": "the gate {} asks the same in other words",
     "removed": "the gate {} is gone",
+    "parted": "the gate {} no longer holds the majors together",
 }
 
 
@@ -36,7 +38,8 @@ def gate_changes(
             del gone[same]
             yield "renamed", rule, f"the gate {same} is called {name}"
     for name, rule in gone.items():
-        yield "removed", rule, _WORDS["removed"].format(name)
+        kind = "parted" if _of_majors(rule) else "removed"
+        yield kind, rule, _WORDS[kind].format(name)
     for name in sorted(was.keys() & now.keys()):
         if was[name].hash != now[name].hash:
             kind = _compared(was[name], now[name])
@@ -48,9 +51,18 @@ def _compared(old: ConsistencyRule, new: ConsistencyRule) -> str:
     if _asks(replace(new, **_limits_of(old))) != _asks(old):
         return "changed"
     signs = {_sign(a, b) for a, b in _limits(old, new) if a != b}
+    if not signs:
+        return "rewritten"
     if len(signs) != 1:
         return "changed"
     return "loosened" if signs.pop() > 0 else "tightened"
+
+
+def _of_majors(rule: ConsistencyRule) -> bool:
+    """Whether it holds a new major, which it guards, to the rows of older ones."""
+    majors = sorted(rule.tables, key=lambda table: table.major)
+    of_one = len({(table.domain, table.name) for table in majors}) == 1 < len(majors)
+    return rule.kind is RuleKind.ROWS and of_one and rule.guards == majors[-1]
 
 
 def _limits_of(rule: ConsistencyRule) -> Mapping[str, Any]:
