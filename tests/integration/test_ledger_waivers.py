@@ -63,16 +63,25 @@ def intended(ledgers: Any, *, run: str = "run-1", **changes: Any) -> Publication
 # --- contracts ------------------------------------------------------------------------------------
 
 
-def test_a_promise_counts_from_the_first_contract_of_its_table_and_major(ledgers: Any) -> None:
-    first, second, other = "flights 1.0.0 aaaa", "flights 1.1.0 bbbb", "flights 2.0.0 cccc"
+LEVEL = '{{"slaProperties":[{{"property":"{}","value":6,"unit":"h"}}]}}'
+
+
+def test_a_latency_counts_from_the_first_contract_of_its_table_and_major_that_has_one(
+    ledgers: Any,
+) -> None:
+    first, second, other = "flights 1.1.0 aaab", "flights 1.2.0 bbbb", "flights 2.0.0 cccc"
+    record = ledgers.governance.record_contracts
+    ledgers.record("flights 0.9.0 a0a0")
+    record({"flights 1.0.0 aaaa": LEVEL.format("freshness")})
+    assert ledgers.publisher.promised_since("flights 1.0.0 aaaa") is None
     before = datetime.now(UTC)
-    ledgers.record(first)
+    record({first: LEVEL.format("Latency")})
     since = ledgers.publisher.promised_since(first)
-    ledgers.record(second)
-    ledgers.record(other)
+    record({second: LEVEL.format("ly")})
+    record({other: LEVEL.format("ly")})
     assert before - timedelta(minutes=1) < since < datetime.now(UTC) + timedelta(minutes=1)
     assert ledgers.publisher.promised_since(second) == since
-    assert ledgers.publisher.promised_since("flights 1.2.0 dddd") == since
+    assert ledgers.publisher.promised_since("flights 1.3.0 dddd") == since
     assert ledgers.publisher.promised_since(other) > since
     assert ledgers.publisher.promised_since("planes 1.0.0 aaaa") is None
 

@@ -69,7 +69,7 @@ class Record(Ledger, Protocol):
     """The ledger, as a platform needs it: what it knows of canaries and of promises, too."""
 
     def promised_since(self, label: str) -> datetime | None:
-        """When the first contract of this table and major was recorded, by `id version hash`."""
+        """When a contract of this table and major (`id version hash`) first promised a latency."""
 
     def canary(self, product: str) -> Canary | None:
         """The newest canary of a product, whatever has become of it."""

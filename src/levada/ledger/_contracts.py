@@ -14,6 +14,13 @@ from levada.terms import TableRef
 
 __all__ = ["Contracts"]
 
+# A contract's line keeps its canonical text; the standard writes a level in full or short.
+_PROMISED = """
+    select min(at) from ledger.entries where kind = 'contract' and name = %s
+        and split_part(key, '.', 1) = %s
+        and jsonb_path_exists((body ->> 'body')::jsonb,
+            '$.slaProperties[*].property ? (@ like_regex "^(latency|ly)$" flag "i")')"""
+
 
 class Contracts(Asking):
     """The part of the ledger that contracts ask."""
@@ -49,11 +56,10 @@ class Contracts(Asking):
         return str(rows[0][0])
 
     def promised_since(self, label: str) -> datetime | None:
-        """When the first contract of this table and major was recorded, by `id version hash`."""
+        """
+        When the first contract of this table and major (by `id version hash`) that promises a
+        latency was recorded.
+        """
         name, version, _ = label.rsplit(" ", 2)
-        rows = self._rows(
-            "select min(at) from ledger.entries where kind = 'contract' and name = %s"
-            " and split_part(key, '.', 1) = %s",
-            *(name, version.partition(".")[0]),
-        )
+        rows = self._rows(_PROMISED, name, version.partition(".")[0])
         return next((at.astimezone(UTC) for (at,) in rows if at is not None), None)
