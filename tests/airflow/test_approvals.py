@@ -15,7 +15,7 @@ from merged import approvers, repository, waiver
 from levada.flow.canary import version
 from levada.intervals import parse
 from levada.ledger import PostgresLedger
-from levada.terms import Canary, CanaryState, Trial
+from levada.terms import Canary, CanaryState, CanaryTerms, Trial
 from levada_sensors import connections
 from levada_sensors.approvals import ApproveWaiver, OpenRequests, approvals_dag, grant
 
@@ -123,13 +123,17 @@ def test_a_canary_that_is_ripe_is_asked_for_and_promoted_by_the_same_rules(mesh:
     product = connections.mesh_of(mesh.root).product("north.numbers")
     ledger = PostgresLedger(mesh.credentials.url("levada_runner", "levada"))
     publisher = PostgresLedger(mesh.credentials.url("levada_publisher", "levada"))
-    terms: Any = (1, False, {}, "count otherwise", datetime.now(UTC))
+    governance = PostgresLedger(mesh.credentials.url("levada_governance", "levada"))
+    governance.set_canary_terms({product.id: CanaryTerms(by_policy=True)})
+    terms: Any = (1, True, {}, "count otherwise", datetime.now(UTC))
     ledger.start_canary(
         Canary("c-1", product.id, CanaryState.RUNNING, "old", version(product), *terms)
     )
     assert OpenRequests(task_id="ask", root=str(mesh.root)).execute({}) == []
     day = parse(product.grain, DAY, product.zone)
     publisher.tell_canary("c-1", [Trial(day, True, "the same rows", {}, run)])
+    assert OpenRequests(task_id="ask", root=str(mesh.root)).execute({}) == [], "its policy does it"
+    governance.set_canary_terms({product.id: CanaryTerms(by_policy=False)})
 
     (asked,) = OpenRequests(task_id="ask", root=str(mesh.root)).execute({})
     told = {key: asked[key] for key in ("kind", "name", "path")}
@@ -141,7 +145,7 @@ def test_a_canary_that_is_ripe_is_asked_for_and_promoted_by_the_same_rules(mesh:
     found = ledger.canary(product.id)
     assert found is not None
     assert (found.state, found.reviewer) == (CanaryState.PROMOTED, "ines")
-    for each in (ledger, publisher):
+    for each in (ledger, publisher, governance):
         each.close()
 
 

@@ -72,6 +72,21 @@ def test_what_cannot_be_a_canary_is_refused_with_all_that_is_wrong(store: Worksp
     )
 
 
+def test_who_starts_one_does_not_say_what_promotes_it(store: Workspace) -> None:
+    policies = store.root / "contracts/governance/policies.yaml"
+    was = policies.read_text()
+    write(store, "where true")
+    policies.write_text(was.replace("intervals: 2", "intervals: 1"))
+    start = ("canary", "start", PRODUCT, "--intervals", "1", "--reason", "I am in a hurry")
+
+    refused = " ".join(store.levada(*start, code=2).stderr.split())
+
+    assert "wants at least 2 equal intervals: governance recorded so many" in refused
+    assert store.json("canary", "status") == []
+    policies.write_text(was)
+    write(store, "")
+
+
 def test_where_both_make_the_same_the_new_version_is_published(store: Workspace) -> None:
     write(store, "where try_cast(amount as integer) < 100")
     start = (

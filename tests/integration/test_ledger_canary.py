@@ -44,6 +44,12 @@ def told(ledgers: Any, day: Partition, *, equal: bool, run: str, publishes: bool
         ledgers.publish(PRODUCT, [line], run=run)
 
 
+def needs(ledgers: Any) -> tuple[int, bool, bool]:
+    """What the canary needs by now, and whether it has it."""
+    found = ledgers.runner.canary(PRODUCT)
+    return found.wanted, found.by_policy, found.ripe
+
+
 def in_a_row(ledgers: Any) -> int:
     return int(ledgers.runner.canary(PRODUCT).in_a_row)
 
@@ -127,8 +133,10 @@ def test_who_starts_one_may_ask_for_more_than_governance_does_and_not_for_less(
     ledgers: Any,
 ) -> None:
     lenient = replace(CANARY, by_policy=True, wanted=1)
-    with pytest.raises(TerminalError, match="promoted by approval: governance recorded no policy"):
+    with pytest.raises(TerminalError, match="governance recorded no policy") as refused:
         ledgers.runner.start_canary(lenient)
+    for what in ("--promote approval", "`levada run` or `levada up`", "governance's pipeline"):
+        assert what in str(refused.value)
     with pytest.raises(LawBroken):
         ledgers.runner.set_canary_terms({PRODUCT: BY_POLICY})
     ledgers.governance.set_canary_terms({PRODUCT: CanaryTerms(by_policy=True, intervals=2)})
@@ -139,11 +147,16 @@ def test_who_starts_one_may_ask_for_more_than_governance_does_and_not_for_less(
         told(ledgers, DAYS[n], equal=True, run=f"r{n}")
 
     ledgers.governance.set_canary_terms({PRODUCT: CanaryTerms(by_policy=True, intervals=3)})
+    assert needs(ledgers) == (3, True, False), "told as it is settled"
     with pytest.raises(TerminalError, match="has 2 equal intervals in a row, and needs 3"):
         ledgers.runner.settle_canary("c-1")
     ledgers.governance.set_canary_terms({PRODUCT: CanaryTerms(by_policy=False, intervals=2)})
+    assert needs(ledgers) == (2, False, True), "so that an approval is asked for"
     with pytest.raises(TerminalError, match="is promoted by approval"):
         ledgers.runner.settle_canary("c-1")
+    ledgers.governance.promote_canary("c-1", "ann", "alike", INES)
+    ledgers.governance.set_canary_terms({PRODUCT: CanaryTerms(by_policy=False, intervals=9)})
+    assert needs(ledgers)[:2] == (2, True), "one that ended keeps what it was started with"
     ledgers.owner.rebuild()
     assert ledgers.owner.verify() == ()
 

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from levada import plan as planning
 from levada.adapters.dbt.workers import DbtWorkers
-from levada.cli import output
+from levada.cli import output, recording
 from levada.cli.spans import span_of
 from levada.declare import selected
 from levada.errors import DeclarationError, Fault
@@ -60,12 +60,7 @@ def run(
                 plan, _ = loop.current_plan(platform, products, span, loop.landed(platform, span))
                 _print_plan(plan, as_json=as_json)
                 return 0
-            new = opening.record(
-                settings, credentials, [m.contract for p in mesh.products for m in p.marts]
-            )
-            if new and not as_json:
-                output.console.print(f"governance recorded {len(new)} contracts", style="dim")
-            opening.allow(settings, mesh, credentials)
+            recording.as_governance(settings, mesh, credentials, quiet=as_json)
             bar = Bar(quiet=as_json)
             with bar.progress:
                 if not selection:

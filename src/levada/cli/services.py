@@ -6,7 +6,7 @@ from pathlib import Path
 
 from levada.adapters import postgres
 from levada.adapters.dbt.workers import DbtWorkers
-from levada.cli import output
+from levada.cli import output, recording
 from levada.flow import declaring
 from levada.flow import platform as opening
 from levada.settings import find_root, read_settings
@@ -28,13 +28,7 @@ def up(project: Path | None, *, airflow: bool) -> int:
         return 0
     with output.errors.status("compiling the declarations"), DbtWorkers() as workers:
         mesh = declaring.compiled_mesh(settings, workers)
-    new = opening.record(
-        settings, credentials, [m.contract for p in mesh.products for m in p.marts]
-    )
-    if new:
-        output.console.print(f"governance recorded {len(new)} contracts", style="dim")
-    for name in opening.allow(settings, mesh, credentials):
-        output.console.print(f"governance recorded what a canary of {name} needs", style="dim")
+    recording.as_governance(settings, mesh, credentials)
     with output.errors.status("starting Airflow"):
         service.start(settings, credentials)
     output.console.print(f"Airflow answers at {service.address(settings)}; end it: levada down")

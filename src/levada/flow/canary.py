@@ -171,21 +171,25 @@ def publish(platform: Platform, run: Run, published: Step) -> Run:
 
 
 def publish_major(platform: Platform, run: Run, published: Step) -> Run:
-    """Tell what the gate found of each interval; publish what passes, withhold what does not."""
+    """
+    Tell what the gate found of each interval, while the canary runs; publish what passes, withhold
+    what does not.
+    """
     found = run.canary
     if found is None:
         raise ValueError(f"run {run.id} is no canary's")
     now = platform.publisher.canary(run.product.id) or found
     if now.id == found.id and now.state is CanaryState.ABORTED:
         raise NotPublishable(f"canary {found.id} was aborted: {run.product} is not published")
-    told = [
-        trial
-        for claim in run.claims
-        for result in run.reports[claim.partition].results
-        if (trial := _gated(found, result, claim.partition, run.id))
-    ]
-    platform.publisher.tell_canary(found.id, told)
-    tell_owner(platform, run.product, found, [trial for trial in told if not trial.equal])
+    if now.id == found.id and now.state is CanaryState.RUNNING:
+        told = [
+            trial
+            for claim in run.claims
+            for result in run.reports[claim.partition].results
+            if (trial := _gated(found, result, claim.partition, run.id))
+        ]
+        platform.publisher.tell_canary(found.id, told)
+        tell_owner(platform, run.product, found, [trial for trial in told if not trial.equal])
     done = published(platform, run)
     settle(platform, found)
     return done
@@ -204,7 +208,8 @@ def _gated(found: Canary, result: CheckResult, partition: Partition, run: str) -
 
 def settle(platform: Platform, found: Canary) -> None:
     """Promote a canary by policy, where its row is long enough by now."""
-    if found.by_policy and (grown := platform.publisher.canary(found.product)) and grown.ripe:
+    grown = platform.publisher.canary(found.product)
+    if grown is not None and grown.by_policy and grown.ripe:
         try:
             platform.runner.settle_canary(grown.id)
         except LevadaError as error:  # what is published is published; the next interval asks again
