@@ -7,8 +7,9 @@ the ledger. The next run goes on with what is not reported yet.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
@@ -54,6 +55,8 @@ __all__ = [
     "restated",
     "run",
 ]
+
+_log = logging.getLogger(__name__)
 
 Told = Callable[[Report, bool], None]
 """What is told of each interval: its report, and whether it is a new one."""
@@ -166,13 +169,12 @@ def run(
     if not wanted:
         return ()
     versions = _versions(facts)
-    domains = {t.domain for due in wanted for t in due.batch.tables}
     records = {
         b.id: consistency.Record(bench.findings.told(b.id), bench.findings.guarded())
         for b in {due.batch.id: due.batch for due in wanted}.values()
     }
     made = []
-    with rule_session(bench.warehouse.attaching(domains), bench.timeout) as session:
+    with rule_session(bench.warehouse.attaching(_lakes(wanted)), bench.timeout) as session:
         for each in wanted:
             record = records[each.batch.id]
             due = each.suspending(record.suspended(each.batch))
@@ -204,8 +206,10 @@ def run(
 def _others(bench: Bench, due: Due, rule: ConsistencyRule) -> Iterator[Witness]:
     """
     What the rules of other batches say now of this interval of a rule's tables: asked anew, so that
-    it does not matter which batch is run first.
+    it does not matter which batch is run first. A batch that cannot be asked is no witness.
     """
+    import duckdb
+
     at, tables = due.partition, set(rule.tables)
     span = Span(at.begin, end(at)) if at.start is not None else bench.mesh.span
     for batch in (b for b in bench.batches if b.id != due.batch.id and tables & set(b.tables)):
@@ -213,12 +217,21 @@ def _others(bench: Bench, due: Due, rule: ConsistencyRule) -> Iterator[Witness]:
         facts = bench.runner.facts(*consistency.tables_of(bench.mesh, [batch]))
         record = consistency.Record(bench.findings.told(batch.id), bench.findings.guarded())
         judge = Judge(bench.mesh, facts, bench.clock())
-        attached = bench.warehouse.attaching({table.domain for table in batch.tables})
-        with rule_session(attached, bench.timeout) as session:
-            for each in consistency.due(judge, batch, span, near):
-                asked = each.suspending(record.suspended(batch))
-                for result in _judge(bench, session, asked, _versions(facts)):
-                    yield Witness(batch, each.partition, result, record)
+        marks = record.suspended(batch)
+        dues = [each.suspending(marks) for each in consistency.due(judge, batch, span, near)]
+        try:
+            with rule_session(bench.warehouse.attaching(_lakes(dues)), bench.timeout) as session:
+                for each in dues:
+                    for result in _judge(bench, session, each, _versions(facts)):
+                        yield Witness(batch, each.partition, result, record)
+        except duckdb.Error as error:
+            _log.warning("batch %s could not be asked about %s: %s", batch.id, rule.name, error)
+
+
+def _lakes(dues: Iterable[Due]) -> set[str]:
+    """The domains whose lakes are read: of a table that is not there, none need be there."""
+    told = [each for due in dues for each in due.rules if each.told]
+    return {read.table.domain for each in told for read in each.reads}
 
 
 def restated(bench: Bench, batches: Sequence[Batch]) -> tuple[tuple[Batch, Partition], ...]:
