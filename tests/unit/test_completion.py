@@ -71,10 +71,13 @@ def test_every_shell_completes_a_table(shell: str, project: Path) -> None:
     [
         ("levada why weather.", ["weather.landing.hours", "weather.observations"]),
         ("levada release fleet.p", ["fleet.planes"]),
+        ("levada why fleet.planes@", ["fleet.planes@1"]),
+        ("levada run company.daily@1", ["company.daily@1"]),
         ("levada run comp", ["company", "company.daily", "company.weekly"]),
         ("levada status company.daily op", ["operations", "operations.flights"]),
         ("levada backfill plan flee", ["fleet", "fleet.planes"]),
         ("levada canary start oper", ["operations.flights"]),
+        ("levada canary start operations.flights@", ["operations.flights@1"]),
         ("levada check --domain f", ["fleet"]),
         ("levada check --domain ", sorted(DOMAINS)),
     ],

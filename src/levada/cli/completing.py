@@ -28,8 +28,12 @@ def tables(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def products(context: typer.Context, incomplete: str) -> list[str]:
-    """Products, as `domain.product`."""
-    return _of_mesh(context, incomplete, lambda mesh: (p.id for p in mesh.products))
+    """Products, as `domain.product`; once somebody types an `@`, by a table of theirs."""
+
+    def named(mesh: Mesh) -> Iterable[str]:
+        return map(str, mesh.tables()) if "@" in incomplete else (p.id for p in mesh.products)
+
+    return _of_mesh(context, incomplete, named)
 
 
 def selections(context: typer.Context, incomplete: str) -> list[str]:
@@ -56,10 +60,15 @@ def _of_mesh(
 def _found(
     context: typer.Context, incomplete: str, named: Callable[[Settings], Iterable[str]]
 ) -> list[str]:
-    """Names that begin so; the first major of a table is written without it, as people do."""
+    """
+    Names that begin so. The first major of a table is written without it, as people do, until
+    somebody types the `@`.
+    """
     try:
         settings = read_settings(find_root(context.params.get("project")))
-        names = {name.removesuffix("@1") for name in named(settings)}
+        names = set(named(settings))
     except Exception:  # whatever it is, a shell is no place to say it
         return []
+    if "@" not in incomplete:
+        names = {name.removesuffix("@1") for name in names}
     return sorted(name for name in names if name.startswith(incomplete))

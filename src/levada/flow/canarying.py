@@ -62,8 +62,14 @@ class Terms:
 
 def named(mesh: Mesh, name: str) -> Product:
     """The product of this id, or of this table as `domain.table@2`. Raises DeclarationError."""
-    if "@" in name and mesh.find(found := TableRef.parse(name)) is not None:
-        return mesh.product(found)
+    if "@" in name:
+        try:
+            found = TableRef.parse(name)
+        except ValueError as error:
+            right = "write domain.product, or of a new major domain.table@2"
+            raise DeclarationError((Fault("PRODUCT", 0, str(error), right),)) from None
+        if mesh.find(found) is not None:
+            return mesh.product(found)
     known = {product.id: product for product in mesh.products}
     if name not in known:
         right = nearest(name, known)

@@ -43,12 +43,18 @@ def compared(mesh: Mesh, name: str, against: str) -> tuple[Product, ConsistencyR
 
 
 def _majors(mesh: Mesh, name: str, against: str) -> tuple[TableRef, TableRef]:
+    right = "write DOMAIN.TABLE@2 --against 1"
     try:
         new = TableRef.parse(name)
-        old = TableRef(new.domain, new.name, int(against.rpartition("@")[2]))
+    except ValueError as error:
+        raise _fault("PRODUCT", str(error), right) from None
+    try:
+        own = f"{new.domain}.{new.name}@{against}"
+        old = TableRef.parse(own if against.isdecimal() else against)
     except ValueError:
-        right = "write DOMAIN.TABLE@2 --against 1"
         raise _fault(name, f"{against!r} is no major of it", right) from None
+    if (old.domain, old.name) != (new.domain, new.name):
+        raise _fault(name, f"{old} is no major of it", f"name one of its own: {right}")
     for table in (new, old):
         if mesh.find(table) is None:
             raise _fault(name, f"no table {table}", "a new major has a contract and a model")

@@ -76,7 +76,7 @@ class TableRef:
         """Read `domain.table` or `domain.table@major` (major 1 when none is said)."""
         head, _, major = text.partition("@")
         domain, _, name = head.partition(".")
-        if not name or (major and not major.isdigit()):
+        if not name or (major and not major.isdecimal()):
             raise ValueError(f"{text!r} is no table: write domain.table or domain.table@major")
         if "." in name:
             return cls(domain, name, 0)
