@@ -89,7 +89,7 @@ def _print_begun(record: PostgresLedger, name: str, *, as_json: bool) -> int:
     if as_json:
         output.print_json({**_json(begun, ()), "reconciler": "away" if away else "at work"})
         return 0
-    output.console.print(Text(f"{name} is {begun.state}: {_counts(begun)}"))
+    output.console.print(Text(f"{name} is {begun.state}: {_said(begun.steps)}"))
     if away:
         said = "no reconciler was heard of: `levada up` starts it, or say --local"
         output.console.print(Text(said, style="yellow"))
@@ -127,7 +127,9 @@ def turn(project: Path | None, name: str, state: str, reason: str) -> int:
         _known(record, name)
         news = record.turn_backfill(name, state, reason)
         (now,) = record.backfills(name)
-    output.console.print(Text(f"{name} is {now.state}{'' if news else ' already'}; {_counts(now)}"))
+    output.console.print(
+        Text(f"{name} is {now.state}{'' if news else ' already'}; {_said(now.steps)}")
+    )
     return 0 if news else 1
 
 
@@ -159,7 +161,7 @@ def rollback(project: Path | None, name: str, reason: str, *, dry_run: bool, as_
         output.print_json({**_json(now, kept), "made_again": stale})
         return 1 if kept else 0
     _print_left(kept)
-    output.console.print(Text(f"{name} is {now.state}: {_counts(now)}"))
+    output.console.print(Text(f"{name} is {now.state}: {_said(now.steps)}"))
     for (product, partition), why in list(again.items())[:5]:
         said = f"the next run makes it again: {product} {partition.key}: {why}"
         output.console.print(Text(said, style="yellow"))
@@ -236,10 +238,6 @@ def approve(project: Path | None, file: Path, review: Review) -> int:
     return 0
 
 
-def _counts(begun: Begun) -> str:
-    return _said(begun.steps)
-
-
 def _said(steps: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {state}" for state, count in sorted(steps.items()))
 
@@ -295,7 +293,7 @@ def _print_done(
         output.print_json({**_json(begun, left), "lines": lines, "seconds": round(seconds, 2)})
         return
     _print_left(left)
-    told = f"{begun.id} is {begun.state}: {_counts(begun)}; {lines} lines, {seconds:.1f} s"
+    told = f"{begun.id} is {begun.state}: {_said(begun.steps)}; {lines} lines, {seconds:.1f} s"
     output.console.print(Text(told))
     if left:
         said = f"`levada backfill resume {begun.id} --local` tries what is left again"
