@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from tests.unit.strategies import NOW, World, edge, make_mesh, make_source, ref, single
@@ -22,6 +21,7 @@ from levada.terms import (
     Partition,
     Product,
     Publication,
+    Span,
     TableRef,
     Verdict,
 )
@@ -128,14 +128,20 @@ def test_an_optional_input_that_may_yet_come_is_waited_for_until_its_deadline(
 
 def test_all_who_look_far_up_are_answered_by_one_more_reading() -> None:
     world, day = chain(published=False)
-    ledger, read = ledger_of(world), list[int]()
+    read: list[int] = []
 
     class Counted(Asked):
-        def facts(self, tables: Collection[TableRef], *rest: Any) -> Facts:
+        def facts(
+            self,
+            tables: Collection[TableRef] = (),
+            products: Collection[str] = (),
+            span: Span | None = None,
+        ) -> Facts:
             read.append(len(tables))
-            return super().facts(tables, *rest)
+            return super().facts(tables, products, span)
 
-    ledger.__class__ = Counted
+    ledger = Counted(lambda: world.now)
+    ledger.lines = dict(world.lines)
     waiters = [Waiter(world.mesh.product(f"a.t{hops}"), day) for hops in (3, 4, 5)]
     told = _answers(world.mesh, ledger, waiters)
     answers = [each.answer for each in told if isinstance(each, Glance)]

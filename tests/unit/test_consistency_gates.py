@@ -113,7 +113,7 @@ def test_whoever_waits_for_a_gate_is_told_its_name() -> None:
 def test_another_rule_is_another_fingerprint_so_that_what_failed_is_tried_again() -> None:
     plain = little_mesh().product("company.daily")
     one = made(batch("company.daily", "operations.flights")).product("company.daily")
-    changed = {"hash": "h2", "kind": RuleKind.DUPLICATES}
+    changed: dict[str, Any] = {"hash": "h2", "kind": RuleKind.DUPLICATES}
     other = made(batch("company.daily", "operations.flights", **changed)).product("company.daily")
 
     assert len({fingerprint(p, DAY, ()) for p in (plain, one, other)}) == 3
@@ -147,7 +147,7 @@ def test_a_gate_judges_the_very_interval_that_is_built() -> None:
 
 def test_a_review_lists_a_new_gate_and_one_that_is_gone() -> None:
     old, new = little_mesh(), made(batch("company.daily", "operations.flights"))
-    changed = {"hash": "h2", "kind": RuleKind.DUPLICATES}
+    changed: dict[str, Any] = {"hash": "h2", "kind": RuleKind.DUPLICATES}
     other = made(batch("company.daily", "operations.flights", **changed))
 
     def kinds(a: Mesh, b: Mesh) -> list[tuple[str, str]]:
