@@ -455,12 +455,10 @@ def test_server_and_file_are_told_the_same(gms: Server, tmp_path: Path) -> None:
 def test_a_dead_server_is_one_sentence_and_the_cursor_stays(tmp_path: Path) -> None:
     dead = Server()
     dead.close()
-    began = time.monotonic()
     with raises_in_one_line(
         Unavailable, f"^DataHub does not answer at {dead.url}: connection refused$"
     ):
         tell(RestCatalog(dead.url, tmp_path), Ledger(line(8)))
-    assert time.monotonic() - began < 10
     assert RestCatalog(dead.url, tmp_path).mark() is None
 
 

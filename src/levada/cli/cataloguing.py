@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import time
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event
+from types import FrameType
 
 from levada import compiled
 from levada.adapters import odcs
@@ -38,8 +40,8 @@ def catalog(
     where = opened.server if isinstance(opened, RestCatalog) else str(opened.path)
     with opened.opened(), _reader(settings, follow=follow) as ledger:
         if follow:
-            with suppress(KeyboardInterrupt):
-                _follow(settings, ledger, opened, where, as_json=as_json)
+            with _interrupted() as ended, suppress(KeyboardInterrupt):
+                _follow(settings, ledger, opened, where, ended, as_json=as_json)
         else:
             _report(_drain(settings, ledger, opened), where, as_json=as_json)
     return 0
@@ -70,12 +72,37 @@ def _drain(settings: Settings, ledger: PostgresLedger, told: Catalog) -> list[Pu
     return lines
 
 
+@contextmanager
+def _interrupted() -> Iterator[Event]:
+    """
+    Set by Ctrl-C. The KeyboardInterrupt alone may be lost: Python drops one that is raised while it
+    finalizes an object, and libraries catch what they should not.
+    """
+    ended = Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        ended.set()
+        signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield ended
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _follow(
-    settings: Settings, ledger: PostgresLedger, told: Catalog, where: str, *, as_json: bool
+    settings: Settings,
+    ledger: PostgresLedger,
+    told: Catalog,
+    where: str,
+    ended: Event,
+    *,
+    as_json: bool,
 ) -> None:
-    """Go on until interrupted; what does not answer is waited for, and said once."""
+    """Go on until it is ended; what does not answer is waited for, and said once."""
     pause, said = _POLL, ""
-    while True:
+    while not ended.is_set():
         try:
             if lines := _drain(settings, ledger, told):
                 _report(lines, where, as_json=as_json)
@@ -85,7 +112,7 @@ def _follow(
                 said = str(error)
                 output.errors.print(f"{said}; trying again", style="yellow", markup=False)
             pause = min(pause * 2, _PATIENCE)
-        time.sleep(pause)
+        ended.wait(pause)
 
 
 def _report(lines: list[Publication], where: str, *, as_json: bool) -> None:
