@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -74,13 +75,10 @@ def kill_postgresql(mesh: Workspace) -> None:
 def test_a_database_of_ones_own_that_does_not_answer_is_one_sentence(
     mesh: Workspace, words: tuple[str, ...]
 ) -> None:
-    begun = time.monotonic()
-
-    done = mesh.begin(*words, LEVADA_DATABASE_URL=NOBODY).wait()
+    done = mesh.begin(*words, LEVADA_DATABASE_URL=NOBODY).wait(60)
 
     assert_one_sentence(done, "does not answer at 127.0.0.1:1")
     assert done.stdout == ""
-    assert time.monotonic() - begun < 30
 
 
 def test_a_new_interpreter_says_the_same(mesh: Workspace) -> None:
@@ -108,11 +106,11 @@ def test_after_kill_9_of_postgresql_the_next_command_finds_everything_published(
 ) -> None:
     before = mesh.publications()
     kill_postgresql(mesh)
-    begun = time.monotonic()
 
-    board = mesh.json("status")
+    # In time, whether or not somebody has reaped the killed server.
+    done = mesh.begin("status", "--json").wait(60)
 
-    assert time.monotonic() - begun < 30, "whether or not somebody has reaped the killed server"
+    board = json.loads(done.stdout)
     assert {row["state"] for row in board} == {"READY"}
     mesh.start()
     assert mesh.publications() == before

@@ -137,10 +137,10 @@ def start(home: Path) -> Credentials:
         return Credentials.load(home)
     with _locked(home):
         kept = _keep(home, {"admin": secrets.token_urlsafe(24)})
-        owner = _Owner.of(home)
-        if not (_data(home) / "PG_VERSION").exists():
-            _create(home, kept["admin"], owner)
         if running(home) is None:
+            owner = _Owner.of(home)
+            if not (_data(home) / "PG_VERSION").exists():
+                _create(home, kept["admin"], owner)
             _launch(home, kept.get("port"), owner)
         return Credentials.load(home)
 

@@ -18,6 +18,7 @@ from typing import Any
 from levada.adapters.gx import measures
 from levada.adapters.gx.judging import preload, validate
 from levada.adapters.gx.native import expectation
+from levada.adapters.gx.opening import opened, shut
 from levada.adapters.gx.watch import Watch, raised, told_of
 from levada.audit import METRICS, Comparison, decomposes, unknown
 from levada.ports import Relation, Stage
@@ -107,14 +108,12 @@ class GreatExpectations:
         """
         A database in memory, with the stage attached to it for reading only.
 
-        Rules are refused when they do more than read (`sqlrule`); this is what stands behind it:
-        no file is opened any more, nothing is attached, no setting is changed.
+        Rules are refused when they do more than read (`sqlrule`); that it is shut then stands
+        behind it.
         """
-        import duckdb
-
         path = stage.path / "stage.duckdb" if stage.path.is_dir() else stage.path
         statements = self._setup(stage) if callable(self._setup) else self._setup
-        connection = duckdb.connect(config={"python_enable_replacements": False})
+        connection = opened()
         try:
             with Watch(connection, self._timeout) as watch:
                 for statement in (*statements, "set TimeZone = 'UTC'", _QUIETLY):
@@ -124,9 +123,7 @@ class GreatExpectations:
                         f"attach {measures.literal(str(path))}"
                         f" as {measures.quoted(relation.database)} (read_only)"
                     )
-                # What is attached stays so, and `setup` allows the folders of lakes; nothing else.
-                connection.execute("set enable_external_access = false")
-                connection.execute("set lock_configuration = true")
+                shut(connection)
                 yield connection, watch
         finally:
             connection.close()

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from levada.adapters.gx.judging import preload, validate
+from levada.adapters.gx.opening import opened, shut
 from levada.adapters.gx.watch import Watch, raised, told_of
 from levada.terms import ConsistencyRule, Offence, RuleResult, Statement, Verdict
 
@@ -30,15 +31,11 @@ _MEMORY = "2GB"
 @contextmanager
 def rule_session(setup: Sequence[str], timeout: float = 300.0) -> Iterator[RuleSession]:
     """A DuckDB that reads the published tables (`setup` attaches them), and its expectations."""
-    import duckdb
-
-    connection = duckdb.connect(config={"python_enable_replacements": False})
+    connection = opened()
     try:
         for statement in (f"SET memory_limit = '{_MEMORY}'", *setup, "SET TimeZone = 'UTC'"):
             connection.execute(statement)
-        # What is attached stays so, and `setup` allows the folders of lakes; nothing else.
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
+        shut(connection)
         yield RuleSession(connection, timeout)
     finally:
         connection.close()

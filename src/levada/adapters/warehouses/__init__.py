@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol
 
 from levada.errors import DeclarationError, Fault
@@ -44,9 +45,14 @@ def named(kind: str) -> Kind:
     ...
     levada.errors.DeclarationError: levada.yaml: no warehouse 'ducklak'; did you mean 'ducklake'?
     """
-    found = {point.name: point for point in entry_points(group="levada.warehouses")}
+    found = _installed()
     if kind not in found:
         right = nearest(kind, sorted(found))
         raise DeclarationError((Fault("levada.yaml", 0, f"no warehouse {kind!r}", right),))
     loaded: Kind = found[kind].load()
     return loaded
+
+
+@cache  # to look through all that is installed takes longer than to open a warehouse
+def _installed() -> Mapping[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group="levada.warehouses")}

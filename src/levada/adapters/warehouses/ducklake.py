@@ -21,7 +21,7 @@ from levada.adapters.warehouses._session import (
 )
 from levada.adapters.warehouses._sql import literal, name, within_partitions
 from levada.adapters.warehouses._stage import DATABASE, Stages, lakes
-from levada.adapters.warehouses.extensions import extension_directory, loading
+from levada.adapters.warehouses.extensions import TRUSTED, extension_directory, loading
 from levada.errors import LevadaError, NotPublishable, ToolError, Unavailable, VersionGone
 from levada.ports import Change, Reject, Stage, StagedSource, StagedTable
 from levada.settings import Settings
@@ -145,10 +145,11 @@ class DuckLake:
             "schema": "main",
             "threads": 1,
             "config_options": {
-                "autoinstall_known_extensions": "false",
+                **TRUSTED,
                 "extension_directory": str(extension_directory(self.stages / ".extensions")),
             },
-            "settings": {"TimeZone": "UTC"},
+            # Set with each cursor, when the lakes are attached: what the domain loads is signed.
+            "settings": {"TimeZone": "UTC", "allow_unsigned_extensions": "false"},
             "attach": [
                 {
                     "path": f"ducklake:postgres:{conninfo}",
