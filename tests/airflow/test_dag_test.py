@@ -35,6 +35,7 @@ with DAG("mine", schedule="@daily", start_date=datetime(2013, 3, 1, tzinfo=UTC))
 """
 
 
+@pytest.mark.prove
 def test_a_sensor_of_anybodys_dag_runs_without_a_triggerer(
     project: Settings, mesh: Mesh, ledgers: Any, tmp_path: Path
 ) -> None:

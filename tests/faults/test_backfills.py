@@ -130,6 +130,7 @@ def test_a_database_that_is_lost_in_the_middle_loses_and_doubles_nothing(
     assert_whole(mesh)
 
 
+@pytest.mark.prove
 def test_a_forced_backfill_over_a_running_one_is_one_build_of_each_interval(
     mesh: Workspace,
 ) -> None:

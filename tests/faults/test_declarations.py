@@ -590,6 +590,7 @@ def test_a_read_upward_that_jinja_computes_is_told(two: Workspace) -> None:
     ], faults
 
 
+@pytest.mark.prove
 def test_a_waiver_of_a_table_whose_contract_is_torn_is_no_second_fault(two: Workspace) -> None:
     folder = two.root / "contracts/governance/waivers"
     folder.mkdir(parents=True)
@@ -666,6 +667,7 @@ rules:
 """
 
 
+@pytest.mark.prove
 def test_a_contract_that_breaks_leaves_what_rules_between_tables_guard(tmp_path: Path) -> None:
     """A gate that compares a broken table keeps what it guards as it is; other gates go on."""
     mesh = tiny.mesh(tmp_path / "mesh", ("harbour", "shapes", "quay"))
@@ -727,6 +729,7 @@ def test_what_reads_a_table_that_was_never_compiled_is_not_compiled_either(two: 
         compiled.load_domain(settings, "shapes", fresh=True)
 
 
+@pytest.mark.prove
 def test_what_reads_a_table_that_nobody_promises_any_more_stays_and_is_impossible(
     two: Workspace,
 ) -> None:
@@ -766,6 +769,7 @@ def test_an_unknown_key_in_levada_yaml_is_named_with_the_nearest_right_one(two: 
     ]
 
 
+@pytest.mark.prove
 def test_a_type_that_the_warehouse_cannot_hold_is_named_where_it_is_promised(
     two: Workspace,
 ) -> None:

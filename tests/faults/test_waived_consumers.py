@@ -177,6 +177,7 @@ def test_a_waiver_for_one_consumer_lets_only_that_one_start(mesh: Workspace) -> 
     mesh.levada("ledger", "verify")
 
 
+@pytest.mark.prove
 def test_data_that_is_mended_needs_no_waiver_and_frees_all(mesh: Workspace) -> None:
     for day in (FIRST, NEXT):
         tiny.landed(mesh, "north", day, [1, 2, 3])
@@ -186,6 +187,7 @@ def test_data_that_is_mended_needs_no_waiver_and_frees_all(mesh: Workspace) -> N
     mesh.levada("ledger", "verify")
 
 
+@pytest.mark.prove
 def test_a_contract_that_breaks_is_published_once_its_reviewer_has_approved_it(
     mesh: Workspace,
 ) -> None:

@@ -83,6 +83,7 @@ def test_killed_anywhere_it_goes_on_with_what_was_not_done(mesh: Workspace, poin
     assert mesh.json("run", "--dry-run") == [], "a forced build is current"
 
 
+@pytest.mark.prove
 def test_a_failed_audit_is_named_with_what_waits_for_it_and_the_rest_goes_on(
     mesh: Workspace,
 ) -> None:
@@ -104,6 +105,7 @@ def test_a_failed_audit_is_named_with_what_waits_for_it_and_the_rest_goes_on(
     assert "4 made" in done.stdout
 
 
+@pytest.mark.prove
 def test_while_a_backfill_is_open_nobody_reads_what_it_will_make_again(mesh: Workspace) -> None:
     plan = str(planned(mesh, "paused", "operations.flights"))
     mesh.killed_at("before build", "backfill", "run", plan, "--local", "--force")

@@ -467,6 +467,7 @@ def test_columns_of_the_yaml_may_not_contradict_the_contract(
     assert "column carrier of model flights is text here and BIGINT" in wrong[0].wrong
 
 
+@pytest.mark.prove
 def test_plain_dbt_finds_the_mesh_above_it_and_is_left_alone_without_one(mesh: Path) -> None:
     models = plain_dbt_parse(mesh / "models/company")
     promised = {name: node for name, node in models.items() if node["package_name"] == "operations"}

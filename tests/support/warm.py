@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import gc
 import json
 import os
 import shutil
@@ -142,6 +143,8 @@ def program() -> None:
     door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     door.bind(sys.argv[1])
     door.listen()
+    gc.collect()
+    gc.freeze()
     os.write(1, b"ready\n")
     while door in select.select([door, 0], [], [])[0]:
         connection, _ = door.accept()

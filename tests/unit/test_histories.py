@@ -85,7 +85,20 @@ def test_ten_thousand_histories_go_as_the_oracle_says() -> None:
     assert total["published"] > HISTORIES
 
 
-@pytest.mark.parametrize("bug", BUGS)
+LONG = (
+    "What is read though it is not ready is recorded as if it were",
+    "What was read as its last good publication is marked though it was mended",
+    "What died between its swap and its lines is dropped",
+    "What waits for what nobody can tell is said to be absent",
+    "At least n is met by n - 1",
+    "What an edge holds is rebuilt all the same",
+)
+"""Those that take the most histories to be caught."""
+
+
+@pytest.mark.parametrize(
+    "bug", [pytest.param(bug, marks=pytest.mark.prove) if bug in LONG else bug for bug in BUGS]
+)
 def test_a_planted_bug_is_caught(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     BUGS[bug](monkeypatch)
     try:
