@@ -19,7 +19,7 @@ from levada.terms import Canary, CanaryState, CanaryTerms, Trial
 from levada_sensors import connections
 from levada_sensors.approvals import ApproveWaiver, OpenRequests, approvals_dag, grant
 
-pytestmark = [pytest.mark.airflow, pytest.mark.integration]
+pytestmark = [pytest.mark.airflow, pytest.mark.integration, pytest.mark.prove]
 
 DAY = "2013-03-08"
 ASKED = {

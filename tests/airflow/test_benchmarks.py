@@ -64,9 +64,9 @@ slow = partial(pytest.param, marks=pytest.mark.prove)
     [
         slow("p1_waiting", {"queries_a_minute", "kb_a_waiter", "entry"}),
         slow("p2_latency", {"p99", "floor_of_a_bare_listen", "with_a_claim"}),
-        ("p4_parse", {"sizes"}),
+        slow("p4_parse", {"sizes"}),
         slow("p5_audit", {"by_hand", "fixed", "within_allowed"}),
-        ("p6_diff", {"fingerprints", "memory_mb", "exact"}),
+        slow("p6_diff", {"fingerprints", "memory_mb", "exact"}),
         ("p7_plan", {"cells", "search", "warm"}),
         slow("p8_backfill", {"curve", "shards", "stops_paying_at"}),
         ("p10_review", {"reached", "by_columns", "worst"}),

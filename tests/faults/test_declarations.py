@@ -402,6 +402,7 @@ def test_a_key_that_is_said_twice_is_told_where_it_is_said_again(
     assert found == [(4, "'columns' is said twice")]
 
 
+@pytest.mark.prove
 def test_a_person_reads_a_line_for_each_fault_and_no_traceback(
     mesh: Workspace, said: list[dict[str, Any]]
 ) -> None:
@@ -618,7 +619,7 @@ def unreadable(two: Workspace) -> None:
     (two.root / "contracts/harbour/ships.v1.odcs.yaml").write_text("{")
 
 
-@pytest.mark.parametrize("breaks", [broken, unreadable])
+@pytest.mark.parametrize("breaks", [broken, pytest.param(unreadable, marks=pytest.mark.prove)])
 def test_a_contract_that_breaks_leaves_the_dags_of_its_readers(
     two: Workspace, breaks: Callable[[Workspace], None]
 ) -> None:

@@ -16,7 +16,7 @@ from workspace import Workspace
 pytestmark = pytest.mark.integration
 
 DAYS = ("2013-03-08", "2013-03-09")
-IN_THE_GATE = ("in build", "after intent", "after swap")
+IN_THE_GATE = ("after swap",)
 
 
 @pytest.fixture(scope="module")

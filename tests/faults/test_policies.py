@@ -224,6 +224,7 @@ def test_the_policies_are_listed_and_explained(mesh: Workspace) -> None:
     assert "did you mean 'tier_stated'?" in unknown
 
 
+@pytest.mark.prove
 def test_what_was_remembered_is_forgotten_when_its_file_changes(mesh: Workspace) -> None:
     mesh.levada("check")
     stages = {s["stage"]: s["looked_at"] for s in mesh.json("check")["stages"]}

@@ -75,8 +75,9 @@ def assert_every_snapshot_has_its_lines(mesh: Workspace) -> None:
 
 @pytest.mark.parametrize(
     ("point", "minutes"),
-    [("after build", 210), pytest.param("after intent", 220, marks=pytest.mark.prove)],
+    [("after build", 210), ("after intent", 220)],
 )
+@pytest.mark.prove
 def test_a_slow_run_of_older_input_cannot_overwrite_a_newer_publication(
     mesh: Workspace, point: str, minutes: int
 ) -> None:
@@ -99,6 +100,7 @@ def test_a_slow_run_of_older_input_cannot_overwrite_a_newer_publication(
     assert_every_snapshot_has_its_lines(mesh)
 
 
+@pytest.mark.prove
 def test_a_run_that_is_in_its_swap_is_waited_for_and_then_followed_by_the_newer(
     mesh: Workspace,
 ) -> None:
@@ -132,6 +134,7 @@ def test_two_runs_of_one_product_and_interval_at_once_publish_it_once(mesh: Work
     assert_every_snapshot_has_its_lines(mesh)
 
 
+@pytest.mark.prove
 def test_two_intervals_of_one_table_published_at_once_both_arrive(mesh: Workspace) -> None:
     before = mesh.publications()
     delay(mesh, DAY, 250)

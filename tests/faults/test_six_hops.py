@@ -90,6 +90,7 @@ def test_why_of_every_table_between_names_the_same_root(mesh: Workspace, number:
     assert {cause["table"] for cause in said["causes"]} == roots(number, states(mesh))
 
 
+@pytest.mark.prove
 def test_the_mended_file_flows_through_all_six_hops(mesh: Workspace) -> None:
     tiny.landed(mesh, DOMAINS[0], DAY, [10, 20, 30])
 

@@ -109,6 +109,7 @@ def test_a_changed_table_is_held_until_somebody_releases_it_with_a_reason(mesh: 
     mesh.levada("ledger", "verify")
 
 
+@pytest.mark.prove
 def test_a_file_that_changed_under_its_table_holds_it(mesh: Workspace) -> None:
     (file, *_) = sorted((mesh.root / ".levada/lake/operations").rglob("*delays_v1/**/*.parquet"))
     whole = file.read_bytes()
@@ -136,9 +137,8 @@ def told(mesh: Workspace, *, fails: bool = False) -> Path:
     return log
 
 
-@pytest.mark.parametrize(
-    "point", [pytest.param("after build", marks=pytest.mark.prove), "after intent"]
-)
+@pytest.mark.prove
+@pytest.mark.parametrize("point", ["after build", "after intent"])
 def test_what_is_changed_while_a_run_builds_is_found_before_its_swap(
     mesh: Workspace, point: str
 ) -> None:

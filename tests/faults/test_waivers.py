@@ -153,6 +153,7 @@ def test_a_granted_waiver_lets_the_day_through_with_a_mark_on_its_line(mesh: Wor
     mesh.levada("ledger", "verify")
 
 
+@pytest.mark.prove
 def test_a_swap_that_fails_is_an_attempt_that_says_why_and_leaves_no_intent(
     mesh: Workspace,
 ) -> None:

@@ -26,7 +26,7 @@ from levada.adapters.postgres import Credentials
 from levada.adapters.probes.session import Database, connected
 from levada.diff import Question, Tolerance, align
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.prove]
 
 COLUMNS = {
     "k": ("INTEGER", "int4"),

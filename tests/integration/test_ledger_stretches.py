@@ -145,6 +145,7 @@ def test_writers_of_neighbouring_slots_at_once_leave_one_stretch(ledgers: Any) -
     assert stretches(ledgers) == one_stretch(slots)
 
 
+@pytest.mark.prove
 def test_the_server_ends_the_slots_of_old_lines_where_the_calendar_does(ledgers: Any) -> None:
     told = 0
     with psycopg.connect(ledgers.url(OWNER)) as connection:

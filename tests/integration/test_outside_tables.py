@@ -11,7 +11,7 @@ import pytest
 import tiny
 from workspace import Workspace
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.prove]
 
 SOURCES = """\
 sources:

@@ -21,7 +21,7 @@ from levada.govern import Reviewed
 from levada.settings import read_settings
 
 # Each reads a repository of its own with dbt: minutes, of which the gate keeps one story.
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.prove]
 
 QUALITY = "{id: rows_present, metric: rowCount, mustBeGreaterThan: 0}"
 PINNED = "select {} from {{{{ ref('harbour', 'ships', v=1) }}}}"

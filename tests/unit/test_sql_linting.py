@@ -206,6 +206,7 @@ def test_outside_a_mesh_the_rules_find_nothing(mesh: Path, tmp_path: Path) -> No
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
+@pytest.mark.prove
 def test_a_project_with_settings_of_its_own_has_the_rules_by_its_command_line(mesh: Path) -> None:
     project = mesh / "models" / "office"
     (project / ".sqlfluff").write_text(
