@@ -144,6 +144,7 @@ def test_a_forced_backfill_over_a_running_one_is_one_build_of_each_interval(
     assert_whole(mesh)
 
 
+@pytest.mark.prove
 def test_a_range_without_data_is_left_with_what_it_waits_for(mesh: Workspace) -> None:
     before = mesh.publications()
     path = mesh.root / "empty.json"

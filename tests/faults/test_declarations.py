@@ -532,6 +532,7 @@ def test_a_domain_that_breaks_keeps_its_old_file_and_is_refused_alone(two: Works
     assert two.levada("run", code=2).stderr.splitlines()[-1] == "1 fault"
 
 
+@pytest.mark.prove
 def test_a_relationship_to_what_the_model_does_not_read_is_told_on_its_line(
     two: Workspace,
 ) -> None:
@@ -713,6 +714,7 @@ def test_a_contract_that_breaks_leaves_what_rules_between_tables_guard(tmp_path:
     assert any(fault.path.endswith("daily.yaml") for fault in waits.value.faults)
 
 
+@pytest.mark.prove
 def test_what_reads_a_table_that_was_never_compiled_is_not_compiled_either(two: Workspace) -> None:
     settings = read_settings(two.root)
     tiny.contract(two, "harbour", "cranes")
@@ -792,6 +794,7 @@ def test_a_type_that_the_warehouse_cannot_hold_is_named_where_it_is_promised(
     ]
 
 
+@pytest.mark.prove
 def test_settings_that_nobody_could_read_are_all_named_at_once(two: Workspace) -> None:
     (two.root / "levada.yaml").write_text(
         """\
@@ -817,6 +820,7 @@ lease: [2s]
     }
 
 
+@pytest.mark.prove
 def test_what_hangs_on_a_reference_that_was_not_found_is_no_second_fault(two: Workspace) -> None:
     path = tiny.model(
         two, "shapes", "docked", "select id, day, amount from {{ ref('harbour', 'shps') }}"

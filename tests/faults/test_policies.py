@@ -171,6 +171,7 @@ def test_only_what_changed_since_a_commit_is_looked_at(mesh: Workspace) -> None:
     assert [(f["path"], f["line"]) for f in changed["faults"]] == [(SHIPS, line)]
 
 
+@pytest.mark.prove
 def test_a_deleted_contract_is_told_where_it_was_read(mesh: Workspace) -> None:
     (mesh.root / SHIPS).unlink()
 
@@ -179,6 +180,7 @@ def test_a_deleted_contract_is_told_where_it_was_read(mesh: Workspace) -> None:
     assert any(f["path"] == "models/customs/base/cleared.sql" for f in faults)
 
 
+@pytest.mark.prove
 def test_a_fault_of_a_domain_that_did_not_change_is_left_out(mesh: Workspace) -> None:
     undescribe(mesh)
     git(mesh, "commit", "-qam", "undescribed")

@@ -816,6 +816,7 @@ def test_the_child_holds_no_secret_of_the_platform(workers: DbtWorkers, mesh: Pa
     assert b"hunter2" not in held
 
 
+@pytest.mark.prove
 def test_forked_processes_ask_the_kept_one_for_a_child(mesh: Path) -> None:
     script = """
         import multiprocessing, os, sys
@@ -887,6 +888,7 @@ def test_processes_killed_while_idle_cost_nothing(mesh: Path) -> None:
             assert workers.pid() is not None
 
 
+@pytest.mark.prove
 def test_a_call_past_its_limit_ends_its_child(workers: DbtWorkers, mesh: Path) -> None:
     endless = """
         {{ config(materialized='table') }}
@@ -946,6 +948,7 @@ def alive(pid: int | None) -> bool:
     return state != "Z" or threads > 1  # files are closed only when the last thread has ended
 
 
+@pytest.mark.prove
 def test_closing_ends_every_process(mesh: Path) -> None:
     with DbtWorkers() as workers:
         parse(workers, mesh, "company")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -37,8 +39,14 @@ def majors() -> Mesh:
     return replace(first, products=(*first.products, *second))
 
 
-def declared(root: Path, batch: Any) -> Mesh:
-    batches, faults = read(root, yaml.safe_dump(batch, sort_keys=False), of=majors())
+def declared(batch: Any) -> Mesh:
+    return _declared(yaml.safe_dump(batch, sort_keys=False))
+
+
+@cache
+def _declared(text: str) -> Mesh:
+    with TemporaryDirectory() as root:
+        batches, faults = read(Path(root), text, of=majors())
     assert faults == ()
     found, unfit = gated(majors(), batches)
     assert unfit == ()
@@ -59,8 +67,8 @@ def mutated(case: dict[str, Any]) -> Any:
     return batch
 
 
-def told(root: Path, old: Any, new: Any) -> list[Change]:
-    before, after = declared(root, old), declared(root, new)
+def told(old: Any, new: Any) -> list[Change]:
+    before, after = declared(old), declared(new)
     touched = govern.touched(before, after).values()
     return [change for changes in touched for change in changes if change.family == "gate"]
 
@@ -73,8 +81,8 @@ def test_the_labels_of_the_corpus_are_classes_that_there_are() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["does"]))
-def test_a_change_of_a_gate_is_of_its_labelled_class(case: dict[str, Any], tmp_path: Path) -> None:
-    found = told(tmp_path, CORPUS["batch"], mutated(case))
+def test_a_change_of_a_gate_is_of_its_labelled_class(case: dict[str, Any]) -> None:
+    found = told(CORPUS["batch"], mutated(case))
     wanted = [case["kind"], *case.get("also", ())] if case["kind"] else []
     assert sorted(change.kind for change in found) == sorted(wanted)
     assert any(change.breaking for change in found) == (case["is"] == "breaking")
@@ -90,15 +98,15 @@ BACK = {
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["does"]))
-def test_the_way_back_is_the_opposite(case: dict[str, Any], tmp_path: Path) -> None:
-    there = told(tmp_path, CORPUS["batch"], mutated(case))
-    back = told(tmp_path, mutated(case), CORPUS["batch"])
+def test_the_way_back_is_the_opposite(case: dict[str, Any]) -> None:
+    there = told(CORPUS["batch"], mutated(case))
+    back = told(mutated(case), CORPUS["batch"])
     assert sorted(BACK.get(c.kind, c.kind) for c in there) == sorted(c.kind for c in back)
 
 
-def test_a_gate_that_lets_more_through_needs_a_new_major(tmp_path: Path) -> None:
+def test_a_gate_that_lets_more_through_needs_a_new_major() -> None:
     loose = next(case for case in CASES if case["kind"] == "gate.loosened")
-    before, after = declared(tmp_path, CORPUS["batch"]), declared(tmp_path, mutated(loose))
+    before, after = declared(CORPUS["batch"]), declared(mutated(loose))
 
     (found,) = (t for t in govern.judged(before, after).tables if t.table == DAILY)
 
