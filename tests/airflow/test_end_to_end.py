@@ -241,24 +241,6 @@ def _inside(process: psutil.Process, mesh: Live) -> bool:
     return str(process.info["cwd"] or "").startswith(str(mesh.root))
 
 
-def backfilled(mesh: Live) -> None:
-    """A backfill of the day goes through the same Airflow, in a pool of its own."""
-    plan = str(mesh.root / "plan.json")
-    mesh.levada("backfill", "plan", "operations.delays", "--reason", "dice", "--out", plan)
-    name = mesh.json("backfill", "run", plan, "--force")["id"]
-    until(
-        lambda: mesh.json("backfill", "status", name)[0]["state"] == "finished",
-        lambda: (mesh.json("backfill", "status", name), mesh.faults()),
-    )
-    assert len(mesh.lines()["operations.delays@1"]) == 2
-    ran = mesh.airflow(
-        "select distinct r.run_id like %s, n.content, t.pool from dag_run r join dag_run_note n"
-        " on n.dag_run_id = r.id join task_instance t on t.run_id = r.run_id where r.dag_id = %s",
-        *(f"{name}__operations.delays__%", "levada.backfill"),
-    )
-    assert ran == [(True, f"backfill {name}: dice", "levada_backfill")]
-
-
 def test_late_data_kills_and_restarts_lose_nothing_and_double_nothing(mesh: Live) -> None:
     for hour in BEFORE:
         source_system.land_weather_hour(hour, mesh.landing)
@@ -336,7 +318,6 @@ def test_late_data_kills_and_restarts_lose_nothing_and_double_nothing(mesh: Live
     assert len(built(mesh)) == len(made) + 3
     assert_inputs_came_before(built(mesh))
 
-    backfilled(mesh)
     assert_all_ends(mesh)
 
 
