@@ -62,6 +62,7 @@ def test_what_cannot_be_asked_is_no_witness_and_stops_nobody(tmp_path: Path) -> 
         settings = store.root / "levada.yaml"
         settings.write_text(settings.read_text().replace("[store]", "[store, depot]"))
         declare(store, "other", SMALL.format("huge", 500), ALIKE)
+        store.levada("compile")
         assert verdicts(store, "other", 1) == {"huge": "FAIL", "alike": "UNKNOWN"}
         declare(store, "daily", SMALL.format("small", 100), SMALL.format("tiny", 5000))
         assert verdicts(store, "daily", 1) == {"small": "FAIL", "tiny": "PASS"}, "huge agrees"
