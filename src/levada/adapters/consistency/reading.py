@@ -332,7 +332,7 @@ class _Reading:
         said = titled(self.root)
         _, right = withheld(self.root, table.domain, table.name, table.major, said)
         if right == Fault.ELSEWHERE:
-            self.fault(place, f"{name} has a fault of its own", right)
+            self.fault(place, f"{name} has a fault of its own, or is not compiled", right)
         else:
             wrong = f"no published table is called {name!r}"
             self.fault(place, wrong, nearest(name, self.tables))
