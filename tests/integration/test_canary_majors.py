@@ -87,6 +87,7 @@ def in_the_midst(store: Workspace, day: str) -> Iterator[None]:
         opening.open_platform(settings, mesh, store.credentials, workers) as platform,
     ):
         run = stages.sense(platform, stages.Run(stages.new_run_id(), product, (partition,)))
+        assert not run.over, run.waiting
         run = stages.audit(platform, stages.build(platform, run))
         yield
         stages.publish(platform, run)
@@ -162,7 +163,7 @@ def test_it_is_promoted_by_approval_after_so_many_and_its_readers_may_move(
     store.levada("run")
 
     landed(store, "store", DAYS[3], [6])
-    store.levada("run", "store.numbers")
+    store.levada("run", OLD)
 
     with in_the_midst(store, DAYS[3]):
         said = " ".join(store.levada(*words).stdout.split())
