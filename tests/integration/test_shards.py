@@ -99,8 +99,7 @@ def test_killed_in_the_third_of_four_shards_it_repeats_only_the_third_and_the_fo
     mesh: Workspace,
 ) -> None:
     four = LEVADA.format(more=", 'shards': {'key': 'id', 'count': 4}")
-    tiny.model(mesh, "south", "sums", f"{four}{SUMMED} from {READS} group by all")
-    mesh.levada("compile")
+    remade(mesh, "in four", f"{four}{SUMMED} from {READS} group by all")
     before, path = contents(mesh), mesh.root / "killed.json"
     words = ("backfill", "run", str(path), "--local", "--force")
     mesh.levada("backfill", "plan", SUMS, "--reason", "killed", "--out", str(path))
