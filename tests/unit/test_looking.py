@@ -106,6 +106,7 @@ def test_a_look_at_what_moved_finds_what_a_full_look_finds(number: int) -> None:
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(3600)
 def test_a_thousand_histories_look_alike() -> None:
     before = Watched.looks
     for seed in range(SEED, SEED + 1_000):
