@@ -84,6 +84,7 @@ def test_few_facts_decide_as_all_do_unless_the_judge_looks_far(number: int) -> N
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(3600)
 def test_few_facts_decide_as_all_do_in_five_hundred_histories() -> None:
     before = Near.compared, Near.far
     for seed in range(SEED, SEED + 500):
