@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from levada.intervals import end, inside, readers, within
-from levada.readiness import Judge, bare, fingerprint
+from levada.readiness import Judge, bare, fingerprint, soonest
 from levada.terms import (
     Attempt,
     Facts,
@@ -232,16 +232,16 @@ def decided(judge: Judge, product: Product, partition: Partition) -> Step | Read
     lines = judge.lines(product, partition)
     states = [judge.table(m.table, partition) for m in product.marts]
     attempt = judge.attempt(product, partition)
+    wakes = soonest(*(s.next for s in states))  # time alone may end what is current, and a hold
     if attempt is None and all(s.state is State.READY for s in states):
-        return Readiness(State.READY, "current")
+        return Readiness(State.READY, "current", next=wakes)
     inputs = judge.inputs(product, partition)
     if inputs.state in (State.IMPOSSIBLE, State.HELD):
         return inputs
     changes = [c for line in lines if line for c in judge.changes(product, partition, line)]
-    if rest := judge.resting(product, partition):
-        return rest
-    if rest := _resting(judge, product, partition, attempt):
-        return rest
+    rest = judge.resting(product, partition) or _resting(judge, product, partition, attempt)
+    if rest is not None:
+        return replace(rest, next=soonest(rest.next, wakes))
     waived = attempt is not None and judge.waived(attempt) is not None
     because = _because(product, lines, states, attempt, waived=waived)
     if claim := judge.facts.claims.get((product.id, partition)):

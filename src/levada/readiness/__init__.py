@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from levada.readiness.causes import Change
+from levada.readiness.edges import soonest
 from levada.readiness.fingerprints import bare, fingerprint, forced
 from levada.readiness.judge import Judge
 from levada.readiness.known import ending, endings, mark, marks
@@ -36,6 +37,7 @@ __all__ = [
     "mark",
     "marks",
     "pins",
+    "soonest",
     "standing",
     "suspects",
     "trace",
