@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import pytest
@@ -21,8 +20,6 @@ from levada.terms import (
     Partition,
     Product,
     Publication,
-    Span,
-    TableRef,
     Verdict,
 )
 from levada_sensors.asking import Ask, ask_of
@@ -128,23 +125,10 @@ def test_an_optional_input_that_may_yet_come_is_waited_for_until_its_deadline(
 
 def test_all_who_look_far_up_are_answered_by_one_more_reading() -> None:
     world, day = chain(published=False)
-    read: list[int] = []
-
-    class Counted(Asked):
-        def facts(
-            self,
-            tables: Collection[TableRef] = (),
-            products: Collection[str] = (),
-            span: Span | None = None,
-        ) -> Facts:
-            read.append(len(tables))
-            return super().facts(tables, products, span)
-
-    ledger = Counted(lambda: world.now)
-    ledger.lines = dict(world.lines)
+    ledger = ledger_of(world)
     waiters = [Waiter(world.mesh.product(f"a.t{hops}"), day) for hops in (3, 4, 5)]
     told = _answers(world.mesh, ledger, waiters)
     answers = [each.answer for each in told if isinstance(each, Glance)]
     assert [each and each.outcome for each in answers] == [Outcome.NEVER] * 3
-    assert len(read) == 2, "what is near, and all of it"
-    assert read[0] < read[1]
+    near, all_of_it = ledger.readings
+    assert near < all_of_it

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from histories import one_history
@@ -23,7 +23,11 @@ NEVER = timedelta(days=100_000)
 
 
 class Asked(MemoryLedger):
-    """Shows only what it is asked for, as PostgreSQL does."""
+    """Shows only what it is asked for, as PostgreSQL does; keeps of how many tables that was."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        super().__init__(clock)
+        self.readings: list[int] = []
 
     def facts(
         self,
@@ -31,6 +35,7 @@ class Asked(MemoryLedger):
         products: Collection[str] = (),
         span: Span | None = None,
     ) -> Facts:
+        self.readings.append(len(tables))
         every = super().facts(tables, products, span)
         return Facts(
             {k: v for k, v in every.lines.items() if k[0] in tables},
