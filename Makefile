@@ -9,6 +9,8 @@ READY  := $(VENV)/.ready
 # the other, since they share services. They wait for processes and clocks more than they work, so more of
 # them run than there are cores.
 WORKERS ?= 4
+# Of the long suites fewer: with four Airflows on two cores their tasks are tried twice.
+PROVERS ?= 2
 # Every file with a test that the gate leaves out, and the rest of the crash matrix.
 PROOFS  = $(sort $(shell grep -rlE --include='test_*.py' 'mark\.prove' tests) \
 	tests/faults/test_races.py tests/integration/test_ledger_tail.py)
@@ -63,7 +65,7 @@ demo: $(READY)   ## history by `levada run`, two live days in real Airflow; KEEP
 
 prove: $(READY)  ## the long suites whole: the crash matrix, histories; seeds and counts
 	@git log -1 --format="commit %h of %cs"
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -v -rfEsP \
+	$(BIN)/python -m pytest -n $(PROVERS) --dist loadfile --no-loadscope-reorder -v -rfEsP \
 		-m "prove or not prove" $(PROOFS)
 
 bench: $(READY)  ## every performance figure beside its peer; ONLY=p2 for one
