@@ -24,10 +24,12 @@ from bench import (
     WEATHER,
     contract,
     day,
+    empty_lakes,
     flights,
     landed,
     product,
 )
+from psycopg.conninfo import conninfo_to_dict
 
 from levada import intervals
 from levada.adapters.gx.opening import opened, shut
@@ -55,8 +57,8 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def conninfo(server: Credentials) -> Callable[[str], str]:
-    """Connection strings of empty catalogues."""
+def none(server: Credentials) -> Callable[[str], str]:
+    """Connection strings of a database in which no lake was made."""
     with psycopg.connect(server.url(server.admin, "lake"), autocommit=True) as admin:
         for domain in DOMAINS:
             admin.execute(f"drop schema if exists {domain} cascade")
@@ -65,12 +67,17 @@ def conninfo(server: Credentials) -> Callable[[str], str]:
 
 
 @pytest.fixture
+def conninfo(server: Credentials) -> Iterator[Callable[[str], str]]:
+    """Connection strings of empty lakes."""
+    with empty_lakes(server) as database:
+        yield lambda role: server.conninfo(role, database)
+
+
+@pytest.fixture
 def lake(conninfo: Callable[[str], str], tmp_path: Path) -> Iterator[DuckLake]:
     warehouse = DuckLake(
         tmp_path / "lake", tmp_path / "stages", conninfo, DOMAINS, grace=timedelta(0)
     )
-    for domain in DOMAINS:
-        warehouse.create(domain)
     yield warehouse
     warehouse.close()
 
@@ -115,11 +122,15 @@ def carriers(lake: DuckLake, version: str | None = None) -> list[object]:
 # Rights
 
 
-def attached(conninfo: str, options: str) -> duckdb.DuckDBPyConnection:
+def attached(lake: DuckLake, conninfo: str) -> duckdb.DuckDBPyConnection:
+    """The lake of operations as whoever has these words opens it."""
     connection = duckdb.connect()
     for statement in extensions.loading():
         connection.execute(statement)
-    connection.execute(f"ATTACH 'ducklake:postgres:{conninfo}' AS w ({options})")
+    connection.execute(
+        f"ATTACH 'ducklake:postgres:{conninfo}' AS w (METADATA_SCHEMA 'operations',"
+        f" DATA_PATH '{lake.root}/operations/', OVERRIDE_DATA_PATH true)"
+    )
     connection.execute(f"ATTACH '{conninfo}' AS pg (TYPE postgres)")
     return connection
 
@@ -148,7 +159,7 @@ def test_a_domain_cannot_write_published_data_whatever_it_attaches(
     lake: DuckLake, conninfo: Callable[[str], str], role: str
 ) -> None:
     version = published(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")}, day("2013-01-01"))
-    with attached(conninfo(role), "METADATA_SCHEMA 'operations'") as connection:
+    with attached(lake, conninfo(role)) as connection:
         assert connection.execute("SELECT carrier FROM w.main.flights_v1").fetchall() == [("AA",)]
         allowed = []
         for statement in FORBIDDEN:
@@ -170,7 +181,7 @@ def test_the_runner_cannot_write_published_data_either(
     with pytest.raises(ToolError, match="read-only"):
         lake.read("DELETE FROM operations.main.flights_v1")
     with (
-        attached(conninfo("levada_runner"), "METADATA_SCHEMA 'operations'") as connection,
+        attached(lake, conninfo("levada_runner")) as connection,
         pytest.raises(duckdb.Error, match="permission denied"),
     ):
         connection.execute("DELETE FROM w.main.flights_v1")
@@ -186,12 +197,12 @@ def test_small_tables_are_files_because_inlined_structs_lose_their_quotes(lake: 
 
 
 def test_lakes_are_made_once_however_many_make_them(
-    conninfo: Callable[[str], str], tmp_path: Path
+    none: Callable[[str], str], tmp_path: Path
 ) -> None:
     failures: list[BaseException] = []
 
     def make() -> None:
-        warehouse = DuckLake(tmp_path / "lake", tmp_path / "stages", conninfo, DOMAINS)
+        warehouse = DuckLake(tmp_path / "lake", tmp_path / "stages", none, DOMAINS)
         try:
             warehouse.create("operations")
         except BaseException as error:
@@ -208,9 +219,9 @@ def test_lakes_are_made_once_however_many_make_them(
 
 
 def test_a_lake_that_does_not_exist_says_how_it_is_made(
-    conninfo: Callable[[str], str], tmp_path: Path
+    none: Callable[[str], str], tmp_path: Path
 ) -> None:
-    warehouse = DuckLake(tmp_path / "lake", tmp_path / "stages", conninfo, DOMAINS)
+    warehouse = DuckLake(tmp_path / "lake", tmp_path / "stages", none, DOMAINS)
     with pytest.raises(ToolError, match="levada up"):
         warehouse.read("SELECT 1")
     with pytest.raises(ToolError, match="levada up"):
@@ -439,8 +450,7 @@ def test_maintenance_of_files_is_no_tampering(
         published(
             lake, f"r{n}", {FLIGHTS: flights(f"2013-01-0{n}", f"A{n}:1")}, day(f"2013-01-0{n}")
         )
-    options = f"METADATA_SCHEMA 'operations', DATA_PATH '{lake.root}/operations/'"
-    with attached(conninfo("levada_publisher"), options) as connection:
+    with attached(lake, conninfo("levada_publisher")) as connection:
         assert connection.execute("CALL ducklake_merge_adjacent_files('w')").fetchall()
         connection.execute("CALL ducklake_rewrite_data_files('w')")
     assert lake.unaccounted("operations", {"r1", "r2", "r3"}) == ()
@@ -448,14 +458,15 @@ def test_maintenance_of_files_is_no_tampering(
 
 
 def test_the_history_is_read_over_one_connection_that_may_die(
-    lake: DuckLake, server: Credentials
+    lake: DuckLake, server: Credentials, conninfo: Callable[[str], str]
 ) -> None:
     published(lake, "r1", {FLIGHTS: flights("2013-01-01", "A1:1")}, day("2013-01-01"))
+    database = conninfo_to_dict(conninfo("levada_runner"))["dbname"]
 
     def backends() -> set[int]:
         said = "select pid from pg_stat_activity where usename = 'levada_runner' and datname = %s"
         with psycopg.connect(server.admin_url, autocommit=True) as admin:
-            return {pid for (pid,) in admin.execute(said, ["lake"]).fetchall()}
+            return {pid for (pid,) in admin.execute(said, [database]).fetchall()}
 
     first = lake.changes("operations")
     lake.close()
@@ -579,14 +590,14 @@ def test_a_forked_child_reads_for_itself_and_leaves_its_parents_connection_alone
 
 
 def test_a_connection_that_died_between_two_calls_is_opened_again(
-    lake: DuckLake, server: Credentials
+    lake: DuckLake, server: Credentials, conninfo: Callable[[str], str]
 ) -> None:
     published(lake, "r1", {FLIGHTS: flights("2013-01-01", "AA:1")}, day("2013-01-01"))
     assert carriers(lake) == ["AA"]
-    with psycopg.connect(server.url(server.admin, "lake"), autocommit=True) as admin:
+    with psycopg.connect(server.admin_url, autocommit=True) as admin:
         admin.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity"
-            " where datname = 'lake' and pid <> pg_backend_pid()"
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s",
+            [conninfo_to_dict(conninfo("levada_runner"))["dbname"]],
         )
     assert carriers(lake) == ["AA"]
     published(lake, "r2", {FLIGHTS: flights("2013-01-02", "BB:1")}, day("2013-01-02"))

@@ -21,7 +21,6 @@ import duckdb
 import pytest
 from bench import (
     DELAYS,
-    DOMAINS,
     FLIGHTS,
     HANDS,
     NEW_YORK,
@@ -50,10 +49,7 @@ FIRST, SECOND, THIRD = (day(f"2013-01-0{n}") for n in (1, 2, 3))
 @pytest.fixture(params=list(HANDS))
 def bench(request: pytest.FixtureRequest, server: Credentials, tmp_path: Path) -> Iterator[Bench]:
     hands = HANDS[request.param](server)
-    warehouse = hands.open(tmp_path)
-    for domain in DOMAINS:
-        warehouse.create(domain)
-    yield Bench(request.param, hands, tmp_path, warehouse)
+    yield Bench(request.param, hands, tmp_path, hands.open(tmp_path))
     hands.close()
 
 
