@@ -66,21 +66,30 @@ def preload() -> None:
     import dbt.task.build
     import dbt.task.run  # noqa: F401 - the point is to have it imported
     from dbt.adapters.duckdb.credentials import DuckDBCredentials
+    from dbt.artifacts.resources.v1 import components, model, source_definition
     from dbt.contracts import project, selection
+    from dbt.contracts.graph import nodes, unparsed
+    from dbt.contracts.graph.manifest import Manifest
     from dbt.plugins.manager import PluginManager
 
     PluginManager.get_prefixed_modules()  # type: ignore[no-untyped-call,unused-ignore]
     # What dbt computes once a process, half of a small run's CPU: every fork inherits it.
     for checked in (
         DuckDBCredentials,
+        components.Contract,
+        model.ModelConfig,
+        nodes.ModelNode,
         project.Configuration,
         project.PackageConfig,
         project.ProfileConfig,
         project.Project,
         project.ProjectFlags,
         selection.SelectorFile,
+        source_definition.SourceConfig,
+        unparsed.UnparsedSourceDefinition,
     ):
         checked.json_schema()
+    Manifest.from_msgpack(Manifest().to_msgpack())
     inspect.stack()
     plain_locks()
 
