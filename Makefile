@@ -40,8 +40,8 @@ test: $(READY)   ## the gate: lint, types, layers, SQL, tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
 		--no-loadscope-reorder --durations=15
 
-unit: $(READY)   ## the tests that need no service, in seconds
-	$(BIN)/python -m pytest tests/unit src
+unit: $(READY)   ## the tests that need no service and take no second each, side by side
+	$(BIN)/python -m pytest -n 2 -m "not prove and not thorough" tests/unit src
 
 lint: $(READY)
 	$(BIN)/ruff check .

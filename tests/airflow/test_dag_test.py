@@ -26,6 +26,7 @@ from levada_sensors import TableSensor
 with DAG("mine", schedule="@daily", start_date=datetime(2013, 3, 1, tzinfo=UTC)):
     TableSensor(task_id="ready", table="operations.landing.flights")
     TableSensor(task_id="never", table="operations.landing.flights", partition="2014-01-01")
+    TableSensor(task_id="product", product="operations.flights")
     TableSensor(
         task_id="maybe",
         table="operations.landing.flights",
@@ -68,7 +69,10 @@ def test_a_sensor_of_anybodys_dag_runs_without_a_triggerer(
     said = airflow("dags", "test", "mine", "2013-03-10T12:00:00+00:00")
     states = airflow("tasks", "states-for-dag-run", "mine", _run_id(said), "--output", "plain")
     found = {row.split()[2]: row.split()[3] for row in states.splitlines() if " mine " in f" {row}"}
-    assert found == {"ready": "success", "never": "failed", "maybe": "skipped"}, said[-3000:]
+    ended = {"ready": "success", "never": "failed", "maybe": "skipped", "product": "success"}
+    assert found == ended, said[-3000:]
+    (claim,) = ledgers.runner.facts((), ["operations.flights"]).claims.values()
+    assert _run_id(said) in claim.run, "the product was claimed for this very run"
 
 
 def _run_id(said: str) -> str:

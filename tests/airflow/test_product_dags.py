@@ -7,21 +7,27 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from importlib.metadata import distribution, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 from airflow.serialization.serialized_objects import DagSerialization
 
 from levada.errors import DeclarationError
 from levada.settings import Settings
 from levada.terms import Mesh
 from levada_sensors import TableSensor, product_dags
+from levada_sensors.judging import attempt_name
 from levada_sensors.products import product_dag
 from levada_sensors.provider import get_provider_info
+from levada_sensors.triggers import TableTrigger
 
 pytestmark = pytest.mark.airflow
 
@@ -134,6 +140,8 @@ def test_nothing_is_stored_that_could_reach_a_database(bundle: Path) -> None:
 HASHES = """\
 import json, sys
 from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.serialization.serialized_objects import DagSerialization
 
@@ -226,6 +234,41 @@ def test_a_sensor_that_may_not_fail_tells_its_trigger(words: dict[str, Any]) -> 
     assert sensor.start_trigger_args is not None
     assert sensor.start_trigger_args.trigger_kwargs is not None
     assert sensor.start_trigger_args.trigger_kwargs["soft_fail"] is bool(words)
+
+
+TRY = UUID(int=1)
+
+
+@dataclass(frozen=True)
+class Ours:
+    """What a sensor asks of the task instance that it runs as."""
+
+    dag_id: str = "operations.flights"
+    run_id: str = "manual__1"
+    try_number: int = 2
+    id: UUID = TRY
+
+
+def test_a_sensor_that_a_worker_runs_defers_at_once_for_the_run_that_it_is_of() -> None:
+    sensor = TableSensor(task_id="sense", root="/mesh", product="operations.flights", timeout=60)
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute(cast("Context", {"ti": Ours()}))
+    trigger = deferred.value.trigger
+    assert isinstance(trigger, TableTrigger)
+    assert trigger.product == "operations.flights"
+    ours = attempt_name(Ours.try_number, Ours.id)
+    assert trigger.claimant == ["operations.flights", "manual__1", ours]
+    assert deferred.value.method_name == "execute_complete"
+    assert deferred.value.timeout == timedelta(seconds=60)
+
+
+def test_what_a_trigger_found_is_what_the_task_comes_to() -> None:
+    sensor = TableSensor(task_id="wait", root="/mesh", table="a.b")
+    sensor.execute_complete(cast("Context", {}), "success")
+    with pytest.raises(AirflowSkipException, match="nothing is to be done"):
+        sensor.execute_complete(cast("Context", {}), "skipped")
+    with pytest.raises(AirflowFailException, match="never be ready"):
+        sensor.execute_complete(cast("Context", {}), "failed")
 
 
 def test_the_provider_is_the_distribution_and_its_plugin_is_found() -> None:

@@ -216,6 +216,7 @@ def meshes(draw: st.DrawFn) -> Mesh:
     return make_mesh(draw(st.permutations(products)), sources, str(FIRST), str(LAST))
 
 
+@pytest.mark.thorough
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_the_plan_is_cell_for_cell_what_a_plain_search_finds(data: st.DataObject) -> None:

@@ -122,6 +122,7 @@ def by_rule(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     return {json.loads(key_)["account"]: json.loads(figures) for key_, figures, _ in found}
 
 
+@pytest.mark.thorough
 @settings(max_examples=60, deadline=None)
 @given(st.lists(MOVED, max_size=12))
 def test_a_late_snapshot_computed_back_is_the_balance_at_midnight(moved: list[Movement]) -> None:

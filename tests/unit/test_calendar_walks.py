@@ -305,6 +305,7 @@ def test_a_hard_change_equals_a_walk_at_every_minute_around_it(
             check_slice(walked, grain, n)
 
 
+@pytest.mark.thorough
 @seed(SEED)
 @settings(max_examples=25, deadline=None, database=None)
 @given(moments(), starts, weekdays, st.sampled_from(ZONES), starts, weekdays, pairs, st.randoms())

@@ -14,6 +14,8 @@ from tests.unit.strategies import little_mesh
 from levada import compiled
 from levada.settings import read_settings
 
+pytestmark = pytest.mark.thorough  # each asks a shell
+
 DOMAINS = ("company", "fleet", "operations", "weather")
 YAML = """\
 mesh: test

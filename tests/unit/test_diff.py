@@ -64,6 +64,7 @@ def counted(a: list[Any], b: list[Any], key: tuple[int, ...]) -> tuple[int, int,
     )
 
 
+@pytest.mark.thorough
 @settings(max_examples=60, deadline=None)
 @given(a=ROWS, b=ROWS, key=st.sampled_from([(0,), (1,), (0, 1), (1, 2), (2, 0)]))
 def test_it_counts_what_a_plain_count_does(
@@ -84,6 +85,7 @@ def plain_row(row: Any) -> Any:
     return tuple(map(plain, row))
 
 
+@pytest.mark.thorough
 @settings(max_examples=25, deadline=None)
 @given(a=ROWS, b=ROWS)
 def test_without_a_key_rows_are_compared_whole(a: list[Any], b: list[Any]) -> None:

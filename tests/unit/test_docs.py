@@ -26,6 +26,7 @@ DOCUMENTS = sorted(
 )
 REFERENCE = ROOT / "docs" / "reference"
 TUTORIAL = ROOT / "docs" / "tutorials" / "add-a-mart.md"
+TOP: Any = get_command(app)
 RECORDS = sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
 
 each_document = pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def _options(command: Any) -> set[str]:
 @each_document
 def test_every_command_that_is_shown_exists_with_its_options(document: Path) -> None:
     for words in _shown(document.read_text()):
-        command: Any = get_command(app)
+        command = TOP
         shown = " ".join(words)
         for word in words[1:]:
             if word.startswith("-"):
@@ -111,8 +112,7 @@ def test_every_command_that_is_shown_exists_with_its_options(document: Path) -> 
 
 def test_the_reference_names_every_command_and_every_option() -> None:
     text = (REFERENCE / "cli.md").read_text()
-    top: Any = get_command(app)
-    todo: list[tuple[tuple[str, ...], Any]] = [((), top)]
+    todo: list[tuple[tuple[str, ...], Any]] = [((), TOP)]
     while todo:
         way, command = todo.pop()
         inner = getattr(command, "commands", {})

@@ -101,6 +101,7 @@ LONG = (
 """Those that take the most histories to be caught."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "bug", [pytest.param(bug, marks=pytest.mark.prove) if bug in LONG else bug for bug in BUGS]
 )
@@ -205,10 +206,11 @@ def _settings(examples: int, *, derandomize: bool) -> settings:
 
 Histories.TestCase.settings = _settings(12, derandomize=True)
 LongHistories.TestCase.settings = _settings(500, derandomize=False)
-TestHistories = Histories.TestCase
+TestHistories = pytest.mark.thorough(Histories.TestCase)
 TestLongHistories = pytest.mark.prove(pytest.mark.timeout(3600)(LongHistories.TestCase))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", range(8))
 @pytest.mark.parametrize("kind", ["plain", "tolerant", "braided"])
 def test_restatements_within_the_quiet_time_rebuild_each_table_at_most_twice(

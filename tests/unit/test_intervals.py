@@ -275,6 +275,7 @@ MAPPINGS: tuple[PartitionMapping, ...] = (
 slicings = st.tuples(st.sampled_from(list(Grain)), st.sampled_from(NAMED))
 
 
+@pytest.mark.thorough
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(MAPPINGS), slicings, slicings, st.randoms(use_true_random=True))
 def test_readers_are_the_inversion_of_mapped(

@@ -451,6 +451,7 @@ def places(value: object, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str 
             yield from places(each, (*at, key))
 
 
+@pytest.mark.thorough
 def test_whatever_stands_anywhere_is_a_fault_or_a_contract_and_never_an_error(
     tmp_path: Path,
 ) -> None:

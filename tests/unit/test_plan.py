@@ -335,6 +335,7 @@ def wide_mesh() -> tuple[World, int]:
     return world, len(within(Grain.HOUR, zone, mesh.span))
 
 
+@pytest.mark.thorough
 def test_a_plan_of_two_thousand_partitions_opens_each_once_and_then_none() -> None:
     world, hours = wide_mesh()
     assert hours == 68 * 24

@@ -104,6 +104,7 @@ def test_no_fault_of_the_rules_cases_is_passed(mesh: Path) -> None:
     assert passed == []
 
 
+@pytest.mark.thorough
 def test_the_reference_mesh_is_judged_alike_with_and_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -713,6 +713,7 @@ class Plain:
         return {(node, self.at): n for node, n in distance.items() if not self.blamed(node)}
 
 
+@pytest.mark.thorough
 @settings(max_examples=40, deadline=None)
 @given(st.randoms(use_true_random=True))
 def test_traces_of_random_meshes_equal_a_plain_search(random: Random) -> None:

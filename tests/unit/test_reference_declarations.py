@@ -92,6 +92,7 @@ def test_every_model_keeps_a_contract_or_is_private() -> None:
     assert marts <= models
 
 
+@pytest.mark.thorough
 def test_the_models_pass_the_linter() -> None:
     done = subprocess.run(
         [Path(sys.executable).with_name("sqlfluff"), "lint", "models/"],

@@ -132,6 +132,7 @@ def test_a_paused_reconciler_starts_no_first_run_where_it_dispatches(tmp_path: P
     assert timeline.left == ()
 
 
+@pytest.mark.thorough
 def test_the_same_scenario_is_the_same_timeline(tmp_path: Path) -> None:
     text = f"arrivals: {{{HOURS}: {{after: 3h}}}}\n"
     assert told(tmp_path, text) == told(tmp_path, text)

@@ -186,6 +186,7 @@ def test_settings_that_name_a_path_are_never_relied_on(mesh: Path) -> None:
     assert asked(mesh) == every
 
 
+@pytest.mark.thorough
 def test_the_memory_hides_no_fault_of_a_later_check(mesh: Path) -> None:
     memory = Remembered(mesh / ".levada" / "checked")
     path = mesh / "models/office/aggregate/tested.sql"
