@@ -153,7 +153,7 @@ def test_rolled_back_what_was_there_before_is_published_again(mesh: Workspace) -
         key for key in before if key[0] == "operations.delays@1"
     }
     words = ("backfill", "rollback", told["id"], "--reason", "half of it was lost")
-    mesh.levada(*words, "--dry-run")
+    mesh.levada("backfill", "rollback", plan, *words[-2:], "--dry-run")
     mesh.killed_at("after lines", *words)
     done = mesh.json(*words)
     assert (done["state"], done["steps"], done["made_again"]) == (

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from levada.terms import Grain, Partition, TableRef, Tampering
+from levada.errors import LawBroken
+from levada.terms import Grain, Outcome, Partition, TableRef, Tampering
 
 pytestmark = pytest.mark.integration
 
@@ -50,3 +51,93 @@ def test_versions_are_told_newest_first_and_none_where_any_of_the_tables_was_cha
     end = ledgers.runner.position() + 1
     assert ledgers.runner.versions([FLIGHTS], 1, end) == ("10", "9", "8")
     assert ledgers.runner.versions([FLIGHTS, DELAYS], 1, end) == ()
+
+
+MARCH = "bf-0123456789ab"
+
+
+def states(ledgers: Any) -> dict[str, str]:
+    return {o.partition.key: o.state for o in ledgers.runner.backfill_steps(MARCH)}
+
+
+def test_what_was_in_flight_when_it_was_cancelled_is_made_and_taken_back(ledgers: Any) -> None:
+    runner = ledgers.runner
+    runner.begin_backfill(MARCH, {}, {PRODUCT: DAYS})
+    runner.turn_backfill(MARCH, "cancelled", "enough")
+    settled, killed, others = DAYS
+    ledgers.publish(PRODUCT, [ledgers.line(FLIGHTS, settled)], run=f"{MARCH}@a")
+    runner.settle_backfill(MARCH, [Outcome(PRODUCT, settled, "made", "", f"{MARCH}@a")])
+    runner.settle_backfill(MARCH, [Outcome(PRODUCT, killed, "left", "late"), failed(others)])
+    assert states(ledgers) == {
+        settled.key: "made",
+        killed.key: "cancelled",
+        others.key: "cancelled",
+    }, "what was made is heard of, and nothing else"
+    # Through Airflow; its process was killed before it could say so.
+    run = f"levada.backfill@{MARCH}__{PRODUCT}__x@b"
+    ledgers.publish(PRODUCT, [ledgers.line(FLIGHTS, killed)], run=run)
+    ledgers.publish(PRODUCT, [ledgers.line(FLIGHTS, others)], run="run-day")
+    assert runner.undo_backfill(MARCH, "wrong")
+    assert states(ledgers) == {
+        settled.key: "restoring",
+        killed.key: "restoring",
+        others.key: "cancelled",
+    }
+    assert {o.run for o in runner.backfill_steps(MARCH, None, "restoring")} == {f"{MARCH}@a", run}
+    assert not runner.undo_backfill(MARCH, "wrong"), "it is being taken back"
+
+
+def failed(day: Partition) -> Outcome:
+    return Outcome(PRODUCT, day, "failed", "late")
+
+
+def test_nothing_is_taken_back_while_it_may_still_be_made(ledgers: Any) -> None:
+    runner, (day, *_) = ledgers.runner, DAYS
+    runner.begin_backfill(MARCH, {}, {PRODUCT: [day]})
+    ledgers.record()
+    ledgers.claim(PRODUCT, [day], run=f"{MARCH}@a", lifetime=timedelta(seconds=-1))
+    runner.turn_backfill(MARCH, "cancelled", "enough")
+    ledgers.publisher.renew(f"{MARCH}@a", timedelta(minutes=1))
+    said = f"still building {PRODUCT} 2013-03-01.*when run {MARCH}@a has ended"
+    with pytest.raises(LawBroken, match=said):
+        runner.undo_backfill(MARCH, "wrong")
+    ledgers.publisher.intend(f"{MARCH}@a", [ledgers.line(FLIGHTS, day)])
+    ledgers.publisher.renew(f"{MARCH}@a", timedelta(seconds=-1))
+    with pytest.raises(LawBroken, match=said):  # nobody has looked yet whether it was swapped in
+        runner.undo_backfill(MARCH, "wrong")
+    assert states(ledgers) == {day.key: "cancelled"}
+    ledgers.publisher.publish(f"{MARCH}@a", "7")  # as recovery does
+    ledgers.claim(OTHER, [day], run="run-day")
+    assert runner.undo_backfill(MARCH, "wrong"), "others hold back nothing"
+    assert states(ledgers) == {day.key: "restoring"}
+
+
+def test_a_claim_that_ran_out_holds_back_no_rollback(ledgers: Any) -> None:
+    runner, (day, *_) = ledgers.runner, DAYS
+    runner.begin_backfill(MARCH, {}, {PRODUCT: [day]})
+    ledgers.claim(PRODUCT, [day], run=f"{MARCH}@a", lifetime=timedelta(seconds=-1))
+    runner.turn_backfill(MARCH, "cancelled", "enough")
+    assert runner.undo_backfill(MARCH, "wrong")
+    assert states(ledgers) == {day.key: "cancelled"}, "it made nothing"
+
+
+def test_what_has_ended_is_not_ended_again_and_what_failed_can_still_be_resumed(
+    ledgers: Any,
+) -> None:
+    runner, (day, other, *_) = ledgers.runner, DAYS
+
+    def state() -> str:
+        (found,) = runner.backfills(MARCH)
+        return str(found.state)
+
+    runner.begin_backfill(MARCH, {}, {PRODUCT: [day, other]})
+    runner.settle_backfill(MARCH, [failed(day), Outcome(PRODUCT, other, "made", "", "x")])
+    count = runner.position()
+    assert not runner.turn_backfill(MARCH, "cancelled", "enough")
+    assert not runner.turn_backfill(MARCH, "paused", "wait")
+    assert (state(), runner.position()) == ("finished", count), "no line says otherwise"
+    assert runner.turn_backfill(MARCH, "running", "mended")
+    assert (state(), states(ledgers)[day.key]) == ("running", "open")
+    assert runner.turn_backfill(MARCH, "cancelled", "enough")
+    assert not runner.turn_backfill(MARCH, "cancelled", "enough")
+    assert state() == "cancelled"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,13 +70,10 @@ def version_of(mesh: Workspace, day: str) -> str:
 
 def doubled(mesh: Workspace, name: str, killed: str = "") -> str:
     """A backfill of all days by another code, one after the other; its id."""
-    model(mesh, "999")
-    mesh.levada("compile")
-    path = mesh.root / f"{name}.json"
-    mesh.levada("backfill", "plan", NUMBERS, "--reason", name, "--out", str(path))
+    path = other_code(mesh, name)
     if killed:
-        mesh.killed_at(killed, "backfill", "run", str(path), "--local")
-    told: Any = mesh.json("backfill", "run", str(path), "--local")
+        mesh.killed_at(killed, "backfill", "run", path, "--local")
+    told: Any = mesh.json("backfill", "run", path, "--local")
     assert told["steps"] == {"made": 3}
     assert set(amounts(mesh).values()) == {999}
     model(mesh, "amount")
@@ -129,3 +130,54 @@ def test_what_was_recovered_late_is_not_taken_for_what_was_before(mesh: Workspac
     # The last day alone is still shown as it was, by the version that made the second.
     assert done["steps"] == {"restored": 1, "kept": 2}
     assert {day for day, amount in amounts(mesh).items() if amount == 999} == {days[0], days[2]}
+
+
+def test_what_was_built_while_it_was_cancelled_is_put_back_too(mesh: Workspace) -> None:
+    before = amounts(mesh)
+    path = other_code(mesh, "cancelled in flight", "777")
+    run = mesh.begin(
+        *("backfill", "run", path, "--local"), point="before swap", number=signal.SIGSTOP
+    )
+    run.wait_until_stopped()
+    mesh.levada("backfill", "cancel", id_of(path))
+    refused = mesh.levada("backfill", "rollback", path, "--reason", "wrong", code=2)
+    assert "is still building" in refused.stderr
+    run.signal(signal.SIGCONT)
+    run.wait()
+    told = mesh.json("backfill", "status", id_of(path))[0]
+    assert (told["state"], told["steps"]) == ("cancelled", {"made": 1, "cancelled": 2})
+    assert 777 in amounts(mesh).values()
+    done = mesh.json("backfill", "rollback", path, "--reason", "wrong")
+    assert (done["state"], done["steps"]) == ("rolled back", {"restored": 1, "cancelled": 2})
+    assert amounts(mesh) == before
+
+
+@pytest.mark.parametrize("point", ["after swap", "after lines"])
+def test_what_a_killed_process_had_swapped_in_before_the_cancel_is_put_back_too(
+    mesh: Workspace, point: str
+) -> None:
+    before = amounts(mesh)
+    path = other_code(mesh, f"killed {point}", str(700 + len(point)))
+    mesh.killed_at(point, "backfill", "run", path, "--local")
+    mesh.levada("backfill", "cancel", id_of(path))
+    words = ("backfill", "rollback", path, "--reason", "wrong")
+    deadline = time.monotonic() + 30
+    while mesh.levada(*words, code=None).returncode:  # until the lease of the dead has run out
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    told = mesh.json("backfill", "status", id_of(path))[0]
+    assert (told["state"], told["steps"]) == ("rolled back", {"restored": 1, "cancelled": 2})
+    assert amounts(mesh) == before
+
+
+def other_code(mesh: Workspace, name: str, amount: str = "999") -> str:
+    """A plan of all days by another code; its file."""
+    model(mesh, amount)
+    mesh.levada("compile")
+    path = mesh.root / f"{name}.json"
+    mesh.levada("backfill", "plan", NUMBERS, "--reason", name, "--out", str(path))
+    return str(path)
+
+
+def id_of(path: str) -> str:
+    return str(json.loads(Path(path).read_text())["id"])

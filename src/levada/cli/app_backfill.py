@@ -12,6 +12,8 @@ from levada.cli.options import From, Json, Project, Reviewer, To
 
 __all__ = ["backfill_app"]
 
+PlanOrId = Annotated[str, typer.Argument(help="A plan's file, or the id of one that was begun.")]
+
 backfill_app = typer.Typer(help="Make tables again, with all that follows.", no_args_is_help=True)
 
 
@@ -57,7 +59,7 @@ def backfill_plan(
 
 @backfill_app.command("run")
 def backfill_run(
-    plan: Annotated[str, typer.Argument(help="A plan's file, or the id of one that was begun.")],
+    plan: PlanOrId,
     local: Annotated[bool, typer.Option("--local", help="Do it here, without Airflow.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Build what it would find unchanged, too; recorded.")
@@ -148,7 +150,10 @@ Why = Annotated[str, typer.Option("--reason", help="Why; kept in the ledger.")]
 
 @backfill_app.command("pause")
 def backfill_pause(name: BackfillId, reason: Why = "", project: Project = None) -> None:
-    """Begin no further step; who reads what is open waits on. Exit 1 if it is paused already."""
+    """
+    Begin no further step; who reads what is open waits on. Exit 1 if it is paused already, or has
+    ended.
+    """
     from levada.cli import restating
 
     raise typer.Exit(restating.turn(project, name, "paused", reason))
@@ -172,7 +177,7 @@ def backfill_resume(
 
 @backfill_app.command("cancel")
 def backfill_cancel(name: BackfillId, reason: Why = "", project: Project = None) -> None:
-    """End a backfill: what is made stays, what is open stays as it was. Exit 1 if it has ended."""
+    """End a backfill: no further build begins, what is made stays. Exit 1 if it has ended."""
     from levada.cli import restating
 
     raise typer.Exit(restating.turn(project, name, "cancelled", reason))
@@ -180,7 +185,7 @@ def backfill_cancel(name: BackfillId, reason: Why = "", project: Project = None)
 
 @backfill_app.command("rollback")
 def backfill_rollback(
-    name: BackfillId,
+    plan: PlanOrId,
     reason: Why = "",
     project: Project = None,
     dry_run: Annotated[
@@ -191,7 +196,7 @@ def backfill_rollback(
     """Publish again what was there before a backfill. Exit 1 if something had to be kept."""
     from levada.cli import restating
 
-    code = restating.rollback(project, name, reason, dry_run=dry_run, as_json=json)
+    code = restating.rollback(project, plan, reason, dry_run=dry_run, as_json=json)
     raise typer.Exit(code)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from rich.text import Text
 
 from levada import compiled
+from levada import publish as publishing
 from levada.adapters.approvers import APPROVERS, read_policy
 from levada.adapters.dbt.workers import DbtWorkers
 from levada.adapters.policies import FILE as POLICIES
@@ -101,10 +102,19 @@ def _print_begun(record: PostgresLedger, name: str, *, as_json: bool) -> int:
 
 def _plan_of(record: PostgresLedger, named: str) -> tuple[Mapping[str, Any], Backfill]:
     """The plan of a file, or of a backfill that was begun."""
-    if Path(named).exists() or not named.startswith("bf-"):
+    if _is_file(named):
         return backfilling.read(Path(named))
     (begun,) = _known(record, named)
     return begun.document, decode(begun.document)
+
+
+def _is_file(named: str) -> bool:
+    return Path(named).exists() or not named.startswith("bf-")
+
+
+def _id_of(named: str) -> str:
+    """The id of a backfill that is named by it, or by its plan's file."""
+    return str(backfilling.read(Path(named))[0]["id"]) if _is_file(named) else named
 
 
 def _known(record: PostgresLedger, name: str) -> tuple[Begun, ...]:
@@ -133,7 +143,7 @@ def turn(project: Path | None, name: str, state: str, reason: str) -> int:
     return 0 if news else 1
 
 
-def rollback(project: Path | None, name: str, reason: str, *, dry_run: bool, as_json: bool) -> int:
+def rollback(project: Path | None, plan: str, reason: str, *, dry_run: bool, as_json: bool) -> int:
     """Publish again what was there before a backfill; 1 if something of it had to be kept."""
     settings = read_settings(find_root(project))
     if not reason.strip():
@@ -145,12 +155,15 @@ def rollback(project: Path | None, name: str, reason: str, *, dry_run: bool, as_
             opening.ledger(credentials, "levada_runner") as record,
             opening.open_platform(settings, mesh, credentials, workers) as platform,
         ):
+            name = _id_of(plan)
             (begun,) = _known(record, name)
             if dry_run:
                 count = begun.steps.get("made", 0) + begun.steps.get("restoring", 0)
                 said = f"{count} intervals that {name} made would be put back; nothing was changed"
                 output.console.print(said, style="dim")
                 return 0
+            # What died after its swap is to be known as made before it is asked what was.
+            publishing.recover(platform.publisher, platform.warehouse)
             record.undo_backfill(name, reason)
             restoring.restore(platform, record, name, decode(begun.document))
             (now,) = record.backfills(name)

@@ -8,6 +8,7 @@ nothing is built twice, since claims are exclusive and fingerprints are known.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -191,11 +192,18 @@ class _Working:
         """Build contiguous slices together; if a tool fails on them, one by one."""
         why = steps.because_of(self.name, self.begun.document)
         self.platform.runner.open_steps([steps.step_of(judge, product, p, why) for p in batch])
-        run = execute(self.platform, product, batch, self.again)
-        yield self.noted(run)
+        run = self.executed(product, batch)
+        yield run
         if run.split:
             for partition in batch:
-                yield self.noted(execute(self.platform, product, (partition,), self.again))
+                if not self.running():
+                    return
+                yield self.executed(product, (partition,))
+
+    def executed(self, product: Product, batch: tuple[Partition, ...]) -> Run:
+        """Build, by a run that the ledger knows for the backfill's by its name."""
+        name = f"{self.name}@{secrets.token_hex(8)}"
+        return self.noted(execute(self.platform, product, batch, self.again, name))
 
     def noted(self, run: Run) -> Run:
         """Settle what a run came to."""

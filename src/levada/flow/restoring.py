@@ -50,7 +50,6 @@ def restore(platform: Platform, record: Undoing, name: str, found: Backfill) -> 
     no longer keeps, what was published again since, and what was nothing before is kept, and named.
     Killed anywhere, the next call goes on.
     """
-    publishing.recover(platform.publisher, platform.warehouse)
     for group in found.groups:
         product = platform.mesh.product(group.product)
         by_version: dict[str, list[_Older]] = {}

@@ -193,15 +193,16 @@ def execute(
     product: Product,
     partitions: Sequence[Partition],
     again: sensing.Again | None = None,
+    name: str = "",
 ) -> Run:
     """
-    Carry one product's partitions through all stages.
+    Carry one product's partitions through all stages, as a run of this name.
 
     An error of a tool is an UNKNOWN attempt, tried again later; many partitions together are given
     back instead, for their caller to try one by one (`split`). A landed file that moved, a claim
     that was lost, or a table that is held leaves the step open. Nothing half-done is ever visible.
     """
-    run = Run(new_run_id(), product, tuple(partitions), again=again)
+    run = Run(name or new_run_id(), product, tuple(partitions), again=again)
     try:
         run = sense(platform, run)
         with heartbeat(platform, run):

@@ -111,7 +111,10 @@ class Backfills(Asking):
         return {row[0]: Batching(*row) for row in rows}
 
     def settle_backfill(self, name: str, outcomes: Sequence[Outcome]) -> None:
-        """Record what has become of steps; of those that are not open nothing is heard (runner)."""
+        """
+        Record what has become of open steps, and what was made after a cancel; of others nothing is
+        heard (runner).
+        """
         shares = [
             {
                 "product": product,
@@ -136,15 +139,16 @@ class Backfills(Asking):
     def turn_backfill(self, name: str, state: str, because: str) -> bool:
         """
         Let a backfill run again, with what failed or was left, pause or cancel it; whether that is
-        news. Raises LawBroken where it is not known, or was cancelled (runner).
+        news, which it is not where it is finished. Raises LawBroken where it is not known, or was
+        cancelled (runner).
         """
         rows = self._rows("select ledger.turn_backfill(%s, %s, %s)", name, state, because)
         return bool(rows[0][0])
 
     def undo_backfill(self, name: str, because: str) -> bool:
         """
-        Begin to take a backfill back; whether that is news. Raises LawBroken where it is not known,
-        or has open steps (runner).
+        Begin to take a backfill back, with what its runs published unsettled; whether that is news.
+        Raises LawBroken where it is not known, has open steps, or may still publish (runner).
         """
         return bool(self._rows("select ledger.undo_backfill(%s, %s)", name, because)[0][0])
 
