@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, BaseOperator
+from airflow.sdk import DAG, BaseOperator, get_parsing_context
 
 from levada_sensors import connections
 from levada_sensors.limits import BACKFILL, POOL
@@ -30,6 +30,8 @@ def backfill_dag(root: Path | None = None) -> DAG:
 
     :param root: the folder of `levada.yaml` (default: LEVADA_PROJECT, or above the DAG folder)
     """
+    if get_parsing_context().dag_id == BACKFILL:  # in the process of one of its tasks
+        os.nice(_NICE)
     settings = connections.settings_of(root or connections.project_root())
     with DAG(
         dag_id=BACKFILL,
@@ -83,10 +85,9 @@ class _BatchOperator(BaseOperator):
         self.slices = slices
 
     def asked(self) -> Asked:
-        """What is to be built; the process steps back before it begins."""
+        """What is to be built."""
         from levada_sensors.restating import Asked
 
-        os.nice(_NICE)
         return Asked(self.backfill, self.product, tuple(self.slices.split()))
 
 

@@ -236,6 +236,23 @@ def test_a_sensor_that_may_not_fail_tells_its_trigger(words: dict[str, Any]) -> 
     assert sensor.start_trigger_args.trigger_kwargs["soft_fail"] is bool(words)
 
 
+@pytest.mark.parametrize(("task_of", "nice"), [("levada.backfill", 10), ("levada.reconcile", 0)])
+def test_a_task_of_a_backfill_steps_back_for_the_live_day(
+    bundle: Path, task_of: str, nice: int
+) -> None:
+    """Its process does, as soon as it reads its DAG."""
+    before = os.nice(0)
+    reads = "import os, runpy, sys; runpy.run_path(sys.argv[1]); print(os.nice(0))"
+    done = subprocess.run(
+        [sys.executable, "-c", reads, bundle / "reconcile.py"],
+        env={**os.environ, "_AIRFLOW_PARSING_CONTEXT_DAG_ID": task_of},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert int(done.stdout.split()[-1]) == min(before + nice, 19)
+
+
 TRY = UUID(int=1)
 
 
