@@ -12,6 +12,11 @@ import tiny
 import yaml
 from workspace import Workspace
 
+from levada import compiled
+from levada.flow import platform as opening
+from levada.flow import scheduling
+from levada.settings import read_settings
+
 pytestmark = [pytest.mark.integration, pytest.mark.prove]
 
 NUMBERS = "north.numbers"
@@ -92,6 +97,24 @@ def test_a_fault_of_the_file_is_told_by_the_check_and_stops_nothing_else(mesh: W
     mesh.levada("backfill", "schedule", "list", code=2)
 
 
+def test_where_the_policies_have_a_fault_nothing_is_begun_and_whoever_looked_goes_on(
+    mesh: Workspace,
+) -> None:
+    declare(mesh, reason="corrections, again", last="3d")
+    path = mesh.root / FILE
+    path.write_text(path.read_text().replace("nightly", "unlawful"))
+    policies = mesh.root / FILE.parent / "policies.yaml"
+    policies.write_text("backfills: {intervals: many}\n")
+    settings = read_settings(mesh.root)
+    with opening.ledger(mesh.credentials, "levada_runner") as record:
+        told = scheduling.begin_due(settings, compiled.load(settings), record, opening.now())
+    policies.unlink()
+    (said,) = told
+    assert said.startswith(f"unlawful of {TODAY} is not begun: ")
+    assert "policies.yaml:1" in said
+    assert not any("again" in each["because"] for each in mesh.json("backfill", "status"))
+
+
 @pytest.mark.prove
 def test_beyond_the_limits_it_waits_for_an_approval_of_its_very_declaration(
     mesh: Workspace,
@@ -122,6 +145,15 @@ def test_beyond_the_limits_it_waits_for_an_approval_of_its_very_declaration(
     path.write_text(text)
     mesh.levada("run")
     assert count(mesh) == before + 5
+
+
+def test_a_run_whose_scheduled_backfill_leaves_something_ends_with_one(mesh: Workspace) -> None:
+    tiny.landed(mesh, "north", HISTORY[-1], [])  # no row: the audit fails
+    declare(mesh, reason="corrections, failing", last="2d")
+    path = mesh.root / FILE
+    path.write_text(path.read_text().replace("nightly", "failing"))
+    done = mesh.levada("run", code=1)
+    assert f"failed in a scheduled backfill: {NUMBERS} {HISTORY[-1]}: its audit" in done.stderr
 
 
 def git(mesh: Workspace, *words: str) -> None:

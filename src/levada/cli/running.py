@@ -29,7 +29,7 @@ from levada.flow import loop, restating, scheduling
 from levada.flow.stages import Platform, Run
 from levada.ledger import PostgresLedger
 from levada.settings import Settings, find_root, read_settings
-from levada.terms import Attempt, Mesh, Plan, Product, Publication, State
+from levada.terms import Attempt, Mesh, Outcome, Plan, Product, Publication, State
 
 __all__ = ["Bar", "run"]
 
@@ -62,19 +62,25 @@ def run(
                 return 0
             recording.as_governance(settings, mesh, credentials, quiet=as_json)
             bar = Bar(quiet=as_json)
+            undone: tuple[Outcome, ...] = ()
             with bar.progress:
                 if not selection:
-                    _do_what_is_due(platform, bar, quiet=as_json)
+                    undone = _do_what_is_due(platform, bar, quiet=as_json)
                 made = loop.run_plan(platform, products, span, bar.tell)
             left = loop.left_over(platform, products, span)
-    return _sum_up(made, left, time.monotonic() - begun, as_json=as_json)
+    for step in undone[:20]:
+        said = f"{step.state} in a scheduled backfill: {step.product} {step.partition.key}: "
+        output.errors.print(said + step.because, style="yellow", markup=False)
+    code = _sum_up(made, left, time.monotonic() - begun, as_json=as_json)
+    return 1 if undone else code
 
 
-def _do_what_is_due(platform: Platform, bar: Bar, *, quiet: bool) -> None:
-    """Begin the scheduled backfills that are due, and do what is open of them."""
+def _do_what_is_due(platform: Platform, bar: Bar, *, quiet: bool) -> tuple[Outcome, ...]:
+    """Begin and do the scheduled backfills that are due; what of them failed or was left."""
     record = platform.runner
+    undone: list[Outcome] = []
     if not isinstance(record, PostgresLedger):
-        return
+        return ()
     settings, mesh = platform.settings, platform.mesh
     for said in scheduling.begin_due(settings, mesh, record, platform.clock()):
         if not quiet:
@@ -88,6 +94,8 @@ def _do_what_is_due(platform: Platform, bar: Bar, *, quiet: bool) -> None:
             continue
         found = planning.decode(whole.document)
         restating.work(platform, record, begun.id, found, bar.tell, settings.backfill_batch)
+        undone += record.backfill_steps(begun.id, None, "failed", "left")
+    return tuple(undone)
 
 
 def _mesh(settings: Settings, workers: DbtWorkers, selection: Sequence[str]) -> Mesh:

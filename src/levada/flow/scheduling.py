@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from levada import plan as planning
 from levada.adapters import schedules
-from levada.errors import Fault
+from levada.errors import DeclarationError, Fault
 from levada.flow.backfilling import Planned, approvals_of, document
 from levada.govern.backfills import Need
 from levada.settings import Settings
@@ -78,8 +78,12 @@ def begin_due(settings: Settings, mesh: Mesh, record: Record, now: datetime) -> 
     every, faults = declared(settings, mesh)
     said = [f"no backfill of this declaration is begun: {fault}" for fault in faults]
     for each in what_is_due(record, every, now):
-        planned, needs = needs_of(settings, mesh, each)
         name, day = each.recurring.name, f"{each.at:%Y-%m-%d}"
+        try:
+            planned, needs = needs_of(settings, mesh, each)
+        except DeclarationError as error:  # of the policies: nobody knows who must approve it
+            said.append(f"{name} of {day} is not begun: {error}")
+            continue
         if missing := waits_for(record, each.recurring, needs):
             said.append(
                 f"{name} of {day} waits for an approval of {missing[0].who}: {missing[0].because}"
