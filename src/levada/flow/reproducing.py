@@ -13,7 +13,7 @@ from levada.diff import Difference, Question
 from levada.errors import LandingMoved, ToolError, VersionGone
 from levada.flow.keeping import Kept, as_it_was, made_with
 from levada.flow.runs import Platform, made, new_run_id, staged
-from levada.terms import Claim, Publication, TableRef
+from levada.terms import Claim, Mesh, Publication, TableRef
 
 if TYPE_CHECKING:
     from levada.ports import Stage
@@ -25,7 +25,8 @@ __all__ = ["Reproduced", "reproduce"]
 class Reproduced:
     """
     What came of making a line again: `identical`, `differs`, `expired` (something that it was made
-    of is gone), `unknown` (its code is not kept), `failed` (the tool did).
+    of is gone), `unknown` (its code is not kept, an input is no longer declared), `failed` (the
+    tool did).
     """
 
     line: Publication
@@ -45,14 +46,25 @@ def reproduce(platform: Platform, line: Publication) -> Reproduced:
     if kept is None:
         because = "the code that made it is not kept here: it was compiled elsewhere, or before"
         return Reproduced(line, "unknown", because)
+    then = as_it_was(mesh, kept)
+    if lost := _undeclared(then, kept):
+        because = f"an input is no longer declared: {', '.join(lost)}"
+        return Reproduced(line, "unknown", because)
     if gone := _expired(platform, line):
         return Reproduced(line, "expired", gone)
     try:
-        return _rebuilt(platform, line, kept)
+        return _rebuilt(replace(platform, mesh=then), line, kept)
     except (LandingMoved, VersionGone) as error:
         return Reproduced(line, "expired", str(error))
     except ToolError as error:
         return Reproduced(line, "failed", str(error))
+
+
+def _undeclared(mesh: Mesh, kept: Kept) -> list[str]:
+    """What it read that the mesh no longer has: nobody says what may be read of it."""
+    there = {source.table for source in mesh.sources}
+    read = {edge.upstream for edge in kept.product.dependencies}
+    return sorted(str(t) for t in read if t not in there and mesh.find(t) is None)
 
 
 def _expired(platform: Platform, line: Publication) -> str:
@@ -78,18 +90,17 @@ def _since(platform: Platform, domain: str) -> str:
     return f", the oldest that is there is of {oldest.at:%Y-%m-%d %H:%M}Z" if oldest else ""
 
 
-def _rebuilt(platform: Platform, line: Publication, kept: Kept) -> Reproduced:
-    then = replace(platform, mesh=as_it_was(platform.mesh, kept))
+def _rebuilt(then: Platform, line: Publication, kept: Kept) -> Reproduced:
     run, product = new_run_id(), kept.product
-    claim = Claim(product.id, line.partition, run, 0, line.made_by, line.inputs, platform.clock())
+    claim = Claim(product.id, line.partition, run, 0, line.made_by, line.inputs, then.clock())
     stage = staged(then, run, product, [claim])
     try:
-        with kept.manifest(platform.settings, run) as manifest:
+        with kept.manifest(then.settings, run) as manifest:
             made(then, product, stage, [claim], manifest)
-        stage = platform.warehouse.seal(stage)
+        stage = then.warehouse.seal(stage)
         return _compared(then, line, kept, stage)
     finally:
-        platform.warehouse.discard(stage)
+        then.warehouse.discard(stage)
 
 
 def _compared(platform: Platform, line: Publication, kept: Kept, stage: Stage) -> Reproduced:
@@ -113,7 +124,9 @@ def _difference(
     contract = next(m.contract for m in kept.product.marts if m.table == table)
     warehouse = platform.warehouse
     where = within_partitions(contract, [line.partition])
-    connection = scratch([*warehouse.reading(stage), *warehouse.attaching([table.domain])])
+    # Of a warehouse in one database both say the same, which is attached once.
+    statements = [*warehouse.reading(stage), *warehouse.attaching([table.domain])]
+    connection = scratch(dict.fromkeys(statements))
     try:
         sides = (warehouse.relation(table, line.data_version), str(stage.outputs[table]))
         one, other = (

@@ -1,0 +1,94 @@
+"""What was published is made again, on PostgreSQL too, and where its inputs are gone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import tiny
+from workspace import Workspace
+
+pytestmark = [pytest.mark.integration, pytest.mark.prove]
+
+DAY = "2013-03-08"
+SUMS = "south.sums"
+READS = "{{ ref('north', 'numbers') }}"
+NUMBERS = tiny.NUMBERS.replace("try_cast", "cast")  # the words of both warehouses
+LANDED = "{{ source('landing', 'numbers') }}"
+
+
+@pytest.fixture(scope="module", params=["ducklake", "postgres"])
+def mesh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Numbers and their sums, published once."""
+    mesh = tiny.mesh(tmp_path_factory.mktemp(request.param) / "mesh", ("north", "south"))
+    settings = mesh.root / "levada.yaml"
+    settings.write_text(f"{settings.read_text()}warehouse: {{type: {request.param}}}\n")
+    for domain, name in (("north", "numbers"), ("south", "sums")):
+        tiny.project(mesh, domain, lands=True)
+        tiny.contract(mesh, domain, name)
+        tiny.landed(mesh, domain, DAY, [1, 2, 3])
+    tiny.model(mesh, "north", "numbers", f"select {NUMBERS} from {LANDED}")
+    summed(mesh, "amount")
+    mesh.start()
+    mesh.levada("run")
+    yield mesh
+    mesh.stop()
+
+
+def summed(mesh: Workspace, amount: str) -> None:
+    tiny.model(mesh, "south", "sums", f"select id, day, {amount} as amount from {READS}")
+    mesh.levada("compile")
+
+
+def made_again(mesh: Workspace, name: str) -> str:
+    """The sums, by a backfill; its id."""
+    path = mesh.root / f"{name}.json"
+    mesh.levada("backfill", "plan", SUMS, "--reason", name, "--out", str(path))
+    told = mesh.json("backfill", "run", str(path), "--local")
+    assert told["steps"] == {"made": 1}
+    return str(told["id"])
+
+
+def content(mesh: Workspace) -> str:
+    ((found,),) = mesh.rows(
+        "select content from ledger.publications where newest and table_name = %s", f"{SUMS}@1"
+    )
+    return str(found)
+
+
+def test_what_differs_is_shown_row_by_row_and_a_backfill_of_it_is_rolled_back(
+    mesh: Workspace,
+) -> None:
+    assert mesh.json("reproduce", SUMS, DAY)["verdict"] == "identical"
+    before = content(mesh)
+    summed(mesh, "cast(random() * 1000000 as integer)")
+    name = made_again(mesh, "dice")
+    summed(mesh, "amount")
+    found = mesh.json("reproduce", SUMS, DAY, code=1)
+    assert found["verdict"] == "differs"
+    (difference,) = found["differences"].values()
+    assert difference["only_a"] + difference["only_b"] + difference["changed"] > 0
+    assert "generation 2" in mesh.levada("reproduce", SUMS, DAY, code=1).stdout
+    run = mesh.json("explain-run", SUMS, DAY)
+    assert [line["code"] for line in run["lines"]] == ["kept, changed since"]
+    assert run["lines"][0]["inputs"][0]["table"] == "north.numbers@1"
+    done = mesh.json("backfill", "rollback", name, "--reason", "dice")
+    assert done["steps"] == {"restored": 1}
+    assert content(mesh) == before
+
+
+def test_what_was_made_of_a_table_that_nobody_declares_any_more_cannot_be_told(
+    mesh: Workspace,
+) -> None:
+    """The last one here: it takes a domain out of the mesh."""
+    settings = mesh.root / "levada.yaml"
+    settings.write_text(settings.read_text().replace("[north, south]", "[south]"))
+    for kind in ("contracts", "models"):
+        shutil.rmtree(mesh.root / kind / "north")
+    tiny.model(mesh, "south", "sums", f"select {NUMBERS} from {LANDED}")
+    mesh.levada("compile")
+    found = mesh.json("reproduce", SUMS, DAY, "--generation", "1", code=2)
+    assert found["verdict"] == "unknown"
+    assert found["because"] == "an input is no longer declared: north.numbers@1"
