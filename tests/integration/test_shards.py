@@ -46,39 +46,87 @@ def contents(mesh: Workspace) -> dict[tuple[str, str], str]:
     return {(table, part): content for table, part, content in rows}
 
 
-def remade(mesh: Workspace, name: str, sql: str, code: int = 0) -> Any:
-    """The sums, made again by this model."""
+def modelled(mesh: Workspace, sql: str, *, tested: bool = True) -> None:
+    """The sums by this model; an equality test of the first three days finds it equal."""
     tiny.model(mesh, "south", "sums", sql)
     mesh.levada("compile")
+    if tested:
+        (told,) = mesh.json("backfill", "batchable", SUMS)
+        assert told["equal"] is True
+
+
+def remade(mesh: Workspace, name: str, table: str = SUMS) -> Any:
+    """What a backfill of all days came to; it makes again all that reads the table, too."""
     path = mesh.root / f"{name}.json"
-    mesh.levada("backfill", "plan", SUMS, "--reason", name, "--out", str(path))
-    return mesh.json("backfill", "run", str(path), "--local", "--force", code=code)
+    mesh.levada("backfill", "plan", table, "--reason", name, "--out", str(path))
+    return mesh.json("backfill", "run", str(path), "--local", "--force")
+
+
+def runs_of(mesh: Workspace, told: Any) -> set[str]:
+    """The runs that made the steps of a backfill."""
+    return {
+        run
+        for (run,) in mesh.rows(
+            "select run from ledger.backfill_steps where backfill = %s", told["id"]
+        )
+    }
 
 
 def test_the_union_of_the_shards_is_the_unsharded_result(mesh: Workspace) -> None:
-    """What landed was cut already: the numbers are ingested in three shards."""
+    """What lands is cut, too: the numbers are ingested in three shards."""
     before = contents(mesh)
     assert {content.split(":")[0] for content in before.values()} == {"20"}
     with mesh.lake() as lake:
         (row,) = lake.read("select count(distinct id) as n from north.main.numbers_v1")
     assert row == {"n": 20}
-    told = remade(mesh, "cut", f"{CUT}{SUMMED} from {READS} group by all")
-    assert told["steps"] == {"made": len(DAYS)}
+    modelled(mesh, f"{CUT}{SUMMED} from {READS} group by all")
+    (numbers,) = mesh.json("backfill", "batchable", "north.numbers")
+    assert numbers["equal"] is True
+    known = runs(mesh)
+    told = remade(mesh, "cut", "north.numbers")
+    assert told["steps"] == {"made": 2 * len(DAYS)}
+    assert len(runs_of(mesh, told)) == 2, "all days of each product together"
+    ((_, builds),) = (runs(mesh) - known).items()
+    assert builds == 3, "one after the other"
     assert contents(mesh) == before
+
+
+def test_shards_that_nobody_has_compared_with_the_whole_are_not_built(mesh: Workspace) -> None:
+    """Every row keeps its key, so no stranger is found; and a shard would count what it sees."""
+    counted = "select id, day, cast(count(*) over (partition by day) as integer) as amount"
+    modelled(mesh, f"{CUT}{counted} from {READS}", tested=False)
+    path = mesh.root / "counted.json"
+    plan = ("backfill", "plan", SUMS, "--reason", "counted", "--out", str(path))
+    assert "one by one south.sums: no equality test has compared" in mesh.levada(*plan).stdout
+    said = mesh.json(*plan)["told"]
+    assert (said["runs"], said["runs_of"]) == (len(DAYS), {SUMS: len(DAYS)})
+    told = mesh.json("backfill", "run", str(path), "--local", "--force")
+    assert len(runs_of(mesh, told)) == len(DAYS)
+    with mesh.lake() as lake:
+        (row,) = lake.read("select min(amount) as low, max(amount) as high from south.main.sums_v1")
+    assert row == {"low": 20, "high": 20}
+    whole = contents(mesh)
+    (found,) = mesh.json("backfill", "batchable", SUMS, code=1)
+    assert found["because"].startswith(f"south.sums@1 {DAYS[0]}: other values")
+    assert "one by one south.sums: an equality test found" in mesh.levada(*plan).stdout
+    assert len(runs_of(mesh, remade(mesh, "found to differ"))) == len(DAYS)
+    assert contents(mesh) == whole
 
 
 def test_a_union_that_is_not_disjoint_is_refused_and_the_intervals_are_built_whole(
     mesh: Workspace,
 ) -> None:
-    moved = "select id + 1 as id, day, amount"
-    told = remade(mesh, "moved", f"{CUT}{moved} from {READS}")
+    """The test has seen three days, and what it has not seen moves its rows to another key."""
+    moved = f"select case when day = date '{DAYS[-1]}' then id + 1 else id end as id, day, amount"
+    modelled(mesh, f"{CUT}{moved} from {READS}")
+    known = runs(mesh)
+    told = remade(mesh, "moved")
     assert told["steps"] == {"made": len(DAYS)}
-    runs = mesh.rows(
-        "select distinct run from ledger.backfill_steps where backfill = %s", told["id"]
-    )
-    assert len(runs) == len(DAYS), "one by one, after the batch was refused"
+    assert len(runs_of(mesh, told)) == len(DAYS), "one by one, after the batch was refused"
+    assert len(runs(mesh) - known) == len(DAYS) + 1
     found = contents(mesh)
-    remade(mesh, "whole", f"{WHOLE}{moved} from {READS}")
+    modelled(mesh, f"{WHOLE}{moved} from {READS}", tested=False)
+    remade(mesh, "whole")
     assert contents(mesh) == found
 
 
@@ -99,7 +147,8 @@ def test_killed_in_the_third_of_four_shards_it_repeats_only_the_third_and_the_fo
     mesh: Workspace,
 ) -> None:
     four = LEVADA.format(more=", 'shards': {'key': 'id', 'count': 4}")
-    remade(mesh, "in four", f"{four}{SUMMED} from {READS} group by all")
+    modelled(mesh, f"{four}{SUMMED} from {READS} group by all")
+    remade(mesh, "in four")
     before, path = contents(mesh), mesh.root / "killed.json"
     words = ("backfill", "run", str(path), "--local", "--force")
     mesh.levada("backfill", "plan", SUMS, "--reason", "killed", "--out", str(path))
@@ -119,7 +168,7 @@ def test_killed_in_the_third_of_four_shards_it_repeats_only_the_third_and_the_fo
     mesh.killed_at("in the third shard", *words)
     assert built(mesh) == {"0.duckdb", "1.duckdb"}
     known = runs(mesh)
-    told = remade(mesh, "another", f"{four}{SUMMED} from {READS} group by all")
+    told = remade(mesh, "another")
     assert told["steps"] == {"made": len(DAYS)}
     ((_, builds),) = (runs(mesh) - known).items()
     assert builds == 4, "of another forced backfill nothing is taken over"
@@ -138,5 +187,5 @@ def built(mesh: Workspace) -> set[str]:
 
 def runs(mesh: Workspace) -> Counter[str]:
     """How often dbt was run for each run of the sums."""
-    logs = (mesh.root / ".levada" / "logs" / "dbt" / "south").glob("run-*/dbt.log")
+    logs = (mesh.root / ".levada" / "logs" / "dbt" / "south").glob("*/dbt.log")
     return Counter({p.parent.name: p.read_text().count("Running with dbt") for p in logs})

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass, replace
+import os
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import pytest
+from closure import CALENDARS, Search, Slicing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.strategies import (
@@ -20,6 +20,10 @@ from tests.unit.strategies import (
     single,
 )
 
+from levada.flow.backfilling import builds_of
+from levada.flow.steps import batches
+from levada.intervals import check_mapping, within
+from levada.intervals import runs as contiguous
 from levada.plan import asked_for, backfill, cells_of, differences, partitions_of
 from levada.terms import (
     WHOLE,
@@ -27,215 +31,103 @@ from levada.terms import (
     Dependency,
     FanOut,
     Grain,
+    Group,
     Identity,
     Lag,
     Latest,
     Mesh,
-    PartitionMapping,
     Product,
     Rollup,
+    Shards,
     Source,
     Span,
+    Stretch,
     Trailing,
     WaitPolicy,
 )
 
-FIRST, LAST = date(2013, 2, 20), date(2013, 4, 10)
+SHORT = (date(2013, 2, 20), date(2013, 4, 10))
 """Over the 23-hour day of 10 March."""
-
-# A search of its own: slices from local midnights, every cell by itself ------------------------
-
-Bounds = tuple[datetime, datetime] | None
-Cell = tuple[str, datetime | None]
-
-
-def midnight(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(NEW_YORK)).astimezone(UTC)
-
-
-def starts(grain: Grain) -> list[datetime]:
-    """Far beyond the span on both sides."""
-    begin, over = FIRST - timedelta(days=120), LAST + timedelta(days=120)
-    days = [begin + timedelta(days=n) for n in range((over - begin).days)]
-    if grain is Grain.HOUR:
-        first = midnight(begin)
-        return [first + timedelta(hours=n) for n in range(24 * len(days))]
-    keep = {Grain.DAY: days, Grain.WEEK: [day for day in days if day.weekday() == 0]}
-    return [midnight(day) for day in keep.get(grain, [day for day in days if day.day == 1])]
-
-
-STARTS = {grain: starts(grain) for grain in (Grain.HOUR, Grain.DAY, Grain.WEEK, Grain.MONTH)}
-SLICES = {grain: list(itertools.pairwise(found)) for grain, found in STARTS.items()}
-START, END = midnight(FIRST), midnight(LAST + timedelta(days=1))
-
-
-def lies_inside(
-    one: tuple[datetime, datetime], start: datetime = START, end: datetime = END
-) -> bool:
-    return start <= one[0] and one[1] <= end
-
-
-INSIDE = {grain: [s for s in found if lies_inside(s)] for grain, found in SLICES.items()}
-
-
-def slices(grain: Grain) -> list[Bounds]:
-    return [None] if grain is Grain.WHOLE else list(INSIDE[grain])
-
-
-def asks(mapping: PartitionMapping, of: Bounds, down: Grain, up: Grain) -> list[Bounds]:
-    """Every slice that one slice reads, inside the span or not."""
-    if up is Grain.WHOLE:
-        return [None]
-    if isinstance(mapping, Latest) or of is None:
-        return list(INSIDE[up])
-    if isinstance(mapping, Rollup):
-        return [s for s in SLICES[up] if of[0] <= s[0] < of[1]]
-    if isinstance(mapping, FanOut):
-        return [s for s in SLICES[up] if s[0] <= of[0] < s[1]]
-    assert up is down
-    at = STARTS[up].index(of[0])
-    if isinstance(mapping, Lag):
-        return [SLICES[up][at - mapping.by]]
-    back = mapping.n if isinstance(mapping, Trailing) else 1
-    return list(SLICES[up][at - back + 1 : at + 1])
-
-
-@dataclass
-class Search:
-    """Cell by cell until nothing is new."""
-
-    mesh: Mesh
-    asked: frozenset[str]
-    span: Span
-    now: datetime
-    out: frozenset[str]
-
-    def __post_init__(self) -> None:
-        self.grains = {str(s.table): s.grain for s in self.mesh.sources}
-        self.grains |= {str(m.table): p.grain for p in self.mesh.products for m in p.marts}
-        self.maker = {str(m.table): p for p in self.mesh.products for m in p.marts}
-        self.known: dict[tuple[str, Bounds], bool] = {}
-
-    def can(self, table: str, of: Bounds) -> bool:
-        key = (table, of)
-        if key not in self.known:
-            self.known[key] = of is None or lies_inside(of)
-            if self.known[key] and table in self.maker:
-                self.known[key] = all(
-                    self.fed(edge, of)
-                    for edge in self.maker[table].dependencies
-                    if edge.required and not edge.any_of and not edge.wait.tolerant
-                )
-        return self.known[key]
-
-    def fed(self, edge: Dependency, of: Bounds) -> bool:
-        up, down = (self.grains[str(t)] for t in (edge.upstream, edge.downstream))
-        read = [self.can(str(edge.upstream), s) for s in asks(edge.mapping, of, down, up)]
-        return any(read) if isinstance(edge.mapping, Latest) else bool(read) and all(read)
-
-    def found(self) -> tuple[set[tuple[str, Bounds]], set[tuple[str, Bounds]]]:
-        """What is made again, and what is left out."""
-        span = (self.span.start, self.span.end)
-        changed: set[tuple[str, Bounds]] = set()
-        made: set[tuple[str, Bounds]] = set()
-        for source in self.mesh.sources:
-            if str(source.table) in self.asked:
-                changed |= {
-                    (str(source.table), s)
-                    for s in slices(source.grain)
-                    if s is None or lies_inside(s, *span)
-                }
-        while True:
-            before, left = len(changed), set()
-            for product in self.mesh.products:
-                for of in slices(product.grain):
-                    asked = product.id in self.asked and (of is None or lies_inside(of, *span))
-                    by = {
-                        edge.on_restatement.action
-                        for edge in product.dependencies
-                        for s in asks(
-                            edge.mapping, of, product.grain, self.grains[str(edge.upstream)]
-                        )
-                        if (str(edge.upstream), s) in changed
-                    }
-                    if not asked and not by:
-                        continue
-                    fits = product.id not in self.out and (of is None or of[1] <= self.now)
-                    if fits and (asked or "rerun" in by) and self.can(f"{product.id}@1", of):
-                        made.add((product.id, of))
-                        changed |= {(str(m.table), of) for m in product.marts}
-                    else:
-                        left.add((product.id, of))
-            if len(changed) == before:
-                return made, left
-
-
-GRAINS = (Grain.HOUR, Grain.DAY, Grain.WEEK, Grain.MONTH, Grain.WHOLE)
+LONG = (date(2011, 11, 20), date(2013, 4, 10))
+"""It holds a year, and quarters."""
+FINE = (Grain.HOUR, Grain.DAY, Grain.WEEK, Grain.MONTH, Grain.WHOLE)
+COARSE = (Grain.DAY, Grain.WEEK, Grain.MONTH, Grain.QUARTER, Grain.YEAR, Grain.WHOLE)
+MESHES = int(os.environ.get("LEVADA_PLAN_MESHES", "60"))
+"""How many random meshes are planned and searched."""
 
 
 @st.composite
-def edges(draw: st.DrawFn, up: str, up_grain: Grain, down: str, grain: Grain) -> Dependency:
-    choices: list[PartitionMapping] = [Latest()]
-    if up_grain is grain and grain is not Grain.WHOLE:
-        n = draw(st.integers(1, 4))
-        choices = [Identity(), Identity(), Lag(n), Trailing(n + 1), Latest()]
-    elif up_grain is grain:
-        choices = [Identity()]
-    elif up_grain < grain:
-        choices = [Rollup(), Latest()]
-    elif up_grain > grain:
-        choices = [FanOut(), Latest()]
-    mapping = draw(st.sampled_from(choices))
+def edges(draw: st.DrawFn, up: str, above: Slicing, down: str, own: Slicing) -> Dependency:
+    """An edge that a declaration may have."""
+    n = draw(st.integers(1, 4))
+    every = (Identity(), Identity(), Lag(n), Trailing(n + 1), Rollup(), FanOut(), Latest())
+    mapping = draw(st.sampled_from([m for m in every if check_mapping(m, *above, *own) is None]))
     action = draw(st.sampled_from(["", "", "rerun", "hold", "ignore"]))
     tolerant = draw(st.integers(0, 5)) == 0 and not isinstance(mapping, Latest)
+    one_of = draw(st.integers(0, 5)) == 0
     return edge(
         *(up, down, mapping),
         wait=WaitPolicy(at_most_missing=1) if tolerant else None,
-        required=draw(st.integers(0, 7)) > 0,
+        required=one_of or draw(st.integers(0, 7)) > 0,
         action=action,
+        any_of="either" if one_of else "",
     )
 
 
 @st.composite
-def meshes(draw: st.DrawFn) -> Mesh:
-    grains = [draw(st.sampled_from(GRAINS)) for _ in range(draw(st.integers(1, 6)))]
-    if Grain.HOUR in grains:  # at most one: its cells are many
-        first = grains.index(Grain.HOUR)
-        grains = [g for n, g in enumerate(grains) if g is not Grain.HOUR or n == first]
+def meshes(draw: st.DrawFn, days: tuple[date, date]) -> Mesh:
+    """Up to six products of three domains, sliced by up to three calendars."""
+    grains = draw(
+        st.lists(st.sampled_from(FINE if days == SHORT else COARSE), min_size=1, max_size=6)
+    )
+    most = min(grains)  # at most one, and days only twice: their cells are many
     sources: list[Source] = []
     products: list[Product] = []
     for number, grain in enumerate(grains):
+        if grain is most and grains[:number].count(most) > (grain is Grain.DAY):
+            continue
         name = f"{'abc'[number % 3]}.t{number}"
-        sources.append(make_source(f"a.landing.s{number}", grain))
+        zone = draw(st.sampled_from([NEW_YORK, NEW_YORK, *CALENDARS]))
+        if grain is Grain.WHOLE:
+            zone = NEW_YORK
+        sources.append(make_source(f"a.landing.s{number}", grain, zone))
         reads = [edge(f"a.landing.s{number}", name, Identity())]
-        for other in range(number):
+        for above in products:
             if draw(st.integers(0, 2)) == 0:
-                above = products[other]
-                reads.append(draw(edges(above.id, above.grain, name, grain)))
-        products.append(single(name, grain, *reads))
-    return make_mesh(draw(st.permutations(products)), sources, str(FIRST), str(LAST))
+                slicings = ((above.grain, above.zone), (grain, zone))
+                reads.append(draw(edges(above.id, slicings[0], name, slicings[1])))
+        products.append(replace(single(name, grain, *reads), zone=zone))
+    first, last = map(str, days)
+    return make_mesh(draw(st.permutations(products)), sources, first, last)
 
 
 @pytest.mark.thorough
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=MESHES, deadline=None)
 @given(st.data())
 def test_the_plan_is_cell_for_cell_what_a_plain_search_finds(data: st.DataObject) -> None:
-    mesh = data.draw(meshes())
+    days = data.draw(st.sampled_from([SHORT, SHORT, SHORT, LONG]))
+    mesh = data.draw(meshes(days))
     names = [p.id for p in mesh.products]
-    some = st.lists(st.sampled_from(names), unique=True, min_size=1, max_size=2)
-    asked = data.draw(some)
+    asked = data.draw(st.lists(st.sampled_from(names), unique=True, min_size=1, max_size=2))
+    only = data.draw(st.sets(st.sampled_from("abc"), max_size=1))
+    if only:
+        only = {d for d in "abc" if any(p.domain == d for p in mesh.products)} & {
+            *only,
+            *(mesh.product(name).domain for name in asked),
+        }
     if data.draw(st.integers(0, 3)) == 0:
         asked[0] = str(data.draw(st.sampled_from(mesh.sources)).table)
     excluded = [
         n for n in data.draw(st.lists(st.sampled_from(names), max_size=2)) if n not in asked
     ]
-    first = data.draw(st.integers(-3, 40))
-    last = first + data.draw(st.integers(0, 30))
-    span = Span.days(FIRST + timedelta(days=first), FIRST + timedelta(days=last), NEW_YORK)
-    now = data.draw(st.sampled_from([NOW, midnight(date(2013, 3, 20)) + timedelta(hours=5)]))
-    planned = backfill(mesh, asked_for(mesh, asked, span, exclude=excluded), now)
-    search = Search(mesh, frozenset(asked), span, now, frozenset(excluded))
-    made, left = search.found()
+    length = (days[1] - days[0]).days
+    first = data.draw(st.integers(-3, length - 9))
+    last = first + data.draw(st.integers(0, length - 19))
+    span = Span.days(days[0] + timedelta(days=first), days[0] + timedelta(days=last), NEW_YORK)
+    now = data.draw(st.sampled_from([NOW, datetime(2013, 3, 20, 9, tzinfo=UTC)]))
+    wanted = asked_for(mesh, asked, span, exclude=excluded, only_domains=sorted(only))
+    planned = backfill(mesh, wanted, now)
+    made, left = Search(mesh, days, asked, span, now, excluded, only).found()
     assert plain(mesh, planned) == {(name, of and of[0]) for name, of in made}
     told = {(name, p.start) for name, p in cells_of(mesh, planned.left_out)}
     assert told == {(name, of and of[0]) for name, of in left}
@@ -244,7 +136,7 @@ def test_the_plan_is_cell_for_cell_what_a_plain_search_finds(data: st.DataObject
     assert differences(mesh, planned) == ()
 
 
-def plain(mesh: Mesh, planned: Backfill) -> set[Cell]:
+def plain(mesh: Mesh, planned: Backfill) -> set[tuple[str, datetime | None]]:
     return {(name, p.start) for name, p in cells_of(mesh, planned.groups)}
 
 
@@ -294,11 +186,46 @@ def test_a_stretch_is_cut_where_its_reasons_change() -> None:
         ("2013-03-06", "2013-03-07", 2),
         ("2013-03-08", "2013-03-08", 1),
     ]
-    assert found.runs == 3, "the product does not allow batches"
-    batched = replace(product, batch=True)
-    mesh = make_mesh([*up, batched], mesh.sources)
-    again = backfill(mesh, planned.asked, NOW)
-    assert next(g for g in again.groups if g.product == "b.y").runs == 1
+    assert builds_of(found, 1) == 3, "one by one"
+    assert builds_of(found, 2) == 2
+    assert builds_of(found, 62) == 1, "they follow one another, whatever they are made for"
+
+
+@given(st.sets(st.integers(0, 400), min_size=1), st.integers(1, 70))
+def test_the_builds_that_are_told_are_those_that_a_backfill_makes(
+    numbers: set[int], most: int
+) -> None:
+    """Of any slices that are due, cut into stretches as reasons may cut them."""
+    slices = within(Grain.DAY, "UTC", Span.days("2013-01-01", "2014-02-10", "UTC"))
+    due = [slices[n] for n in sorted(numbers)]
+    stretches = [Stretch(p, p, 1, (str(n % 3),)) for n, p in enumerate(due)]
+    group = Group("a.x", 0, tuple(stretches))
+    together = [list(batch) for batch in batches(due, most, together=True)]
+    assert builds_of(group, most) == len(together)
+    whole = Group("a.x", 0, tuple(Stretch(r[0], r[-1], len(r), ()) for r in contiguous(due)))
+    assert builds_of(whole, most) == len(together)
+
+
+def test_a_year_that_goes_together_takes_as_many_builds_as_the_batches_that_it_is_cut_into() -> (
+    None
+):
+    year = within(Grain.DAY, "UTC", Span.days("2013-01-01", "2013-12-31", "UTC"))
+    group = Group("a.x", 0, (Stretch(year[0], year[-1], 365, ()),))
+    assert [builds_of(group, most) for most in (1, 31, 62, 365)] == [365, 12, 6, 1]
+
+
+def test_a_change_of_batches_or_of_shards_is_a_difference() -> None:
+    product = single("a.x", Grain.DAY, edge("a.landing.x", "a.x", Identity()))
+    mesh = make_mesh([product], [make_source("a.landing.x", Grain.DAY)])
+    asked = asked_for(mesh, ["a.x"], days("2013-03-06", "2013-03-07"))
+    for before, after in (
+        ({}, {"batch": True}),
+        ({}, {"shards": Shards("id", 2)}),
+        ({"shards": Shards("id", 2)}, {"shards": Shards("id", 3)}),
+    ):
+        old, new = (make_mesh([replace(product, **each)], mesh.sources) for each in (before, after))
+        said = differences(new, backfill(old, asked, NOW))
+        assert said == ("slices of a.x changed",), (before, after)
 
 
 def test_what_is_excluded_or_of_another_domain_ends_the_closure() -> None:

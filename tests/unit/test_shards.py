@@ -17,10 +17,11 @@ from levada.adapters.warehouses._stage import Stages
 from levada.build import BuildRequest, BuildResult
 from levada.errors import ToolError
 from levada.flow import runs
+from levada.flow.batching import digest_of, together, why_alone
 from levada.flow.runs import Platform
 from levada.intervals import parse
 from levada.ports import Stage
-from levada.terms import Claim, Grain, Identity, Shards
+from levada.terms import Batching, Claim, Grain, Identity, Product, Shards
 
 STAGE = Stage("run-1", Path("stage.duckdb"), {}, {})
 
@@ -103,6 +104,30 @@ def test_one_that_fails_three_times_is_named() -> None:
 def test_one_shard_cuts_nothing() -> None:
     with pytest.raises(ValueError, match="2 or more"):
         Shards("id", 1)
+
+
+def test_shards_ask_for_an_equality_test_of_what_the_product_is_with_them() -> None:
+    product = single("a.x", Grain.DAY, edge("a.landing.x", "a.x", Identity()))
+    batched, cut = (replace(product, batch=True, shards=s) for s in (None, Shards("id", 3)))
+
+    def alone(product: Product, *, equal: bool | None = None, of: Product | None = None) -> bool:
+        found = {}
+        if equal is not None:
+            found["a.x"] = Batching("a.x", digest_of(of or product), equal, "3 intervals", 3)
+        assert together([product], found) == (
+            {"a.x"} if why_alone(product, found) is None else set()
+        )
+        return why_alone(product, found) is not None
+
+    assert alone(product)
+    assert not alone(batched), "declared"
+    assert alone(batched, equal=False)
+    assert alone(cut), "a declaration of batches is none of shards"
+    assert not alone(cut, equal=True)
+    assert alone(cut, equal=False)
+    assert alone(cut, equal=True, of=batched), "found before it was cut"
+    assert alone(cut, equal=True, of=replace(cut, shards=Shards("id", 4)))
+    assert not alone(batched, equal=False, of=cut), "of what it is no more nothing is told"
 
 
 class Kept:

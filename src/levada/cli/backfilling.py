@@ -96,7 +96,9 @@ def _print(mesh: Mesh, told: Planned, name: str) -> None:
     for need in told.needs:
         line = Text.assemble(("needs approval ", "yellow"), f"by {need.who}: {need.because}")
         output.console.print(line)
-    runs = sum(group.runs for group in found.groups)
+    for product, why in told.alone.items():
+        output.console.print(Text.assemble(("one by one ", "yellow"), f"{product}: {why}"))
+    runs = sum(told.runs.values())
     output.console.print(
         f"{name}: {found.cells} intervals of {len(found.groups)} products in {runs} runs, "
         f"{_expected(told)}; nothing was changed"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from levada import plan as planning
 from levada.adapters.policies import read_policies
 from levada.declare import selected
 from levada.errors import DeclarationError, Fault
+from levada.flow.batching import why_alone
 from levada.govern.backfills import Need, needs
+from levada.intervals import following
 from levada.ledger import PostgresLedger
 from levada.settings import Settings, nearest
-from levada.terms import Backfill, Mesh, Past, Span
+from levada.terms import Backfill, Group, Mesh, Past, Span
 
-__all__ = ["Planned", "approvals_of", "document", "named", "planned", "read", "write"]
+__all__ = ["Planned", "approvals_of", "builds_of", "document", "named", "planned", "read", "write"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,10 @@ class Planned:
     past: Mapping[str, Past]
     """What its products took before; those that were never built are missing."""
     needs: tuple[Need, ...]
+    runs: Mapping[str, int] = field(default_factory=dict)
+    """How many builds each product takes, where all of its slices are ready and none fails."""
+    alone: Mapping[str, str] = field(default_factory=dict)
+    """The products that declare batches or shards, and yet are built one by one; and why."""
 
     @property
     def seconds(self) -> float:
@@ -83,7 +89,26 @@ def planned(
         raise DeclarationError((Fault("backfill", 0, str(error)),)) from error
     found = planning.backfill(mesh, asked, at)
     past = ledger.past([group.product for group in found.groups])
-    return Planned(found, past, approvals_of(settings, mesh, found))
+    tested = ledger.batchings()
+    runs, alone = {}, {}
+    for group in found.groups:
+        product = mesh.product(group.product)
+        why = why_alone(product, tested)
+        runs[product.id] = builds_of(group, settings.backfill_batch if why is None else 1)
+        if why and (product.batch or product.shards):
+            alone[product.id] = why
+    return Planned(found, past, approvals_of(settings, mesh, found), runs, alone)
+
+
+def builds_of(group: Group, most: int) -> int:
+    """How many builds its slices take, where contiguous ones go together, at most so many."""
+    lengths: list[int] = []
+    for before, stretch in zip((None, *group.stretches), group.stretches, strict=False):
+        if before and following(before.last) == stretch.first:
+            lengths[-1] += stretch.count
+        else:
+            lengths.append(stretch.count)
+    return sum(-(-length // most) for length in lengths)
 
 
 def approvals_of(settings: Settings, mesh: Mesh, found: Backfill) -> tuple[Need, ...]:
@@ -125,7 +150,9 @@ def document(mesh: Mesh, told: Planned) -> dict[str, Any]:
         **found,
         "told": {
             "intervals": told.backfill.cells,
-            "runs": sum(group.runs for group in told.backfill.groups),
+            "runs": sum(told.runs.values()),
+            "runs_of": dict(told.runs),
+            "alone": dict(told.alone),
             "seconds": round(told.seconds, 1),
             "rows": round(told.rows),
             "without_a_past": list(told.unknown),

@@ -20,7 +20,7 @@ from levada.flow.runs import Platform, made, new_run_id, staged
 from levada.ports import Want
 from levada.terms import Batching, Claim, Partition, Product, TableRef
 
-__all__ = ["Compared", "compared", "digest_of", "together"]
+__all__ = ["Compared", "compared", "digest_of", "together", "why_alone"]
 
 Contents = Mapping[tuple[TableRef, Partition], str]
 
@@ -40,19 +40,28 @@ def together(products: Collection[Product], tested: Mapping[str, Batching]) -> f
     The products whose contiguous intervals go together: declared or found equal, and by no test
     of what they are now found to differ.
     """
-    found = set()
-    for product in products:
-        told = tested.get(product.id)
-        valid = told if told and told.digest == digest_of(product) else None
-        if valid.equal if valid else product.batch:
-            found.add(product.id)
-    return frozenset(found)
+    return frozenset(p.id for p in products if why_alone(p, tested) is None)
+
+
+def why_alone(product: Product, tested: Mapping[str, Batching]) -> str | None:
+    """
+    Why its intervals are built one by one; None where contiguous ones go together. A product with
+    shards asks for more than a declaration: that every row lies in the shard of its own key does
+    not say that it saw all that it is made of (a count over all rows, a share, an anti-join).
+    """
+    told = tested.get(product.id)
+    if told and told.digest == digest_of(product):
+        return None if told.equal else f"an equality test found that it differs: {told.because}"
+    if product.shards:
+        return "no equality test has compared its shards with the whole"
+    return None if product.batch else "it does not declare `batch: true`"
 
 
 def digest_of(product: Product) -> str:
-    """What a test holds for: code, contracts, inputs and slices, as a plan has them."""
+    """What a test holds for: code, contracts, inputs, slices and shards, as a plan has them."""
     said = {k: v for k, v in planning.declared(product).items() if k != "slices"}
-    text = json.dumps({**said, "grain": product.grain.value, "zone": product.zone}, sort_keys=True)
+    said |= {"grain": product.grain.value, "zone": product.zone, "shards": str(product.shards)}
+    text = json.dumps(said, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -16,6 +16,7 @@ from levada import plan as planning
 from levada import publish as publishing
 from levada import sense as sensing
 from levada.adapters.probes import record
+from levada.flow.batching import why_alone
 from levada.flow.inspecting import inspect
 from levada.flow.stages import Platform, Run, execute
 from levada.intervals import runs
@@ -149,6 +150,7 @@ def _round(
     platform: Platform, plan: Plan, facts: Facts, tell: Callable[[Progress], None]
 ) -> Iterator[Run]:
     """Try every step once, upstream first."""
+    tested = platform.runner.batchings() if plan.steps else {}
     for product_id, group in itertools.groupby(plan.steps, key=lambda step: step.product):
         product = platform.mesh.product(product_id)
         partitions = tuple(sorted(step.partition for step in group))
@@ -159,7 +161,8 @@ def _round(
         }
         done = 0
         tell(Progress(product, 0, len(partitions)))
-        for batch in _batches(product, partitions, alone=told):
+        alone = frozenset(partitions) if why_alone(product, tested) is not None else told
+        for batch in _batches(partitions, alone):
             together = execute(platform, product, batch)
             again = batch if together.split else ()
             for run in (together, *(execute(platform, product, (p,)) for p in again)):
@@ -169,15 +172,13 @@ def _round(
 
 
 def _batches(
-    product: Product, partitions: Sequence[Partition], alone: Collection[Partition]
+    partitions: Sequence[Partition], alone: Collection[Partition]
 ) -> Iterator[tuple[Partition, ...]]:
     """
-    Contiguous partitions together, where the product declares it; one whose last attempt broke a
-    tool goes alone, so that it cannot take its neighbours with it again.
+    Contiguous partitions together, but for those that go alone: all of a product that does not
+    allow batches, else one whose last attempt broke a tool, so that it cannot take its neighbours
+    with it again.
     """
-    if not product.batch:
-        yield from ((partition,) for partition in partitions)
-        return
     for run in runs(partitions):
         for lonely, group in itertools.groupby(run, key=lambda p: p in alone):
             together = tuple(group)

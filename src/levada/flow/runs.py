@@ -27,6 +27,7 @@ from levada.settings import Settings
 from levada.terms import (
     Attempt,
     AuditReport,
+    Batching,
     Canary,
     Claim,
     Contract,
@@ -70,6 +71,9 @@ class Record(Ledger, Protocol):
 
     def promised_since(self, label: str) -> datetime | None:
         """When a contract of this table and major (`id version hash`) first promised a latency."""
+
+    def batchings(self) -> Mapping[str, Batching]:
+        """The newest equality test of each product."""
 
     def canary(self, product: str) -> Canary | None:
         """The newest canary of a product, whatever has become of it."""

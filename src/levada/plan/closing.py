@@ -25,6 +25,7 @@ from levada.terms import (
     Partition,
     PartitionMapping,
     Product,
+    Shards,
     Span,
     Stretch,
     TableRef,
@@ -153,13 +154,14 @@ def declared(product: Product) -> Mapping[str, str]:
         "code": _digest(product.code),
         "contracts": _digest(*sorted(c.label for c in product.contracts)),
         "inputs": _digest(*edges),
-        "slices": _slicing(product.grain, product.zone, product.batch),
+        "slices": _slicing(product.grain, product.zone, product.batch, product.shards),
     }
 
 
 @lru_cache(maxsize=256)
-def _slicing(grain: Grain, zone: str, batch: bool) -> str:
-    return _digest(grain.value, zone, str(batch))
+def _slicing(grain: Grain, zone: str, batch: bool, shards: Shards | None) -> str:
+    cut = () if shards is None else (shards.key, str(shards.count))
+    return _digest(grain.value, zone, str(batch), *cut)
 
 
 def _words(edge: Dependency) -> str:
@@ -227,8 +229,7 @@ class _Closure:
         doable = both(doable, over) if over != own.all else doable
         if doable:
             stretches = _stretches(own, doable, causes)
-            runs = len(doable) if product.batch else sum(high - low for low, high in doable)
-            self.groups.append(Group(product.id, wave, stretches, runs))
+            self.groups.append(Group(product.id, wave, stretches))
             self.changed.update((mart.table, (doable, wave)) for mart in product.marts)
         if doable != wanted:
             never = without(wanted, there)
@@ -292,7 +293,7 @@ class _Closure:
     def _leave(self, product: Product, own: Axis, causes: Sequence[Cause], wave: int) -> None:
         causes = [cause for cause in causes if cause[1]]
         if causes:
-            self.left.append(Group(product.id, wave, _stretches(own, _union(causes), causes), 0))
+            self.left.append(Group(product.id, wave, _stretches(own, _union(causes), causes)))
 
 
 def _union(causes: Sequence[Cause]) -> Runs:

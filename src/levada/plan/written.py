@@ -85,7 +85,6 @@ def _group(mesh: Mesh, group: Group) -> dict[str, Any]:
         "grain": product.grain.value,
         "zone": product.zone,
         "wave": group.wave,
-        "runs": group.runs,
         "stretches": [
             {
                 "first": stretch.first.key,
@@ -107,4 +106,4 @@ def _group_of(said: Mapping[str, Any]) -> Group:
         )
         for each in said["stretches"]
     )
-    return Group(said["product"], said["wave"], stretches, said["runs"])
+    return Group(said["product"], said["wave"], stretches)

@@ -56,8 +56,6 @@ class Group:
     wave: int
     """How many products of the backfill must be made before it, one after the other."""
     stretches: tuple[Stretch, ...]
-    runs: int
-    """How many builds that takes: contiguous slices go together where the product allows it."""
 
     @property
     def cells(self) -> int:
