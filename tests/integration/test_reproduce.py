@@ -73,10 +73,55 @@ def test_what_differs_is_shown_row_by_row_and_a_backfill_of_it_is_rolled_back(
     assert "generation 2" in mesh.levada("reproduce", SUMS, DAY, code=1).stdout
     run = mesh.json("explain-run", SUMS, DAY)
     assert [line["code"] for line in run["lines"]] == ["kept, changed since"]
+    (digest,) = {line["code_digest"] for line in run["lines"]}
+    shown = mesh.levada("explain-run", SUMS, DAY).stdout
+    assert digest[:16] in shown
+    assert run["lines"][0]["variables"] == {}
     assert run["lines"][0]["inputs"][0]["table"] == "north.numbers@1"
     done = mesh.json("backfill", "rollback", name, "--reason", "dice")
     assert done["steps"] == {"restored": 1}
     assert content(mesh) == before
+
+
+def test_what_differs_by_a_variable_of_now_is_not_told_to_differ(mesh: Workspace) -> None:
+    """dbt reads the variables of the project as it lies there."""
+    project = mesh.root / "models" / "south" / "dbt_project.yml"
+    text, before = project.read_text(), content(mesh)
+    project.write_text(f"{text}vars: {{more: 10, other: 1}}\n")
+    summed(mesh, "amount + {{ var('more') }}")
+    name = made_again(mesh, "more")
+    assert content(mesh) != before
+    assert mesh.json("reproduce", SUMS, DAY)["verdict"] == "identical"
+    project.write_text(f"{text}vars: {{more: 11, other: 1}}\n")
+    mesh.levada("compile")
+    found = mesh.json("reproduce", SUMS, DAY, code=2)
+    assert found["verdict"] == "unknown"
+    assert "by other variables of dbt_project.yml: more" in found["because"]
+    run = mesh.json("explain-run", SUMS, DAY)
+    assert run["lines"][0]["variables"] == {"more": 10, "other": 1}
+    assert "more: 10" in mesh.levada("explain-run", SUMS, DAY).stdout
+    mesh.json("backfill", "rollback", name, "--reason", "more")
+    project.write_text(text)
+    summed(mesh, "amount")
+
+
+def test_where_only_its_own_version_has_expired_it_is_compared_by_its_recorded_content(
+    mesh: Workspace,
+) -> None:
+    if "type: postgres" in (mesh.root / "levada.yaml").read_text():
+        pytest.skip("a DuckLake's versions are taken away by DuckLake's own call")
+    with mesh.lake() as lake:
+        lake._writer.run(
+            ["south"],
+            lambda connection: connection.execute(
+                "CALL ducklake_expire_snapshots('south', older_than => now())"
+            ),
+        )
+    assert mesh.json("reproduce", SUMS, DAY, "--generation", "1")["verdict"] == "identical"
+    found = mesh.json("reproduce", SUMS, DAY, "--generation", "2", code=1)
+    assert (found["verdict"], found["differences"]) == ("differs", {})
+    assert "3 rows then and 3 now, not shown: version" in found["because"]
+    assert "of south is no longer kept, the oldest that is there is of 20" in found["because"]
 
 
 def test_what_was_made_of_a_table_that_nobody_declares_any_more_cannot_be_told(

@@ -15,7 +15,7 @@ from levada.cli.looking import named
 from levada.errors import DeclarationError, Fault
 from levada.flow import platform as opening
 from levada.flow import reproducing
-from levada.flow.keeping import made_with
+from levada.flow.keeping import Kept, made_with
 from levada.ledger import PostgresLedger
 from levada.readiness import bare
 from levada.settings import Settings, find_root, read_settings
@@ -111,15 +111,19 @@ def _line(
     return lines[-1]
 
 
-def _code(settings: Settings, mesh: Mesh, line: Publication) -> str:
+def _kept(settings: Settings, mesh: Mesh, line: Publication) -> Kept | None:
+    return made_with(settings, line, mesh.product(line.table).id)
+
+
+def _code(mesh: Mesh, line: Publication, kept: Kept | None) -> str:
     """Whether the code of a line is at hand."""
-    kept = made_with(settings, line, mesh.product(line.table).id)
     if kept is None:
         return "not kept here"
     return "as now" if kept.product.code == mesh.product(line.table).code else "kept, changed since"
 
 
 def _json(settings: Settings, mesh: Mesh, line: Publication) -> dict[str, object]:
+    kept = _kept(settings, mesh, line)
     return {
         "table": str(line.table),
         "partition": line.partition.key,
@@ -128,7 +132,9 @@ def _json(settings: Settings, mesh: Mesh, line: Publication) -> dict[str, object
         "contract": line.contract,
         "fingerprint": bare(line.made_by),
         "forced_by": line.made_by.partition("+")[2],
-        "code": _code(settings, mesh, line),
+        "code": _code(mesh, line, kept),
+        "code_digest": kept.product.code if kept else None,
+        "variables": kept.variables if kept else None,
         "content": line.content,
         "data_version": line.data_version,
         "taint": list(line.taint),
@@ -151,10 +157,14 @@ def _print(settings: Settings, mesh: Mesh, line: Publication) -> None:
     head = f"{line.table} {line.partition.key}, generation {line.generation}"
     output.console.print(Text(head, style="bold"))
     rows = line.content.split(":")[0]
+    kept = _kept(settings, mesh, line)
+    digest = f" ({kept.product.code[:16]})" if kept else ""
+    variables = (kept.variables if kept else None) or {}
     for name, said in (
         ("verdict", ", ".join((line.verdict.value, *line.warnings, *line.taint))),
         ("contract", line.contract),
-        ("code", _code(settings, mesh, line) + (f"; forced by {forced}" if forced else "")),
+        ("code", _code(mesh, line, kept) + digest + (f"; forced by {forced}" if forced else "")),
+        ("variables", ", ".join(f"{name}: {value}" for name, value in variables.items()) or "none"),
         ("fingerprint", bare(line.made_by)),
         ("data", f"{rows} rows in version {line.data_version}"),
     ):

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from levada import compiled
+from levada.adapters.dbt.variables import project_vars
 from levada.build import manifest_path
 from levada.readiness import bare, fingerprint
 from levada.settings import Settings
 from levada.terms import Mesh, Product, Publication
 
-__all__ = ["Kept", "as_it_was", "keep", "kept_as", "made_with"]
+__all__ = ["Kept", "as_it_was", "keep", "kept_as", "made_with", "variables_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class Kept:
     product: Product
     sources: compiled.CompiledDomain
     packed_manifest: Path
+    variables: Mapping[str, object] | None = None
+    """Those of its dbt project at that time; None where they were not kept."""
 
     @contextmanager
     def manifest(self, settings: Settings, run: str) -> Iterator[Path]:
@@ -56,12 +60,23 @@ def keep(settings: Settings, domain: str) -> bool:
     if share.is_file():
         return False
     folder.mkdir(parents=True, exist_ok=True)
-    # The share is last: whoever finds it finds the manifest, too.
-    for path, body in ((folder / f"{name}.msgpack.gz", manifest.read_bytes()), (share, said)):
+    # The share is last: whoever finds it finds the manifest and the variables, too.
+    for path, body in (
+        (folder / f"{name}.msgpack.gz", manifest.read_bytes()),
+        (folder / f"{name}.vars.gz", json.dumps(variables_of(settings, domain)).encode()),
+        (share, said),
+    ):
         beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         beside.write_bytes(gzip.compress(body, 6, mtime=0))
         beside.replace(path)
     return True
+
+
+def variables_of(settings: Settings, domain: str) -> Mapping[str, object]:
+    """The variables of a domain's dbt project as it lies there, as JSON can say them."""
+    found = project_vars(settings.root / "models" / domain, domain)
+    plain: Mapping[str, object] = json.loads(json.dumps(found, default=str))
+    return plain
 
 
 def made_with(settings: Settings, line: Publication, product: str) -> Kept | None:
@@ -103,5 +118,8 @@ def _found(
         for each in share.products:
             if each.id == product and like(each):
                 manifest = path.with_name(path.name.replace(".json.gz", ".msgpack.gz"))
-                return Kept(each, share, manifest)
+                said = path.with_name(path.name.replace(".json.gz", ".vars.gz"))
+                known = said.is_file()
+                variables = json.loads(gzip.decompress(said.read_bytes())) if known else None
+                return Kept(each, share, manifest, variables)
     return None

@@ -11,7 +11,7 @@ from levada.adapters.warehouses._session import scratch
 from levada.adapters.warehouses._sql import within_partitions
 from levada.diff import Difference, Question
 from levada.errors import LandingMoved, ToolError, VersionGone
-from levada.flow.keeping import Kept, as_it_was, made_with
+from levada.flow.keeping import Kept, as_it_was, made_with, variables_of
 from levada.flow.runs import Platform, made, new_run_id, staged
 from levada.terms import Claim, Mesh, Publication, TableRef
 
@@ -25,8 +25,8 @@ __all__ = ["Reproduced", "reproduce"]
 class Reproduced:
     """
     What came of making a line again: `identical`, `differs`, `expired` (something that it was made
-    of is gone), `unknown` (its code is not kept, an input is no longer declared), `failed` (the
-    tool did).
+    of is gone), `unknown` (its code is not kept, an input is no longer declared, a variable is
+    another), `failed` (the tool did).
     """
 
     line: Publication
@@ -68,8 +68,8 @@ def _undeclared(mesh: Mesh, kept: Kept) -> list[str]:
 
 
 def _expired(platform: Platform, line: Publication) -> str:
-    """What of its inputs, or of itself, the warehouse no longer has."""
-    asked: dict[str, set[str]] = {line.table.domain: {line.data_version}}
+    """What of its inputs the warehouse no longer has; of itself, its content is recorded."""
+    asked: dict[str, set[str]] = {}
     for read in line.inputs:
         if not read.table.is_source and read.content is not None:
             asked.setdefault(read.table.domain, set()).add(read.data_version)
@@ -104,18 +104,45 @@ def _rebuilt(then: Platform, line: Publication, kept: Kept) -> Reproduced:
 
 
 def _compared(platform: Platform, line: Publication, kept: Kept, stage: Stage) -> Reproduced:
-    """Every table of the product, against the line of the same run."""
+    """
+    Every table of the product, against the content that the line of the same run has recorded; rows
+    are shown where the warehouse still has those of then.
+    """
+    other: list[TableRef] = []
     found: dict[TableRef, Difference] = {}
+    lost = ""
     for mart in kept.product.marts:
         history = platform.runner.history(mart.table, line.partition)
         published = [x for x in history if isinstance(x, Publication) and x.run == line.run]
         contents = platform.warehouse.contents(stage, mart.contract, [line.partition])
-        if published and contents[line.partition] != published[0].content:
+        if not published or contents[line.partition] == published[0].content:
+            continue
+        other.append(mart.table)
+        domain, version = mart.table.domain, published[0].data_version
+        if platform.warehouse.missing(domain, {version}):
+            now, then = (x.split(":")[0] for x in (contents[line.partition], published[0].content))
+            lost = f"; {then} rows then and {now} now, not shown: version {version} of {domain} is"
+            lost += f" no longer kept{_since(platform, domain)}"
+        else:
             found[mart.table] = _difference(platform, stage, kept, mart.table, published[0])
-    if not found:
+    if not other:
         return Reproduced(line, "identical", f"the same {line.content.split(':')[0]} rows")
-    tables = ", ".join(map(str, found))
-    return Reproduced(line, "differs", f"{tables} came out otherwise", found)
+    tables = ", ".join(map(str, other))
+    if moved := _moved(platform, kept):
+        because = f"{tables} came out otherwise, but by other variables of dbt_project.yml: {moved}"
+        return Reproduced(line, "unknown", because + lost, found)
+    return Reproduced(line, "differs", f"{tables} came out otherwise{lost}", found)
+
+
+def _moved(platform: Platform, kept: Kept) -> str:
+    """
+    The variables that are others now than when the code was kept: dbt reads those of now. Some of
+    them may be no matter to this product; the rows that differ are told all the same.
+    """
+    product = kept.product
+    now = variables_of(platform.settings, product.domain)
+    then = now if kept.variables is None else kept.variables
+    return ", ".join(sorted(n for n in {*now, *then} if now.get(n) != then.get(n)))
 
 
 def _difference(

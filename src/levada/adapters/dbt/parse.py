@@ -19,6 +19,7 @@ from levada.adapters.dbt.invoke import inside, invoke, line_of, place, reads, se
 from levada.adapters.dbt.overheard import Overheard
 from levada.adapters.dbt.places import line_at, named, source_tables
 from levada.adapters.dbt.properties import config_slip, keys, shapes
+from levada.adapters.dbt.variables import project_vars
 from levada.errors import Fault
 from levada.settings import nearest
 from levada.terms import Layer, TableRef
@@ -384,7 +385,7 @@ class _Reader:
 
     def _reached_vars(self, texts: Iterable[str]) -> Mapping[str, object]:
         if self._vars is None:
-            self._vars = _project_vars(self.request.project_dir, self._project)
+            self._vars = project_vars(self.request.project_dir, self._project)
         names, computed = _names(_VAR, texts)
         if computed:  # var(name): it could be any of them
             return self._vars
@@ -428,12 +429,3 @@ def _reached_environment(texts: Iterable[str]) -> Mapping[str, str]:
     names, _ = _names(_ENV, texts)
     # Hashed: a fingerprint is public, a value may be a secret of the domain.
     return {name: _sha(os.environ.get(name, "")) for name in sorted(names)}
-
-
-def _project_vars(project_dir: Path, project: str) -> Mapping[str, object]:
-    import yaml
-
-    document = yaml.safe_load((project_dir / "dbt_project.yml").read_text(encoding="utf-8"))
-    declared = document.get("vars") or {}
-    own = declared.get(project)
-    return {**declared, **own} if isinstance(own, dict) else declared
