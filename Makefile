@@ -35,8 +35,13 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-test: $(READY)   ## the gate: lint, types, layers, SQL, tests
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint types layers sql
+test: $(READY)   ## the gate: lint, types, layers, SQL, and beside them the tests
+	@$(MAKE) --no-print-directory --jobs=2 checks tests
+
+.PHONY: checks tests
+checks: lint layers sql types
+
+tests: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
 		--no-loadscope-reorder --durations=15
 
