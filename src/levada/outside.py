@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from levada import calendars
@@ -171,9 +171,11 @@ class _Reading:
                 self.fault(f"{pattern!r} leads out of its landing zone", "name a file in it")
         if folder is None:
             return None
-        inside = folder.relative_to(self.settings.root)
-        files, marker = (str(inside / pattern) if pattern else "" for pattern in patterns)
-        return files, FileProbe(marker, inside.as_posix())
+        if isinstance(folder, Path):
+            folder = folder.relative_to(self.settings.root).as_posix()
+        inside = "" if folder == "." else f"{folder}/"
+        files, marker = (f"{inside}{PurePosixPath(each)}" if each else "" for each in patterns)
+        return files, FileProbe(marker, folder)
 
     def _asked(self, way: str, grain: Grain | None) -> tuple[str, Probe] | None:
         connection = str(self.meta.get("connection", ""))

@@ -236,6 +236,13 @@ class LandedFile:
     partition: Partition
     path: Path
     sha256: str
+    copy_of: str = ""
+    """The object that `path` is a copy of; empty where the file is itself what landed."""
+
+    @property
+    def name(self) -> str:
+        """What has landed, as messages and the column `_file` say it."""
+        return self.copy_of or str(self.path)
 
 
 @dataclass(frozen=True, slots=True)

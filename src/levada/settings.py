@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -30,6 +31,8 @@ _KEYS = {
     "backfill": ("batch", "parallel"),
 }
 _CONNECTION = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_STORES = ("s3", "gs", "az", "https", "http")
+_ADDRESS = re.compile(r"\w+://[\w.:-]+(/[^?#@{}%\\\s]*)?")
 _DATABASE = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _TAKEN = ("levada", "lake", "airflow", "postgres", "template0", "template1")
 _DISPATCH = ("sensor", "ready")
@@ -49,7 +52,8 @@ class Settings:
     live_from: datetime
     warehouse: str
     lake: Path
-    landing: Mapping[str, Path]
+    landing: Mapping[str, Path | str]
+    """Zones by name: folders, or addresses in an object store like `s3://bucket/prefix`."""
     domains: tuple[str, ...]
     probe_every: timedelta
     probe_horizon: timedelta
@@ -189,13 +193,10 @@ class _Reading:
             self.fault("domains", "a domain is named twice")
         landing = data.get("landing") or {}
         if not isinstance(landing, dict):
-            self.fault("landing", "'landing' names folders", "landing: {zone: folder}")
+            wrong = "'landing' names folders and addresses"
+            self.fault("landing", wrong, "landing: {zone: folder}")
             landing = {}
-        for name, folder in landing.items():
-            if "://" in str(folder):
-                wrong = f"a landing zone is a folder of this file system, not {folder}"
-                right = "land files in a folder, or wait for the store's own sign through a `query`"
-                self.fault(f"landing.{name}", wrong, right)
+        zones = {name: self._zone(root, name, str(place)) for name, place in landing.items()}
         tell = data.get("tell") or []
         if not isinstance(tell, list) or not all(isinstance(word, str) for word in tell):
             self.fault("tell", "'tell' is a command as a list of words", "tell: [scripts/tell]")
@@ -228,7 +229,7 @@ class _Reading:
             warehouse=kind,
             lake=root / str(warehouse.get("path", ".levada/lake")),
             database=database,
-            landing={name: root / str(folder) for name, folder in landing.items()},
+            landing=zones,
             domains=tuple(str(d) for d in domains),
             probe_every=every,
             probe_horizon=horizon,
@@ -240,6 +241,24 @@ class _Reading:
             backfill_parallel=parallel,
             tell=tuple(tell),
         )
+
+    def _zone(self, root: Path, name: str, place: str) -> Path | str:
+        """A landing zone: a folder, or an address without a slash at its end."""
+        scheme, address, _ = place.partition("://")
+        if not address:
+            return root / place
+        key = f"landing.{name}"
+        if scheme not in _STORES:
+            known = ", ".join(f"{each}://" for each in _STORES)
+            self.fault(key, f"nothing here reads {scheme}://", f"name a folder, or {known}")
+        elif not _ADDRESS.fullmatch(place) or ".." in place.split("/"):
+            # What it is may be a secret: it is not said again.
+            right = f"write it like {scheme}://bucket/prefix; the environment holds the credentials"
+            self.fault(key, f"landing zone {name!r} is no plain address", right)
+        elif importlib.util.find_spec("obstore") is None:
+            wrong = f"what reads {scheme}:// is not installed"
+            self.fault(key, wrong, "pip install 'levada[objects]'")
+        return place.rstrip("/")
 
     def _warehouse(self, said: Mapping[str, Any]) -> tuple[str, str]:
         """The warehouse's type, and its database where it has one."""

@@ -368,6 +368,15 @@ def test_landed_rows_are_text_with_their_file_and_line(bench: Bench, tmp_path: P
     assert bench.warehouse.rejects(stage) == ()
 
 
+def test_a_copy_goes_by_the_name_of_the_object(bench: Bench, tmp_path: Path) -> None:
+    source, _ = landed(tmp_path, ("a",), {"2013-01-01T05Z": b"a\n1\n2,3\n"})
+    name = "s3://bucket/2013-01-01T05Z.csv"
+    copies = tuple(replace(file, copy_of=name) for file in source.files)
+    stage = bench.warehouse.stage("r1", product(WEATHER), [], [replace(source, files=copies)])
+    assert bench.staged(stage, f"SELECT a, _file FROM {stage.inputs[OBS]}") == [("1", name)]
+    assert [reject.file for reject in bench.warehouse.rejects(stage)] == [name]
+
+
 def test_lines_that_are_no_rows_are_kept_out_and_named(bench: Bench, tmp_path: Path) -> None:
     files = {
         "2013-01-01T01Z": b"a,b\n1,2\n3\n4,5,6\n7,8\n",

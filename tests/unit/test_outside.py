@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -109,6 +110,19 @@ def test_a_source_is_probed_by_files_by_a_query_or_in_a_table(settings: Settings
             ),
         ),
     ]
+
+
+def test_a_zone_of_a_store_makes_addresses(settings: Settings) -> None:
+    settings = replace(settings, landing={"drop": "s3://bucket/in"})
+    meta = {"zone": "drop", "files": "./a/{start:%F}.csv", "marker": "{start:%F}.done"} | DAY
+
+    (made,), faults = read(settings, source(meta, "a"))
+    _, (wrong,) = read(settings, source(meta | {"files": "../{start:%F}.csv"}, "a"))
+
+    assert faults == []
+    assert made.location == "s3://bucket/in/a/{start:%F}.csv"
+    assert made.probe == FileProbe("s3://bucket/in/{start:%F}.done", "s3://bucket/in")
+    assert "leads out of its landing zone" in wrong
 
 
 DAY = {"grain": "day"}

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from levada import compiled
 from levada import sense as sensing
-from levada.adapters.probes.files import location, marker
+from levada.adapters.probes.files import awaited
 from levada.cli import output
 from levada.cli.spans import span_of
 from levada.declare import selected
@@ -312,12 +312,12 @@ def _awaited(settings: Settings, mesh: Mesh, hop: Hop) -> str:
     source = mesh.source(hop.table)
     if not isinstance(source.probe, FileProbe):
         return f"the platform asks {source.location}"
-    paths = (f(settings.root, source, hop.partition) for f in (location, marker))
-    wanted = [path for path in paths if path is not None]
-    absent = [str(path.relative_to(settings.root)) for path in wanted if not path.exists()]
-    if absent:
+    wanted = awaited(source, hop.partition)
+    if source.probe.stored:
+        return f"the platform asks for {' and '.join(wanted)}"
+    if absent := [name for name in wanted if not (settings.root / name).exists()]:
         return f"waits for {' and '.join(absent)}"
-    return f"{wanted[0].relative_to(settings.root)} is there: the next run or probe lists it"
+    return f"{wanted[0]} is there: the next run or probe lists it"
 
 
 def _why_json(

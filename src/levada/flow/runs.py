@@ -16,13 +16,12 @@ from typing import Protocol
 from levada import sense as sensing
 from levada.adapters import odcs
 from levada.adapters.probes import Probes
-from levada.adapters.probes.files import location
 from levada.audit import Auditor, waive
 from levada.build import Builder, BuildRequest, build_request, room_of
 from levada.errors import ClaimLost, LawBroken, LevadaError, ToolError
 from levada.intervals import bounds, windows
 from levada.plan import backoff
-from levada.ports import Clock, LandedFile, Ledger, Stage, StagedSource, StagedTable, Warehouse
+from levada.ports import Clock, Ledger, Stage, StagedSource, StagedTable, Warehouse
 from levada.settings import Settings
 from levada.terms import (
     Attempt,
@@ -246,12 +245,8 @@ def _source(platform: Platform, source: Source, pins: Mapping[Partition, Input])
     contents = {partition: pin.content or "" for partition, pin in sorted(pins.items())}
     if rows := platform.probes.rows(source, contents):
         return StagedSource(source.table, source.columns, (), rows)
-    root = platform.settings.root
-    files = (
-        LandedFile(partition, location(root, source, partition), content)
-        for partition, content in contents.items()
-    )
-    return StagedSource(source.table, source.columns, tuple(files))
+    files = platform.probes.files(source, contents)
+    return StagedSource(source.table, source.columns, files)
 
 
 def failed_attempt(

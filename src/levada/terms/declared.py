@@ -41,12 +41,23 @@ class Layer(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class FileProbe:
-    """A file for each partition; with a marker it counts only when its marker is there too."""
+    """
+    A file or an object for each partition; with a marker it counts only when its marker is there
+    too.
+    """
 
     marker: str = ""
     zone: str = "."
-    """The landing zone, a folder of the project: what leads out of it is not read."""
+    """
+    The landing zone, a folder of the project or a place in an object store, as `s3://bucket/prefix`:
+    what leads out of it is not read.
+    """
     kind: Literal["files"] = "files"
+
+    @property
+    def stored(self) -> bool:
+        """Whether the zone lies in an object store."""
+        return "://" in self.zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +95,8 @@ class Source:
     zone: str
     location: str
     """
-    Path of a partition's file inside the project, with `{start:%Y...}` of its UTC start; else the
-    connection, and what is asked there.
+    Path of a partition's file inside the project, or the address of its object, with
+    `{start:%Y...}` of its UTC start; else the connection, and what is asked there.
     """
     columns: tuple[str, ...]
     node: str

@@ -77,11 +77,14 @@ class Landing:
     partition: Partition
     generation: int
     content: str
-    """sha256 of a file's bytes, `rows:hash` of a table's rows, or what a query answered."""
+    """
+    sha256 of the bytes of a file or an object, `rows:hash` of a table's rows, or what a query
+    answered.
+    """
     path: str
-    """The file, or the connection and what was asked there."""
+    """The file, the object, or the connection and what was asked there."""
     size: int
-    """Bytes of a file, rows of a table."""
+    """Bytes of a file or an object, rows of a table."""
     at: datetime
     position: int = 0
 

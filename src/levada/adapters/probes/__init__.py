@@ -2,6 +2,7 @@
 Tables outside the mesh: the platform asks, once for all who wait, and the ledger keeps the answer.
 
     files.py       a landing zone: a file for each partition, with or without a marker
+    objects.py     one in an object store: an object for each, fetched once
     query.py       any SELECT that answers with a fingerprint; waited for, never read
     postgres.py    a table of another PostgreSQL; a build copies its rows
     session.py     how another database is reached: read only, and never for long
@@ -17,14 +18,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from levada.adapters.probes import postgres, query
-from levada.adapters.probes.files import LandingZone
+from levada.adapters.probes.files import LandingZone, location
+from levada.adapters.probes.objects import ObjectZone
 from levada.adapters.probes.session import Address, Database, connected, environment
 from levada.errors import ToolError, Unavailable
 from levada.intervals import overlapping, within
-from levada.ports import LandedRows, Ledger
+from levada.ports import LandedFile, LandedRows, Ledger
 from levada.terms import (
     FileProbe,
     Landing,
@@ -68,7 +71,7 @@ class Probes:
     def __init__(
         self, root: Path, address: Address = environment, every: timedelta = timedelta(0)
     ) -> None:
-        self._files = LandingZone(root)
+        self._files, self._zones = LandingZone(root), dict[str, ObjectZone]()
         self._address, self._every = address, every.total_seconds()
         self._asked: dict[TableRef, float] = {}
 
@@ -88,12 +91,13 @@ class Probes:
 
         landed: list[Landing] = []
         said: dict[TableRef, str] = {}
-        for connection, group in itertools.groupby(sorted(sources, key=_home), key=_home):
-            if connection:
-                asked = [source for source in group if self._due(source.table)]
-                answers = self._there(connection, asked, slices, now)
-            else:
+        for home, group in itertools.groupby(sorted(sources, key=_home), key=_home):
+            if not home:
                 answers = self._here(group, slices, now)
+            else:
+                asked = [source for source in group if self._due(source.table)]
+                ask = self._zone(home).ask if "://" in home else partial(self._there, home)
+                answers = ask(asked, slices, now)
             for source, found in answers:
                 landed += found[0]
                 said[source.table] = found[1]
@@ -110,6 +114,20 @@ class Probes:
                 postgres.copy(database, source, probe, sorted(pins), to)
 
         return LandedRows(source.location, tuple(sorted(pins.items())), copy)
+
+    def files(self, source: Source, pins: Mapping[Partition, str]) -> tuple[LandedFile, ...]:
+        """
+        The pinned partitions of a source, where they are files or objects. Raises LandingMoved,
+        Unavailable, ToolError.
+        """
+        if zone := _home(source):
+            return tuple(self._zone(zone).files(source, pins))
+        root = self._files.root
+        return tuple(LandedFile(p, location(root, source, p), pins[p]) for p in pins)
+
+    def _zone(self, zone: str) -> ObjectZone:
+        copies = self._files.root / ".levada" / "objects"
+        return self._zones.setdefault(zone, ObjectZone(zone, copies))
 
     def _due(self, table: TableRef) -> bool:
         now = time.monotonic()
@@ -152,8 +170,10 @@ def record(ledger: Ledger, answers: Answers) -> tuple[Landing, ...]:
 
 
 def _home(source: Source) -> str:
-    """The connection that a source is asked through; empty for files."""
-    return "" if isinstance(source.probe, FileProbe) else source.probe.connection
+    """The connection or the zone that a source is asked through; empty for files of this host."""
+    if isinstance(source.probe, FileProbe):
+        return source.probe.zone if source.probe.stored else ""
+    return source.probe.connection
 
 
 def _landings(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from levada.terms import FileProbe, Landing, Partition, Source
 
-__all__ = ["LandingZone", "location", "marker"]
+__all__ = ["LandingZone", "awaited", "location"]
 
 
 def location(root: Path, source: Source, partition: Partition) -> Path:
@@ -30,11 +30,14 @@ def location(root: Path, source: Source, partition: Partition) -> Path:
     return root / source.location.format(start=partition.start)
 
 
-def marker(root: Path, source: Source, partition: Partition) -> Path | None:
-    """Where the sign arrives that a partition's file is complete; None where none is waited for."""
-    if not isinstance(source.probe, FileProbe) or not source.probe.marker:
-        return None
-    return root / source.probe.marker.format(start=partition.start)
+def awaited(source: Source, partition: Partition) -> tuple[str, ...]:
+    """
+    What is there once a partition has landed: its file, and the marker where one is waited for; as
+    paths inside the project, or as addresses.
+    """
+    marker = source.probe.marker if isinstance(source.probe, FileProbe) else ""
+    wanted = (source.location, marker) if marker else (source.location,)
+    return tuple(name.format(start=partition.start) for name in wanted)
 
 
 def _zone(source: Source) -> str:
@@ -84,11 +87,10 @@ class LandingZone:
         return f"{str(error.filename).removeprefix(f'{self.root}/')}: {error.strerror}"
 
     def _landing(self, source: Source, partition: Partition, now: datetime) -> Landing | None:
-        path = location(self.root, source, partition)
-        awaited = marker(self.root, source, partition)
+        path, *marker = (self.root / name for name in awaited(source, partition))
         try:
-            if awaited is not None:
-                awaited.stat()
+            for each in marker:
+                each.stat()
             found = path.stat()
             print_of = (found.st_mtime_ns, found.st_size, found.st_ino)
             seen = self._seen.get(path)

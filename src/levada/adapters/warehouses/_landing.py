@@ -49,8 +49,8 @@ def load_sources(loader: Loader, sources: Sequence[StagedSource], room: Path) ->
     """
     Make one table for each source, named `<domain>__<relation>`, and the table of rejects.
 
-    Every column is VARCHAR. Of a file an empty field is NULL, `_file` its path, and `_line` the
-    line in it. `room` is an empty folder for what lies in between. Raises LandingMoved.
+    Every column is VARCHAR. Of a file an empty field is NULL, `_file` its path or address, and
+    `_line` the line in it. `room` is an empty folder for what lies in between. Raises LandingMoved.
     """
     # A warehouse's own reader cannot say on which line a row began, so Python splits the fields,
     # and the warehouse reads one clean file a source however many tiny files have landed.
@@ -110,7 +110,7 @@ def _copied(file: LandedFile, to: Path) -> Path:
             landed = stack.enter_context(file.path.open("rb"))
         except OSError as error:
             raise LandingMoved(
-                f"{file.path} is gone since it was pinned ({error.strerror}); its step stays open"
+                f"{file.name} is gone since it was pinned ({error.strerror}); its step stays open"
             ) from error
         copy = stack.enter_context(to.open("wb"))
         while chunk := landed.read(_CHUNK):
@@ -118,7 +118,7 @@ def _copied(file: LandedFile, to: Path) -> Path:
             copy.write(chunk)
     if digest.hexdigest() != file.sha256:
         raise LandingMoved(
-            f"{file.path} changed since it was pinned: sha256 {digest.hexdigest()[:12]}, "
+            f"{file.name} changed since it was pinned: sha256 {digest.hexdigest()[:12]}, "
             f"pinned {file.sha256[:12]}; its step stays open"
         )
     return to
@@ -127,7 +127,7 @@ def _copied(file: LandedFile, to: Path) -> Path:
 def _split(
     source: StagedSource, file: LandedFile, copy: Path, good: Any, bad: Any, refused: str
 ) -> None:
-    path, width = str(file.path), len(source.columns)
+    path, width = file.name, len(source.columns)
 
     def reject(line: int, reason: str) -> None:
         bad.writerow((source.table, path, line, reason, file.partition.key))
