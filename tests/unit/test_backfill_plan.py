@@ -242,6 +242,21 @@ def test_what_is_excluded_or_of_another_domain_ends_the_closure() -> None:
         assert (left.product, left.stretches[0].because) == ("company.daily", (why,))
 
 
+@pytest.mark.parametrize(("one_of", "made"), [("either", ["a.z", "b.y"]), ("", ["a.z"])])
+def test_one_of_several_inputs_that_can_never_be_there_keeps_nothing_from_being_made(
+    one_of: str, made: list[str]
+) -> None:
+    """The day before the first one is read too; by itself it would make the first impossible."""
+    reads = [edge("a.x", "b.y", Lag(1), any_of=one_of), edge("a.z", "b.y", Identity())]
+    reads[1] = replace(reads[1], any_of=one_of)
+    up = [single(f"a.{n}", Grain.DAY, edge(f"a.landing.{n}", f"a.{n}", Identity())) for n in "xz"]
+    sources = [make_source(f"a.landing.{n}", Grain.DAY) for n in "xz"]
+    mesh = make_mesh([*up, single("b.y", Grain.DAY, *reads)], sources)
+    first = mesh.span.start.date().isoformat()
+    planned = backfill(mesh, asked_for(mesh, ["a.z"], days(first, first)), NOW)
+    assert sorted(group.product for group in planned.groups) == made
+
+
 def test_what_is_excluded_still_says_what_an_edge_would_have_held() -> None:
     reads = edge("a.x", "b.y", Identity()), edge("a.z", "b.y", Trailing(2), action="hold")
     up = [single(f"a.{n}", Grain.DAY, edge(f"a.landing.{n}", f"a.{n}", Identity())) for n in "xz"]
