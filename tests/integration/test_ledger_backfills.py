@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from tests.unit.strategies import NEW_YORK, little_mesh
 
 from levada.errors import LawBroken
-from levada.terms import Grain, Outcome, Partition, TableRef, Tampering
+from levada.flow import restating
+from levada.plan import asked_for, backfill, encode
+from levada.terms import Grain, Outcome, Partition, Span, TableRef, Tampering
 
 pytestmark = pytest.mark.integration
 
@@ -51,6 +55,29 @@ def test_versions_are_told_newest_first_and_none_where_any_of_the_tables_was_cha
     end = ledgers.runner.position() + 1
     assert ledgers.runner.versions([FLIGHTS], 1, end) == ("10", "9", "8")
     assert ledgers.runner.versions([FLIGHTS, DELAYS], 1, end) == ()
+
+
+def test_a_backfill_that_runs_is_paused_once_its_mesh_is_another_and_says_what_has_changed(
+    ledgers: Any,
+) -> None:
+    mesh, record = little_mesh(), ledgers.runner
+    span = Span.days("2013-03-04", "2013-03-05", NEW_YORK)
+    planned = backfill(mesh, asked_for(mesh, [PRODUCT], span), NOW)
+    document = encode(mesh, planned)
+    assert restating.begin(record, mesh, document["id"], document, planned, forced=False)
+    (begun,) = record.backfills(document["id"])
+    assert restating.paused_if_changed(record, mesh, begun) == ""
+    assert record.backfill_state(begun.id) == "running"
+
+    product = mesh.product(PRODUCT)
+    (mart,) = product.marts
+    other = replace(product, marts=(replace(mart, code="another model"),))
+    changed = replace(mesh, products=tuple(other if p is product else p for p in mesh.products))
+    said = restating.paused_if_changed(record, changed, begun)
+    assert said.startswith(f"{begun.id} is paused: its mesh has changed: ")
+    assert PRODUCT in said
+    assert record.backfill_state(begun.id) == "paused"
+    assert begun.id not in {each.id for each in record.at_work()}
 
 
 MARCH = "bf-0123456789ab"
