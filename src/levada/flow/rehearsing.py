@@ -101,7 +101,7 @@ def _difference(
     warehouse, table = platform.warehouse, contract.table
     where = within_partitions(contract, [partition])
     statements = [*warehouse.reading(stage), *warehouse.attaching([table.domain])]
-    with closing(scratch(dict.fromkeys(statements))) as connection:
+    with closing(scratch(statements)) as connection:
         new = str(stage.outputs[table])
         try:
             old = warehouse.relation(table)

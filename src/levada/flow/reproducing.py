@@ -151,9 +151,8 @@ def _difference(
     contract = next(m.contract for m in kept.product.marts if m.table == table)
     warehouse = platform.warehouse
     where = within_partitions(contract, [line.partition])
-    # Of a warehouse in one database both say the same, which is attached once.
-    statements = [*warehouse.reading(stage), *warehouse.attaching([table.domain])]
-    connection = scratch(dict.fromkeys(statements))
+    # Of a warehouse in one database both say the same.
+    connection = scratch([*warehouse.reading(stage), *warehouse.attaching([table.domain])])
     try:
         sides = (warehouse.relation(table, line.data_version), str(stage.outputs[table]))
         one, other = (

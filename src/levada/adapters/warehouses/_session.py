@@ -56,13 +56,13 @@ def attachment(domain: str, root: Path, conninfo: str, *, write: bool = False) -
 
 
 def scratch(statements: Iterable[str] = ()) -> duckdb.DuckDBPyConnection:
-    """A new DuckDB in memory, in UTC, after these statements."""
+    """A new DuckDB in memory, in UTC, after these statements, each of them once."""
     connection = duckdb.connect(config=extensions.TRUSTED)
     try:
         connection.execute("SET TimeZone = 'UTC'")
         # It would stand in the midst of what `--json` prints, once a query takes two seconds.
         connection.execute("SET enable_progress_bar = false")
-        for statement in (*statements, extensions.SIGNED):
+        for statement in (*dict.fromkeys(statements), extensions.SIGNED):
             connection.execute(statement)
     except BaseException:
         connection.close()
