@@ -159,7 +159,8 @@ def rollback(project: Path | None, plan: str, reason: str, *, dry_run: bool, as_
             (begun,) = _known(record, name)
             if dry_run:
                 count = begun.steps.get("made", 0) + begun.steps.get("restoring", 0)
-                said = f"{count} intervals that {name} made would be put back; nothing was changed"
+                said = f"{count} intervals that {name} made would be put back, and whatever"
+                said += " a killed build of it has published besides; nothing was changed"
                 output.console.print(said, style="dim")
                 return 0
             # What died after its swap is to be known as made before it is asked what was.
