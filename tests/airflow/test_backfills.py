@@ -11,6 +11,8 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import psutil
@@ -19,6 +21,7 @@ import tiny
 import yaml
 from live import Live, until
 
+from levada.adapters import postgres
 from levada_sensors import service
 from levada_sensors.limits import BACKFILL, POOL
 
@@ -56,9 +59,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     tiny.model(mesh, "north", "numbers", f"select {tiny.NUMBERS} from {source}")
     tiny.project(mesh, "south")
     tiny.contract(mesh, "south", "sums")
-    batched = "{{ config(meta={'levada': {'batch': true}}) }}\n"
-    reads = "{{ ref('north', 'numbers') }}"
-    tiny.model(mesh, "south", "sums", f"{batched}select id, day, amount from {reads}")
+    summed(mesh)
     rules = root / "contracts" / "governance" / "consistency" / "daily.yaml"
     rules.parent.mkdir(parents=True)
     rules.write_text(BATCH)
@@ -72,6 +73,12 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     finally:
         mesh.land_hard()
         mesh.stop()
+
+
+def summed(mesh: Live, comment: str = "") -> None:
+    batched = "{{ config(meta={'levada': {'batch': true}}) }}\n"
+    reads = "{{ ref('north', 'numbers') }}"
+    tiny.model(mesh, "south", "sums", f"{batched}select id, day, amount from {reads}{comment}")
 
 
 def begun(mesh: Live, name: str, *words: str) -> str:
@@ -163,6 +170,28 @@ def test_killed_in_the_middle_it_repeats_only_what_was_not_done(mesh: Live, comp
     assert made(mesh, before) == ONCE
 
 
+def test_a_database_that_is_lost_in_the_middle_loses_and_doubles_nothing(mesh: Live) -> None:
+    """The ledger, the lake's catalogue and Airflow's own, at once, as they share a server."""
+    before = mesh.lines()
+    name = begun(mesh, "lost")
+    until(lambda: made(mesh, before).total() >= 2, lambda: state(mesh, name))
+    assert state(mesh, name)[1].get("open"), "it was over before the database was lost"
+    place = mesh.root / ".levada"
+    server = postgres.running(place)
+    assert server is not None
+    for process in (*psutil.Process(server).children(recursive=True), psutil.Process(server)):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    # Nobody here starts it again: who watches over Airflow does.
+    until(
+        lambda: postgres.running(place) not in (None, server) and mesh.rows("select 1"),
+        lambda: postgres.running(place),
+    )
+    finished(mesh, name)
+    assert made(mesh, before) == ONCE
+    assert "what the log says" in mesh.levada("ledger", "verify").stdout
+
+
 def test_paused_it_begins_nothing_and_the_live_day_goes_on(mesh: Live) -> None:
     before = mesh.lines()
     name = begun(mesh, "paused")
@@ -214,16 +243,65 @@ def test_what_fails_is_named_and_the_rest_goes_on_and_what_cannot_be_is_left(mes
     finished(mesh, name)
 
 
-def test_cancelled_it_leaves_the_rest_as_it_was(mesh: Live) -> None:
+def test_cancelled_it_leaves_the_rest_and_what_was_under_way_is_made_and_put_back(
+    mesh: Live,
+) -> None:
     before = mesh.lines()
     name = begun(mesh, "cancelled")
+
+    def building() -> list[tuple[Any, ...]]:
+        return mesh.airflow(
+            "select run_id from task_instance where dag_id = %s and run_id like %s"
+            " and task_id = 'build' and state = 'running'",
+            *(BACKFILL, f"{name}%"),
+        )
+
+    until(
+        lambda: state(mesh, name)[1].get("made") and building(),
+        lambda: (state(mesh, name), ran(mesh, name)),
+    )
     mesh.levada("backfill", "cancel", name)
     alive = "select run_id from dag_run where dag_id = %s and state in ('queued', 'running')"
     until(lambda: not mesh.airflow(alive, BACKFILL), lambda: mesh.airflow(alive, BACKFILL))
     told = state(mesh, name)
-    assert told[0] == "cancelled"
-    assert sum(made(mesh, before).values()) < STEPS
+    published = made(mesh, before).total()
+    assert told == ("cancelled", {"made": published, "cancelled": STEPS - published})
+    assert 0 < published < STEPS
+    mesh.levada("backfill", "rollback", name, "--reason", "wrong")
+    steps = {"restored": published, "cancelled": STEPS - published}
+    assert state(mesh, name) == ("rolled back", steps)
     assert [step for step in mesh.json("run", "--dry-run") if not step["first"]] == []
+
+
+def test_what_governance_scheduled_is_begun_by_the_reconciler_and_made(mesh: Live) -> None:
+    before = mesh.lines()
+    known = {each["id"] for each in mesh.json("backfill", "status")}
+    summed(mesh, "\n-- otherwise")  # so that there is something to make
+    mesh.levada("compile")
+    path = mesh.root / "contracts" / "governance" / "backfills.yaml"
+    words = {"tables": [SUMS], "every": "day", "from": f"{datetime.now(UTC):%Y-%m-%d}"}
+    words |= {"zone": "UTC", "last": "9999d", "reason": "invoices are corrected for years"}
+    path.write_text(yaml.safe_dump({"backfills": {"nightly": words}}))
+
+    def fresh() -> list[Any]:
+        return [each for each in mesh.json("backfill", "status") if each["id"] not in known]
+
+    until(fresh, lambda: (mesh.faults(), mesh.json("backfill", "schedule", "list")))
+    (scheduled,) = fresh()
+    assert scheduled["because"].startswith("nightly of ")
+    assert scheduled["because"].endswith(": invoices are corrected for years")
+    until(
+        lambda: state(mesh, scheduled["id"])[0] == "finished",
+        lambda: (state(mesh, scheduled["id"]), ran(mesh, scheduled["id"])),
+        seconds=300,
+    )
+    assert made(mesh, before) == {(TABLES[1], day): 1 for day in HISTORY}
+    notes = {note for _, _, note in ran(mesh, scheduled["id"])}
+    assert notes == {f"backfill {scheduled['id']}: {scheduled['because']}"}
+    (told,) = mesh.json("backfill", "schedule", "list")
+    assert (told["due"], told["newest"]) == ([], {"id": scheduled["id"], "state": "finished"})
+    assert [each["id"] for each in fresh()] == [scheduled["id"]], "once"
+    path.unlink()
 
 
 def test_a_batch_is_started_by_its_tables_and_a_restated_interval_is_compared_anew(
