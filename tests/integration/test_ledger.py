@@ -23,6 +23,7 @@ from levada.terms import (
     Attempt,
     Check,
     CheckResult,
+    GateVerdict,
     Grain,
     Input,
     Landing,
@@ -349,6 +350,21 @@ def test_a_publication_keeps_every_field_and_counts_generations(ledgers: Any) ->
     assert second.position > first.position
     assert ledgers.runner.history(FLIGHTS, day(1)) == (first, second)
     assert ledgers.runner.facts([FLIGHTS], []).line(FLIGHTS, day(1)) == second
+
+
+def test_what_gates_said_is_read_back_from_the_log_by_run(ledgers: Any) -> None:
+    said = (
+        GateVerdict("daily.adds_up", "a1", Verdict.PASS),
+        GateVerdict("daily.once", "b2", Verdict.FAIL),
+    )
+    lines = [ledgers.line(FLIGHTS, day(1), gates=said), ledgers.line(DELAYS, day(1))]
+    published = ledgers.publish(PRODUCT, lines)
+
+    told = ledgers.runner.lines_of("run-1")
+
+    assert told == (replace(published[0], gates=said), published[1])
+    assert [line.gates for line in ledgers.runner.published(0, 10)] == [said, ()]
+    assert ledgers.runner.lines_of("run-2") == ()
 
 
 def test_publishing_closes_the_claim_and_repeating_the_call_changes_nothing(ledgers: Any) -> None:

@@ -23,6 +23,7 @@ from levada.audit import (
     unknown,
     waive,
 )
+from levada.flow.gating import said_of
 from levada.terms import (
     WHOLE,
     AuditReport,
@@ -30,6 +31,7 @@ from levada.terms import (
     CheckResult,
     Column,
     Contract,
+    GateVerdict,
     Grain,
     Layer,
     Mart,
@@ -263,6 +265,20 @@ def test_a_waived_check_leaves_the_conjunction_and_taints() -> None:
         "operations.delays@1 origin.required: "
         "waived by governance until 2026-01-02 00:00Z (late fix)"
     )
+
+
+@pytest.mark.parametrize("verdict", [F, U])
+def test_a_gate_is_waived_like_any_check_and_what_it_said_is_kept(verdict: Verdict) -> None:
+    gate = Check("daily.adds_up", "consistency", arguments=(("definition", "h1"),))
+    told = CheckResult(gate, DELAYS.table, verdict)
+    report = AuditReport("operations.flights", DAY, (*found(DELAYS, P, P), told))
+    assert report.verdict is verdict
+
+    left, used = waive(report, [waiver("daily.adds_up")], NOW)
+
+    assert (left.verdict, len(used)) == (P, 1)
+    assert said_of(report, DELAYS.table) == (GateVerdict("daily.adds_up", "h1", verdict),)
+    assert said_of(report, FLIGHTS.table) == ()
 
 
 def test_a_check_that_passes_needs_no_waiver() -> None:

@@ -13,6 +13,7 @@ from levada.intervals import parse
 from levada.readiness import Judge, fingerprint
 from levada.terms import (
     Batch,
+    Check,
     ConsistencyRule,
     Facts,
     Grain,
@@ -143,6 +144,22 @@ def test_a_gate_judges_the_very_interval_that_is_built() -> None:
     wrong = refused(batch("company.daily", "operations.flights", grain=Grain.WEEK))
 
     assert "is built by days of America/New_York, and the batch compares weeks" in wrong
+
+
+def test_a_gate_that_is_called_as_a_check_of_the_contract_is_refused() -> None:
+    """A waiver of the one would let the other through."""
+    mesh = little_mesh()
+    daily = mesh.product("company.daily")
+    (mart,) = daily.marts
+    checks = (Check("daily.adds_up", "sql"),)
+    named = replace(mart, contract=replace(mart.contract, checks=checks))
+    products = [replace(p, marts=(named,)) if p.id == daily.id else p for p in mesh.products]
+    mesh = Mesh(mesh.name, mesh.span, mesh.zone, mesh.live_from, tuple(products), mesh.sources)
+
+    found, (fault,) = gated(mesh, [batch("company.daily", "operations.flights")])
+
+    assert gates_of(found.product("company.daily")) == ()
+    assert fault.wrong.endswith("the contract of company.daily@1 has a check of this name")
 
 
 def test_a_review_lists_a_new_gate_and_one_that_is_gone() -> None:

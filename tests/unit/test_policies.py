@@ -20,6 +20,7 @@ from levada.terms import (
     CanaryTerms,
     Check,
     Column,
+    ConsistencyRule,
     Contract,
     Deadline,
     Dependency,
@@ -34,6 +35,7 @@ from levada.terms import (
     PartitionMapping,
     Product,
     Rollup,
+    RuleKind,
     Severity,
     Source,
     TableRef,
@@ -120,6 +122,24 @@ def test_each_policy_about_contracts_finds_what_it_is_for(
 ) -> None:
     assert broken(rule, contract(CLEARED, **said)) == [wrong]
     assert broken(rule, SOUND) == []
+
+
+def test_a_gate_is_a_consistency_rule_and_what_it_compares_is_no_input_of_the_table() -> None:
+    said = contract(CLEARED, checks=())
+    rule = ConsistencyRule(
+        *("adds_up", "daily", RuleKind.KEYS, (), Severity.BLOCKING, "o", "", "rules.yaml", 1, "h")
+    )
+    gated = product(said, edge(SHIPS, gate=True))
+    gated = replace(gated, marts=(replace(gated.marts[0], gates=(rule,)),))
+    low = [product(contract(SHIPS, tier=3)), gated]
+    (subject,) = (s for s in subjects(Policies(), low, [HOURS]) if s.contract is said)
+
+    assert broken("consistency_rule", said) == [
+        "has no blocking rule that compares columns or tables"
+    ]
+    assert list(LIBRARY["consistency_rule"](subject)) == []
+    assert broken("reads_no_lower_tier", contract(CLEARED, tier=1), edge(SHIPS)) != []
+    assert list(LIBRARY["reads_no_lower_tier"](subject)) == []
 
 
 def test_an_edge_waits_for_enough_of_what_a_usual_interval_holds() -> None:

@@ -15,7 +15,7 @@ from levada.adapters import approvers
 from levada.adapters.waivers import Request, read_request
 from levada.approve import Approver, Policy
 from levada.errors import DeclarationError
-from levada.terms import BUILT_IN, Check, Member, Mesh
+from levada.terms import BUILT_IN, Check, ConsistencyRule, Member, Mesh, RuleKind, Severity
 
 POLICY = Policy((Approver("ines", ("operations",)), Approver("max", ("fleet",))))
 SAID = {
@@ -57,11 +57,13 @@ def mesh() -> Mesh:
     return Mesh("test", declared.span, declared.zone, declared.live_from, products)
 
 
-def read(root: Path, /, *, within: Policy = POLICY, **changes: object) -> Request:
+def read(
+    root: Path, declared: Mesh | None = None, /, *, within: Policy = POLICY, **changes: object
+) -> Request:
     said = {key: value for key, value in {**SAID, **changes}.items() if value is not None}
     path = root / "w.yaml"
     path.write_text(yaml.safe_dump(said, sort_keys=False))
-    return read_request(path, root, mesh(), within)
+    return read_request(path, root, declared or mesh(), within)
 
 
 def test_a_sound_file_is_read_in_the_days_of_its_table(tmp_path: Path) -> None:
@@ -128,6 +130,37 @@ def test_a_fault_says_what_is_wrong_and_where(
     with pytest.raises(DeclarationError) as caught:
         read(tmp_path, **changes)
     assert any(fault in str(each) for each in caught.value.faults), str(caught.value)
+
+
+def gate(owner: str) -> Mesh:
+    """The mesh, with a gate on flights that somebody answers for."""
+    found = mesh()
+    product = found.product("operations.flights")
+    rule = ConsistencyRule(
+        *("adds_up", "daily", RuleKind.KEYS, (), Severity.BLOCKING, owner, "", "rules.yaml", 1),
+        hash="h1",
+        guards=product.marts[0].table,
+    )
+    guarded = replace(product, marts=(replace(product.marts[0], gates=(rule,)),))
+    products = tuple(guarded if p.id == product.id else p for p in found.products)
+    return Mesh("test", found.span, found.zone, found.live_from, products)
+
+
+def test_a_gate_is_asked_for_by_its_name_and_whoever_owns_it_does_not_approve(
+    tmp_path: Path,
+) -> None:
+    request = read(tmp_path, gate("kim"), check="daily.adds_up")
+    assert request.waiver.check == "daily.adds_up"
+    assert request.subject.owners == ("joe", "team", "max", "kim")
+
+    for declared, check, fault in (
+        (gate("Ines"), "daily.adds_up", "ines answers for it himself"),
+        (gate("kim"), "daily.add_up", "has no check 'daily.add_up'; did you mean 'daily.adds_up'?"),
+        (mesh(), "daily.adds_up", "has no check 'daily.adds_up'"),
+    ):
+        with pytest.raises(DeclarationError) as caught:
+            read(tmp_path, declared, check=check)
+        assert any(fault in str(each) for each in caught.value.faults), str(caught.value)
 
 
 def test_the_limits_are_governances(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from levada.audit import BUILT_IN
 from levada.calendars import opening
 from levada.errors import DeclarationError, Fault
 from levada.settings import nearest
-from levada.terms import Contract, Mesh, Span, TableRef, Waiver
+from levada.terms import ConsistencyRule, Contract, Mesh, Span, TableRef, Waiver
 
 __all__ = ["WAIVERS", "Request", "read_request", "requests"]
 
@@ -85,8 +85,10 @@ class _Reading:
         expires = self._expires(said["expires"], zone) if "expires" in said else None
         words = {key: self._words(key, said) for key in ("reason", "owner", "approver")}
         consumers = self._consumers(said["consumers"]) if "consumers" in said else ()
+        gate = self._gate(said.get("check"), contract) if contract else None
+        answering = (*contract.owners, *((gate.owner,) if gate else ())) if contract else ()
         if contract and words["approver"]:
-            self._approver(words["approver"], words["owner"], contract)
+            self._approver(words["approver"], (words["owner"], *answering), contract)
         if not (contract and window and expires) or self.file.faults:
             return None
         waiver = Waiver(
@@ -101,8 +103,7 @@ class _Reading:
             owner=words["owner"],
             approver=words["approver"],
         )
-        owners = (waiver.owner, *contract.owners)
-        domain = contract.table.domain
+        domain, owners = contract.table.domain, (waiver.owner, *answering)
         subject = Subject("waiver", domain, self.file.shown, owners, waiver.approver)
         return Request(self.file.shown, waiver, subject)
 
@@ -134,14 +135,22 @@ class _Reading:
         if not self.file.plain("check", name):
             return
         checks = {check.id: check for check in contract.checks}
+        if self._gate(name, contract):
+            return
         if name not in checks:
-            self.fault("check", f"{contract.table} has no check {name!r}", nearest(name, checks))
+            known = (*checks, *(rule.name for rule in self.mesh.mart(contract.table).gates))
+            self.fault("check", f"{contract.table} has no check {name!r}", nearest(name, known))
         elif checks[name].origin == BUILT_IN:
             wrong = f"the check {name!r} is the platform's own: it cannot be waived"
             self.fault("check", wrong, "mend the data")
         elif name == "primary_key" or name.endswith(".required"):
             wrong = f"{contract.table} is published with NOT NULL: {name!r} cannot be waived"
             self.fault("check", wrong, "promise a nullable column, as a new major version")
+
+    def _gate(self, name: object, contract: Contract) -> ConsistencyRule | None:
+        """The gate `batch.rule` of the table."""
+        gates = self.mesh.mart(contract.table).gates
+        return next((rule for rule in gates if rule.name == name), None)
 
     def _consumers(self, said: object) -> tuple[str, ...]:
         named = self.file.names("consumers", said)
@@ -153,7 +162,7 @@ class _Reading:
             self.fault("consumers", "'consumers' names nobody", "leave it out to let all run")
         return tuple(sorted(set(named)))
 
-    def _approver(self, asked: str, owner: str, contract: Contract) -> None:
+    def _approver(self, asked: str, owners: tuple[str, ...], contract: Contract) -> None:
         known = self.policy.approver(asked)
         if known is None:
             names = [a.username for a in self.policy.approvers]
@@ -163,7 +172,7 @@ class _Reading:
             wrong = f"{asked} may not approve a waiver of {contract.table.domain}"
             self.fault("approver", wrong, "ask another")
         mine = {name.casefold() for name in self.policy.names(asked)}
-        if mine & {name.casefold() for name in (owner, *contract.owners)}:
+        if mine & {name.casefold() for name in owners}:
             self.fault("approver", f"{asked} answers for it himself", "ask another")
 
     def _window(self, said: object, zone: str) -> Span | None:

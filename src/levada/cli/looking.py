@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -42,16 +42,18 @@ from levada.terms import (
     ConsistencyRule,
     Facts,
     FileProbe,
+    GateVerdict,
     Mesh,
     Partition,
     Product,
+    Publication,
     Readiness,
     Span,
     State,
     TableRef,
 )
 
-__all__ = ["board", "named", "states", "status", "why"]
+__all__ = ["board", "gates_json", "named", "states", "status", "why"]
 
 _MARKED = "MARKED"
 _WORSE = ("READY", _MARKED, "WAITING", "STALE", "HELD", "IMPOSSIBLE", "FAILED")
@@ -115,19 +117,22 @@ def why(project: Path | None, table: str, partition: str, *, as_json: bool) -> i
     settings = read_settings(find_root(project))
     mesh = compiled.load(settings)
     ref, slice_ = named(mesh, table, partition)
-    facts = _facts(settings, mesh, ancestors(mesh, ref), dated=True)
+    facts, gates = _facts_of(settings, mesh, ref, slice_)
     now = opening.now()
     found = judge_table(mesh, ref, slice_, facts, now)
     hops = trace(mesh, ref, slice_, facts, now)
     doubted = suspects(mesh, ref, slice_, facts, now)
     made_from = inherited(Judge(mesh, facts, now), ref, slice_)
     if as_json:
-        output.print_json(_why_json(mesh, ref, slice_, found, hops, doubted, made_from))
+        told = _why_json(mesh, ref, slice_, found, hops, doubted, made_from)
+        output.print_json({**told, "gates": gates_json(gates)})
         return 0
     head = Text.assemble((f"{ref} {slice_.key} ", "bold"), output.state_text(found.state))
     output.console.print(head, Text(found.because))
     if found.next:
         output.console.print(Text(f"  may change by itself at {found.next:%Y-%m-%d %H:%M:%S} UTC"))
+    for gate in gates:
+        output.console.print(Text(f"  gate {gate}"))
     for alike in _alike(hops):
         _print_hops(settings, mesh, alike)
     for hop in doubted:
@@ -141,15 +146,24 @@ def _state_of(hop: Hop) -> str:
     return f"is {hop.readiness.state.value}: {hop.readiness.because}"
 
 
-def _facts(
-    settings: Settings, mesh: Mesh, tables: Collection[TableRef], *, dated: bool = False
-) -> Facts:
+def _facts_of(
+    settings: Settings, mesh: Mesh, table: TableRef, partition: Partition
+) -> tuple[Facts, tuple[GateVerdict, ...]]:
+    """The facts of a slice and of all above it, and what its gates said of what is published."""
     with (
         opening.services(settings) as credentials,
         opening.ledger(credentials, "levada_runner") as ledger,
     ):
-        facts = ledger.facts(tables, [p.id for p in mesh.products])
-        return ledger.dated(facts) if dated else facts
+        facts = ledger.facts(ancestors(mesh, table), [p.id for p in mesh.products])
+        line = facts.line(table, partition)
+        lines = ledger.lines_of(line.run) if isinstance(line, Publication) else ()
+        said = [x.gates for x in lines if (x.table, x.partition) == (table, partition)]
+        return ledger.dated(facts), said[0] if said else ()
+
+
+def gates_json(gates: Sequence[GateVerdict]) -> list[dict[str, str]]:
+    """What gates said, as data."""
+    return [{"rule": g.rule, "definition": g.hash, "verdict": g.verdict.value} for g in gates]
 
 
 def board(mesh: Mesh, products: Sequence[Product], span: Span, facts: Facts) -> Table:

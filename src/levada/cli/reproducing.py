@@ -11,7 +11,7 @@ from levada import compiled
 from levada.adapters.dbt.workers import DbtWorkers
 from levada.cli import output
 from levada.cli.differing import print_difference
-from levada.cli.looking import named
+from levada.cli.looking import gates_json, named
 from levada.errors import DeclarationError, Fault
 from levada.flow import platform as opening
 from levada.flow import reproducing
@@ -139,6 +139,7 @@ def _json(settings: Settings, mesh: Mesh, line: Publication) -> dict[str, object
         "data_version": line.data_version,
         "taint": list(line.taint),
         "warnings": list(line.warnings),
+        "gates": gates_json(line.gates),
         "inputs": [
             {
                 "table": str(read.table),
@@ -163,6 +164,7 @@ def _print(settings: Settings, mesh: Mesh, line: Publication) -> None:
     for name, said in (
         ("verdict", ", ".join((line.verdict.value, *line.warnings, *line.taint))),
         ("contract", line.contract),
+        *(("gate", str(gate)) for gate in line.gates),
         ("code", _code(mesh, line, kept) + digest + (f"; forced by {forced}" if forced else "")),
         ("variables", ", ".join(f"{name}: {value}" for name, value in variables.items()) or "none"),
         ("fingerprint", bare(line.made_by)),

@@ -55,6 +55,9 @@ def _with_gate(mesh: Mesh, batch: Batch, rule: ConsistencyRule, guarded: TableRe
         wrong = f"{guarded} is built by {product.grain.value}s of {product.zone}, and the batch "
         wrong += f"compares {batch.grain.value}s of {batch.zone}"
         return _fault(rule, wrong, "a gate judges the very interval that is built")
+    if any(check.id == rule.name for check in mart.contract.checks):
+        wrong = f"the contract of {guarded} has a check of this name"
+        return _fault(rule, wrong, "call one of them otherwise: reports and waivers go by the name")
     own = {each.table for each in product.marts}
     edges = {edge.upstream: edge for edge in mart.dependencies}
     for table in rule.tables:

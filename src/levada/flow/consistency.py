@@ -94,8 +94,7 @@ def between(
     """
     mesh = replace(found.mesh, products=found.seen)
     batches, faults = read_batches(settings.root, mesh)
-    _, wrong = consistency.gated(mesh, batches)
-    told = (f for f in (*faults, *wrong) if not (others and f.follows))
+    told = (f for f in faults if not (others and f.follows))
     return tuple(told), len(batches)
 
 

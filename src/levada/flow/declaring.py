@@ -76,7 +76,7 @@ def declared(
         stage.found(gates.faults, f"{gates.count} rules that block")
     with told.stage("policies") as stage:
         whole = not faults and not contract_faults
-        law = governed(settings, found.seen, found.mesh.sources, datetime.now(UTC), whole=whole)
+        law = governed(settings, gates.seen, found.mesh.sources, datetime.now(UTC), whole=whole)
         stage.found(law.faults, f"{len(law.policies.policies)} policies")
     faults |= {*contract_faults, *law.faults}
     # What only follows is told where nothing else is: what it follows from is told before.
@@ -100,7 +100,7 @@ def declared(
         if not (all(f.follows for f in own) and _stands(settings, domain)):
             compiled.refuse(settings, domain, own)
     left = tuple(sorted({*broken, *waiting}))
-    return Declared(mesh, tuple(sorted(faults)), left, found.seen, law.warnings, tuple(projects))
+    return Declared(mesh, tuple(sorted(faults)), left, gates.seen, law.warnings, tuple(projects))
 
 
 def _waiting(

@@ -23,6 +23,7 @@ from levada.terms import (
     Check,
     CheckResult,
     ConsistencyRule,
+    GateVerdict,
     Mesh,
     Partition,
     Product,
@@ -33,9 +34,10 @@ from levada.terms import (
     Verdict,
 )
 
-__all__ = ["Gated", "gated_mesh", "with_gates"]
+__all__ = ["Gated", "gated_mesh", "said_of", "with_gates"]
 
 _SHOWN = 5
+_METRIC, _DEFINITION = "consistency", "definition"
 _GUARDED = re.compile(r"""["']?guards["']?\s*:\s*["']?([a-z][a-z0-9_]*)\.""")
 """Of a file that cannot be read whole: the domains of the tables that it guards."""
 
@@ -65,6 +67,8 @@ class Gated:
     """The mesh with its gates, how many there are, and whom files of gates with a fault stop."""
 
     mesh: Mesh
+    seen: tuple[Product, ...]
+    """Every product that could be joined, those of domains with a fault too, with their gates."""
     batches: tuple[Batch, ...]
     """Every sound batch, of advisory rules too."""
     unread: frozenset[str]
@@ -95,6 +99,7 @@ def gated_mesh(settings: Settings, found: Declared) -> Gated:
     products = tuple(p for p in made.products if p.id in sound)
     return Gated(
         replace(found.mesh, products=products),
+        made.products,
         read.sound,
         frozenset(batch.id for batch in read.partial),
         sum(len(consistency.gates_of(p)) for p in products),
@@ -135,6 +140,15 @@ def with_gates(
     }
 
 
+def said_of(report: AuditReport, table: TableRef) -> tuple[GateVerdict, ...]:
+    """What the gates of a table said, before anything was waived."""
+    return tuple(
+        GateVerdict(r.check.id, str(dict(r.check.arguments)[_DEFINITION]), r.verdict)
+        for r in report.results
+        if r.table == table and r.check.metric == _METRIC
+    )
+
+
 def _comparison(mesh: Mesh, stage: Stage, rule: ConsistencyRule, at: Partition) -> Comparison | str:
     """The rule over views of the stage, or why it cannot be compared there."""
     batch = Batch(rule.batch, at.grain, at.zone, rule.owner, "", rule.path, (rule,))
@@ -161,7 +175,8 @@ def _check(found: RuleResult) -> CheckResult:
     rule = found.rule
     check = Check(
         rule.name,
-        "consistency",
+        _METRIC,
+        arguments=((_DEFINITION, rule.hash),),
         severity=Severity.BLOCKING,
         dimension="consistency",
         origin=f"{rule.path}:{rule.line}",

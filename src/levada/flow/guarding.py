@@ -28,6 +28,7 @@ from levada.terms import (
     Partition,
     Publication,
     Verdict,
+    Waived,
 )
 
 __all__ = ["Standing", "approved", "asleep", "declared", "muted", "named"]
@@ -118,19 +119,23 @@ def _at_the_gate(
 ) -> Iterator[tuple[Partition, Verdict]]:
     """
     What a blocking rule said of the intervals that it let pass or withheld, whether or not its
-    batch was ever run. What is published by other code may have passed another gate, or none.
+    batch was ever run. What is published by other code may have passed another gate, or none; and
+    what a waiver let through did not pass this one.
     """
     if rule.guards is None or mesh.find(rule.guards) is None:
         return
     product = mesh.product(rule.guards)
     for partition in due:
         line = facts.line(rule.guards, partition)
+        waived = Waived(rule.guards, partition, rule.name)
         attempt = facts.attempts.get((product.id, partition))
         said = [r.verdict for r in attempt.results if r.check.id == rule.name] if attempt else []
         if Verdict.FAIL in said:
             yield partition, Verdict.FAIL
-        elif isinstance(line, Publication) and bare(line.made_by) == fingerprint(
-            product, partition, line.inputs
+        elif (
+            isinstance(line, Publication)
+            and waived not in line.waived
+            and bare(line.made_by) == fingerprint(product, partition, line.inputs)
         ):
             yield partition, Verdict.PASS
 

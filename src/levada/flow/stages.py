@@ -279,6 +279,7 @@ def _lines(
             ),
             run=run.id,
             at=now,
+            gates=gating.said_of(run.reports[claim.partition], mart.table),
         )
 
 

@@ -76,9 +76,10 @@ class Subject:
 
     @property
     def edges(self) -> tuple[Dependency, ...]:
-        """What the table reads from outside its product."""
+        """What the model reads from outside its product, and not what gates compare it with."""
         own = {mart.table for mart in self.product.marts}
-        return tuple(edge for edge in self.mart.dependencies if edge.upstream not in own)
+        edges = (edge for edge in self.mart.dependencies if not edge.gate)
+        return tuple(edge for edge in edges if edge.upstream not in own)
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,8 +79,11 @@ def every_column_classified(subject: Subject) -> Found:
 def consistency_rule(subject: Subject) -> Found:
     """Columns that are plausible alone may contradict one another: a blocking rule must tell."""
     blocking = [c for c in subject.contract.checks if c.severity is Severity.BLOCKING]
-    if not any(c.dimension == "consistency" or c.metric == "foreignKey" for c in blocking):
-        right = "write a rule with dimension: consistency, or a relationship, that blocks"
+    found = any(c.dimension == "consistency" or c.metric == "foreignKey" for c in blocking)
+    if not (found or subject.mart.gates):
+        right = (
+            "write a rule with dimension: consistency, or a relationship, or a gate, that blocks"
+        )
         yield Broken("has no blocking rule that compares columns or tables", right, ("quality",))
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
 from levada.ledger._connections import Asking
-from levada.ledger._read import OF_RUN, line_of
-from levada.ledger.codec import decode_partition, encode_partition
+from levada.ledger.codec import decode_line, decode_partition, encode_partition
 from levada.terms import Batching, Begun, Outcome, Partition, Past, Publication, TableRef
 
 __all__ = ["Backfills"]
@@ -43,6 +43,11 @@ _CLAIMED = """
         and pos > (select position from ledger.positions) - %s"""
 
 
+_OF_RUN = """
+    select e.pos, e.body from ledger.publications p join ledger.entries e on e.id = p.entry
+    where p.run = %s order by e.pos"""
+
+
 _VERSIONS = """
     select data_version from ledger.publications
     where table_name = any (%s) and pos >= %s and pos < %s
@@ -60,9 +65,9 @@ class Backfills(Asking):
         return {row[0]: Past(*row) for row in rows}
 
     def lines_of(self, run: str) -> tuple[Publication, ...]:
-        """What a run has published, in the order of the ledger."""
-        found = (line_of(row) for row in self._rows(OF_RUN, run))
-        return tuple(line for line in found if isinstance(line, Publication))
+        """What a run has published, in the order of the ledger; read from the log itself."""
+        rows = self._rows(_OF_RUN, run)
+        return tuple(replace(decode_line(body), position=pos) for pos, body in rows)
 
     def begun_at(self, run: str) -> datetime | None:
         """When a run claimed what it built, if the newest lines of the log still say so."""

@@ -39,7 +39,6 @@ __all__ = [
     "FACTS",
     "HISTORY",
     "LANDED",
-    "OF_RUN",
     "PUBLISHED",
     "TAINTED",
     "WAIVERS",
@@ -112,7 +111,6 @@ HISTORY = f"""
     union all {_LANDING} where table_name = %(table)s and part = %(part)s order by n"""
 TAINTED = f"{_PUBLICATION} where newest and waived <> '[]' order by pos"
 WAIVERS = f"{_WAIVER} where %s::text[] is null or table_name = any (%s) order by pos"
-OF_RUN = f"{_PUBLICATION} where run = %s order by pos"
 PUBLISHED = f"{_PUBLICATION} where run = %s and data_version = %s order by pos"
 LANDED = f"{_LANDING} where entry = any (%s) order by pos"
 

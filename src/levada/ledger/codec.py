@@ -18,6 +18,7 @@ from levada.terms import (
     Attempt,
     Check,
     CheckResult,
+    GateVerdict,
     Grain,
     Input,
     Landing,
@@ -156,7 +157,7 @@ def encode_line(line: Publication) -> Json:
         "warnings": list(line.warnings),
         "waived": [[str(m.table), encode_partition(m.partition), m.check] for m in line.waived],
         "at": line.at.isoformat(),
-    }
+    } | ({"gates": [[g.rule, g.hash, g.verdict.value] for g in line.gates]} if line.gates else {})
 
 
 def decode_line(line: Json) -> Publication:
@@ -176,6 +177,7 @@ def decode_line(line: Json) -> Publication:
         waived=decode_waived(line.get("waived", ())),
         run=line["run"],
         at=datetime.fromisoformat(line["at"]).astimezone(UTC),
+        gates=tuple(GateVerdict(r, h, Verdict(v)) for r, h, v in line.get("gates", ())),
     )
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "Attempt",
     "Claim",
     "Facts",
+    "GateVerdict",
     "Input",
     "Intent",
     "Landing",
@@ -90,6 +91,20 @@ class Landing:
 
 
 @dataclass(frozen=True, slots=True)
+class GateVerdict:
+    """What a gate said of a slice that is published: it passed, or did not and was waived."""
+
+    rule: str
+    """`batch.rule`, the id of the check."""
+    hash: str
+    """Of its definition: another text is another rule."""
+    verdict: Verdict
+
+    def __str__(self) -> str:
+        return f"{self.rule} ({self.hash}) {self.verdict.value}"
+
+
+@dataclass(frozen=True, slots=True)
 class Publication:
     """A line of the ledger: this partition passed its audit and may be read."""
 
@@ -114,6 +129,8 @@ class Publication:
     """The advisory checks that did not pass."""
     waived: tuple[Waived, ...] = ()
     """The checks that were set aside for it, and for everything that it is made of."""
+    gates: tuple[GateVerdict, ...] = ()
+    """What the gates of the table said of it; told where the log itself is read."""
 
 
 @dataclass(frozen=True, slots=True)
