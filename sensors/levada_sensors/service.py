@@ -44,6 +44,10 @@ _KNOWS = {
     "triggerer": (f"{_CONNECTION}LEVADA_RUNNER",),
 }
 """Tasks ask the API server for a connection by its name; the triggerer asks itself."""
+_STORES = ("AWS_", "AZURE_", "GOOGLE_")
+"""How the variables begin by which object stores are reached."""
+_REACH = ("scheduler", "triggerer")
+"""The triggerer probes landing zones; a task, which the scheduler forks, stages what landed."""
 
 _log = logging.getLogger(__name__)
 
@@ -123,10 +127,14 @@ def environment(settings: Settings, credentials: Credentials, waiting: int = 0) 
 
 
 def given(settings: Settings, component: str, known: Mapping[str, str]) -> dict[str, str]:
-    """What a component is told of all that the supervisor knows: its own connections only."""
+    """
+    What a component is told of all that the supervisor knows: its own connections only, and how
+    object stores are reached only where their objects are fetched.
+    """
     own: tuple[str, ...] = _KNOWS.get(component, ())
     own += _outside(settings) if component == "triggerer" else ()
-    return {k: v for k, v in known.items() if k.startswith(own) or not k.startswith(_CONNECTION)}
+    kept = (_CONNECTION, *(() if component in _REACH else _STORES))
+    return {k: v for k, v in known.items() if k.startswith(own) or not k.startswith(kept)}
 
 
 def _outside(settings: Settings) -> tuple[str, ...]:

@@ -39,6 +39,20 @@ def test_airflow_is_tuned_to_more_than_what_may_wait(
     assert told["AIRFLOW__TRIGGERER__MAX_TRIGGER_TO_SELECT_PER_LOOP"] == "500"
 
 
+def test_the_key_of_a_store_is_given_to_who_probes_and_who_stages_alone(
+    project: Settings,
+) -> None:
+    keys = {"AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_ACCOUNT_KEY", "GOOGLE_SERVICE_ACCOUNT"}
+    known = dict.fromkeys((*keys, "PATH"), "said")
+    told = {each: set(service.given(project, each, known)) for each in service.COMPONENTS}
+    assert told == {
+        "api-server": {"PATH"},
+        "scheduler": {*keys, "PATH"},
+        "dag-processor": {"PATH"},
+        "triggerer": {*keys, "PATH"},
+    }
+
+
 LISTEN = """\
 import socket, sys
 server = socket.create_server(("127.0.0.1", 0))

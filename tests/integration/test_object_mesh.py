@@ -1,10 +1,11 @@
-"""A mesh whose numbers land in an object store, by the real command."""
+"""A mesh whose numbers land in an object store, by the real command, on both warehouses."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +14,10 @@ import store as stores
 import tiny
 from store import SECRET, Store
 from workspace import Workspace
+
+from levada.flow import platform
+from levada.settings import read_settings
+from levada.terms import TableRef
 
 pytestmark = [pytest.mark.integration, pytest.mark.prove]
 
@@ -27,12 +32,17 @@ def store() -> Iterator[Store]:
         yield serving
 
 
-@pytest.fixture(scope="module")
-def mesh(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[Workspace]:
+@pytest.fixture(scope="module", params=["ducklake", "postgres"])
+def mesh(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, store: Store
+) -> Iterator[Workspace]:
     """Two products of one source."""
-    made = tiny.mesh(tmp_path_factory.mktemp("objects") / "mesh", ["north"], last=DAYS[1])
+    made = tiny.mesh(tmp_path_factory.mktemp(request.param) / "mesh", ["north"], last=DAYS[1])
     settings = made.root / "levada.yaml"
-    settings.write_text(settings.read_text().replace("numbers: landing", f"numbers: {ZONE}"))
+    said = settings.read_text().replace("numbers: landing", f"numbers: {ZONE}")
+    settings.write_text(f"{said}warehouse: {{type: {request.param}}}\n")
+    store.objects.clear()
+    store.requests.clear()
     tiny.project(made, "north", lands=True)
     for name in TABLES:
         tiny.contract(made, "north", name)
@@ -40,7 +50,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[Wor
         seen = "{{ env_var('AWS_SECRET_ACCESS_KEY', '') }}"
         tiny.model(
             *(made, "north", name),
-            f"select {tiny.NUMBERS}\nfrom {{{{ source('landing', 'numbers') }}}}\n"
+            f"select {tiny.CASTS}\nfrom {{{{ source('landing', 'numbers') }}}}\n"
             f"where '{seen}' = ''",
         )
     made.start()
@@ -63,6 +73,15 @@ def said(mesh: Workspace, store: Store, *words: str, code: int = 0) -> Any:
     return json.loads(done.stdout)
 
 
+def rows(mesh: Workspace, table: str) -> list[tuple[str, int]]:
+    """What is published: days and amounts."""
+    settings = read_settings(mesh.root)
+    with closing(platform.warehouse(settings, mesh.credentials)) as warehouse:
+        place = warehouse.place(TableRef.parse(table))
+        found = warehouse.read(f"select day, amount from {place} order by day, id")
+    return [(str(row["day"]), int(str(row["amount"]))) for row in found]
+
+
 def run(mesh: Workspace, store: Store) -> set[tuple[str, str, int]]:
     """What a run of the real command published: table, day, generation."""
     lines = said(mesh, store, "run")["published"]
@@ -81,6 +100,8 @@ def test_an_object_becomes_a_published_line_and_is_asked_for_once(
     assert store.asked("GET") == [f"/bucket/in/north/{DAYS[0]}.csv"]
     why = mesh.begin("why", "north.numbers", DAYS[1]).wait().stdout
     assert f"the platform asks for {ZONE}/north/{DAYS[1]}.csv" in why
+    for name in TABLES:
+        assert rows(mesh, f"north.{name}@1") == [(DAYS[0], 10), (DAYS[0], 20)]
     stored = mesh.rows("select path from ledger.landings")
     assert stored == [(f"{ZONE}/north/{DAYS[0]}.csv",)]
 
@@ -106,6 +127,8 @@ def test_it_is_restated_never_guessed_and_made_again(mesh: Workspace, store: Sto
     lines = {(day, n) for _, day, n in run(mesh, store)}
     assert lines == {(DAYS[0], 2), (DAYS[1], 1)}
     assert run(mesh, store) == set()
+    for name in TABLES:
+        assert rows(mesh, f"north.{name}@1") == [(DAYS[0], 11), (DAYS[0], 20), (DAYS[1], 30)]
 
     # What was replaced is made again of its copy; without it, it has expired.
     again = ("reproduce", "north.numbers", DAYS[0], "--generation", "1")

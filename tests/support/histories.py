@@ -411,11 +411,11 @@ class Player:
                     and judged.degraded != self.oracle.degraded(table.name, start)
                 ):
                     raise Wrong("unmarked", f"{said}: degraded is {judged.degraded}")
-        paused = self.simulation.paused
+        paused, dispatches = self.simulation.paused, self.simulation.dispatch == "ready"
         waiting = [
             key
             for key in ((p, s) for p in self.world.products for s in self._starts(p))
-            if paused and not self.oracle.first(*key)
+            if paused and (dispatches or not self.oracle.first(*key))
         ]
         self.oracle.missed(waiting)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from workspace import Workspace
 
-__all__ = ["COLUMNS", "NUMBERS", "contract", "landed", "mesh", "model", "project"]
+__all__ = ["CASTS", "COLUMNS", "NUMBERS", "contract", "landed", "mesh", "model", "project"]
 
 COLUMNS: Mapping[str, str] = {"id": "INTEGER", "day": "DATE", "amount": "INTEGER"}
 
@@ -17,6 +17,9 @@ NUMBERS = "\n".join(
     for n, (column, kind) in enumerate(COLUMNS.items())
 )
 """The select list of a model that reads the landed numbers."""
+
+CASTS = NUMBERS.replace("try_cast", "cast")
+"""The same for any warehouse; a number that is none breaks the build."""
 
 
 def mesh(root: Path, domains: Sequence[str], *, last: str = "2013-03-08") -> Workspace:

@@ -12,9 +12,11 @@ import os
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 
 import oracle
@@ -28,7 +30,7 @@ from planted import BUGS
 from tests.unit.strategies import ref
 
 from levada import intervals
-from levada.simulate import KILLS
+from levada.simulate import KILLS, Simulation
 from levada.terms import Partition, Publication
 
 SEED = int(os.environ.get("LEVADA_SEED", "20130310"))
@@ -59,16 +61,34 @@ def test_a_history_goes_as_the_oracle_says(number: int) -> None:
     assert counts["fired"] + counts["landed"] > 0
 
 
+DISPATCHED = partial(Simulation, dispatch="ready")
+"""The reconciler starts first runs too, when they are ready; nothing else may be otherwise."""
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_a_history_of_what_is_dispatched_when_ready_goes_alike(number: int) -> None:
+    counts = one_history(SEED + number, DISPATCHED)
+    assert counts["fired"] + counts["landed"] > 0
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(3600)
+def test_a_thousand_histories_of_what_is_dispatched_when_ready_go_alike() -> None:
+    total = _several(range(SEED, SEED + 1_000), DISPATCHED)
+    print(f"\nhistories with `dispatch: ready`, seeds {SEED} .. {SEED + 999}: {dict(total)}")
+    assert total["published"] > 1_000
+
+
 @pytest.mark.parametrize("seed", [20134225])
 def test_a_history_that_once_went_wrong_goes_right(seed: int) -> None:
     one_history(seed)
 
 
-def _several(seeds: range) -> Counter[str]:
+def _several(seeds: range, build: Callable[..., Simulation] = Simulation) -> Counter[str]:
     total: Counter[str] = Counter()
     for seed in seeds:
         try:
-            total += one_history(seed)
+            total += one_history(seed, build)
         except Wrong as wrong:
             raise AssertionError(f"seed {seed}: {wrong}") from wrong
     return total
@@ -121,10 +141,10 @@ class Histories(RuleBasedStateMachine):
 
     player: Player
 
-    @initialize(seed=st.integers(0, 2**16))
-    def begin(self, seed: int) -> None:
+    @initialize(seed=st.integers(0, 2**16), dispatch=st.sampled_from(["sensor", "ready"]))
+    def begin(self, seed: int, dispatch: str) -> None:
         rng = random.Random(seed)
-        self.player = Player(random_world(rng), rng)
+        self.player = Player(random_world(rng), rng, partial(Simulation, dispatch=dispatch))
 
     @rule(
         numbers=st.lists(st.integers(0, 400), min_size=1, max_size=40),
