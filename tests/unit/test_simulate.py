@@ -18,9 +18,9 @@ WEEK = "span: {from: 2013-03-04, to: 2013-03-10}\n"
 FLIGHTS, HOURS, DAILY = "operations.landing.flights", "weather.landing.hours", "company.daily"
 
 
-def told(tmp_path: Path, text: str, dispatch: str = "sensor") -> Timeline:
+def told(tmp_path: Path, text: str, dispatch: str = "sensor", span: str = WEEK) -> Timeline:
     path = tmp_path / "scenario.yaml"
-    path.write_text(WEEK + text)
+    path.write_text(span + text)
     mesh = little_mesh()
     return play(mesh, read_scenario(path, mesh), dispatch)
 
@@ -75,6 +75,20 @@ def test_a_restatement_rebuilds_what_reads_it_and_what_reads_that(tmp_path: Path
     (fired, again_fired) = of(timeline, "fired", DAILY, "2013-03-05")
     assert "changed since it was read" in again_fired.because
     assert fired.run != again_fired.run
+
+
+def test_a_restatement_of_a_day_before_the_span_rebuilds_what_was_made_of_it(
+    tmp_path: Path,
+) -> None:
+    again = f"restatements: [{{table: {FLIGHTS}, partitions: 2013-03-05, at: 2013-03-08 14:00}}]\n"
+    timeline = told(tmp_path, again, span="span: {from: 2013-03-07, to: 2013-03-09}\n")
+
+    assert [e.generation for e in of(timeline, "restated", FLIGHTS, "2013-03-05")] == [2]
+    for table in ("operations.flights@1", "company.daily@1"):
+        assert [e.generation for e in of(timeline, "published", table, "2013-03-05")] == [2]
+        assert of(timeline, "published", table, "2013-03-06") == []
+    assert of(timeline, "published", "company.weekly@1", "2013-03-04") == [], "it is not over"
+    assert timeline.left == ()
 
 
 def test_the_same_content_again_moves_nothing(tmp_path: Path) -> None:
@@ -153,16 +167,36 @@ def test_every_fault_of_a_scenario_is_told_with_its_line(tmp_path: Path) -> None
         "audits: [{product: operations.flight, partitions: 2013-03-05}]\n"
         "pauses: [{from: 2013-03-05 00:00, to: 2013-03-04 00:00}]\n"
         "builds: {operations.flights: long}\n"
+        "releases:\n"
+        "  - {product: operations.flights, partitions: 2014-03-05, at: 2013-03-07 14:00}\n"
+        "  - {product: operations.flights, partitions: 2013-03-12, at: 2013-03-07 14:00}\n"
     )
 
     with pytest.raises(DeclarationError) as refused:
         read_scenario(path, little_mesh())
 
     found = {(f.line, f.wrong) for f in refused.value.faults}
-    assert {line for line, _ in found} == {1, 4, 5, 6, 8, 9, 10, 11, 12}
+    assert {line for line, _ in found} == {1, 4, 5, 6, 8, 9, 10, 11, 12, 14, 15}
     assert {f.path for f in refused.value.faults} == {str(path)}
     assert "did you mean 'weather.landing.hours'?" in str(refused.value)
     assert "the clock jumps over it" in str(refused.value)
+    assert "has no such slice in the mesh's span" in str(refused.value)
+    assert "2013-03-12 of operations.flights@1 ends after the scenario's span" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("arrives", "said"),
+    [
+        ("{}", "2013-03-05 is restated before it has landed: it lands at 2013-03-06 00:00"),
+        ("{after: 9h}", "it lands at 2013-03-06 09:00"),
+        ("never", "2013-03-05 is restated before it has landed: it never does"),
+    ],
+)
+def test_what_has_not_landed_is_not_restated(tmp_path: Path, arrives: str, said: str) -> None:
+    rules = f"arrivals: {{{FLIGHTS}: {arrives}}}\n" if arrives != "{}" else ""
+    again = f"restatements: [{{table: {FLIGHTS}, partitions: 2013-03-05, at: 2013-03-05 14:00}}]\n"
+    with pytest.raises(DeclarationError, match=said):
+        told(tmp_path, rules + again)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -11,9 +11,16 @@ from zoneinfo import ZoneInfo
 
 from levada.declare import selected
 from levada.errors import DeclarationError, Fault
-from levada.intervals import parse, within
+from levada.intervals import end, parse, within
 from levada.settings import duration, nearest
-from levada.simulate.scenario import Arrival, Audit, Release, Restatement, Scenario
+from levada.simulate.scenario import (
+    Arrival,
+    Audit,
+    Release,
+    Restatement,
+    Scenario,
+    arrival,
+)
 from levada.terms import Mesh, Partition, Span, TableRef, Verdict
 
 __all__ = ["read_scenario"]
@@ -120,15 +127,16 @@ class _Reading:
             if (long := self._try(node, _duration)) is not None
             and (name == "default" or self._product(name, node.line))
         }
+        arrivals = dict(self._arrivals(top))
         return Scenario(
             name=str(items["name"].value) if "name" in items else self.path.stem,
             span=span,
             until=until,
             products=self._products(items.get("products")),
-            arrivals=dict(self._arrivals(top)),
-            restatements=tuple(self._restatements(top, span, until)),
-            releases=tuple(self._releases(top)),
-            audits=tuple(self._audits(top)),
+            arrivals=arrivals,
+            restatements=tuple(self._restatements(top, span, until, arrivals)),
+            releases=tuple(self._releases(top, span)),
+            audits=tuple(self._audits(top, span)),
             builds={name: long for name, long in builds.items() if name != "default"},
             build=builds.get("default", _MINUTE),
             pauses=tuple(self._pauses(top)),
@@ -193,7 +201,13 @@ class _Reading:
         windows = self._windows(table, node.items["partitions"]) if table else ()
         return [Arrival(after, at, window) for window in windows]
 
-    def _restatements(self, top: _Node, span: Span, until: datetime) -> Iterator[Restatement]:
+    def _restatements(
+        self,
+        top: _Node,
+        span: Span,
+        until: datetime,
+        arrivals: Mapping[TableRef, Sequence[Arrival]],
+    ) -> Iterator[Restatement]:
         for node in self._listed(top, "restatements"):
             keys = ("table", "partitions", "at", "same")
             if not self._keys(node, keys, needed=keys[:3]):
@@ -204,22 +218,34 @@ class _Reading:
             if at is not None and not span.start <= at <= until:
                 wrong = "restated before the span begins, or after the scenario's end"
                 self.fault(node.items["at"].line, wrong)
-            if table is not None and at is not None:
-                for partition in self._slices(table, node.items["partitions"]):
-                    yield Restatement(table, partition, at, same)
+            for partition in self._slices(table, node.items["partitions"], span) if table else ():
+                if table is None or at is None:
+                    continue
+                lands = arrival(arrivals, span, table, partition)
+                if lands is None or lands > at:
+                    when = f"it lands at {self._local(lands)}" if lands else "it never does"
+                    wrong = f"{partition.key} is restated before it has landed: {when}"
+                    self.fault(
+                        node.items["at"].line, wrong, "a rule of arrivals says when it lands"
+                    )
+                yield Restatement(table, partition, at, same)
 
-    def _releases(self, top: _Node) -> Iterator[Release]:
+    def _local(self, instant: datetime) -> str:
+        return f"{instant.astimezone(self.zone):%Y-%m-%d %H:%M}"
+
+    def _releases(self, top: _Node, span: Span) -> Iterator[Release]:
         for node in self._listed(top, "releases"):
             keys = ("product", "partitions", "at")
             if not self._keys(node, keys, needed=keys):
                 continue
             name, at = node.items["product"], self._try(node.items["at"], self._instant)
-            if self._product(str(name.value), name.line) and at is not None:
+            if self._product(str(name.value), name.line):
                 table = self.mesh.product(str(name.value)).marts[0].table
-                for partition in self._slices(table, node.items["partitions"]):
-                    yield Release(str(name.value), partition, at)
+                for partition in self._slices(table, node.items["partitions"], span):
+                    if at is not None:
+                        yield Release(str(name.value), partition, at)
 
-    def _audits(self, top: _Node) -> Iterator[Audit]:
+    def _audits(self, top: _Node, span: Span) -> Iterator[Audit]:
         for node in self._listed(top, "audits"):
             keys = ("product", "partitions", "verdict", "check", "times")
             if not self._keys(node, keys, needed=keys[:2]):
@@ -234,7 +260,7 @@ class _Reading:
             because = f"audit failed: {check}" if said == "FAIL" else f"{said}: {check}"
             if self._product(str(name.value), name.line):
                 table = self.mesh.product(str(name.value)).marts[0].table
-                for partition in self._slices(table, node.items["partitions"]):
+                for partition in self._slices(table, node.items["partitions"], span):
                     yield Audit(str(name.value), partition, Verdict(said), because, times)
 
     def _pauses(self, top: _Node) -> Iterator[tuple[datetime, datetime]]:
@@ -325,15 +351,22 @@ class _Reading:
             raise ValueError(f"{text} does not exist in {self.mesh.zone}: the clock jumps over it")
         return there
 
-    def _slices(self, table: TableRef, node: _Node) -> list[Partition]:
-        """The slices of a table that start in these windows, or WHOLE."""
-        grain, zone = self.mesh.slicing(table)
+    def _slices(self, table: TableRef, node: _Node, span: Span) -> list[Partition]:
+        """The slices of a table that start in these windows and end within the span, or WHOLE."""
         windows = self._windows(table, node)
-        return [
+        found = [
             p
-            for p in within(grain, zone, self.mesh.span)
+            for p in within(*self.mesh.slicing(table), self.mesh.span)
             if p.start is None or any(w and w.start <= p.start < w.end for w in windows)
         ]
+        if windows and not found:
+            self.fault(node.line, f"{table} has no such slice in the mesh's span")
+        late = [p.key for p in found if p.start is not None and end(p) > span.end]
+        if late:
+            more = f" and {len(late) - 1} more" if len(late) > 1 else ""
+            wrong = f"{late[0]}{more} of {table} ends after the scenario's span"
+            self.fault(node.line, wrong, "nothing of it is built: let the span end later")
+        return [p for p in found if p.key not in late]
 
     def _windows(self, table: TableRef, node: _Node) -> list[Span | None]:
         """What `partitions` names: slices by key, local days of the mesh, or days from .. to."""

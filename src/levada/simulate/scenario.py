@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from levada.intervals import end, mapped, within
+from levada.intervals import end, mapped, readers, within
 from levada.plan import Target
 from levada.readiness import Judge
 from levada.simulate.engine import Built, Event, Simulation, plainly
@@ -25,7 +25,16 @@ from levada.terms import (
     Verdict,
 )
 
-__all__ = ["Arrival", "Audit", "Release", "Restatement", "Scenario", "Timeline", "play"]
+__all__ = [
+    "Arrival",
+    "Audit",
+    "Release",
+    "Restatement",
+    "Scenario",
+    "Timeline",
+    "arrival",
+    "play",
+]
 
 Slice = tuple[TableRef, Partition]
 
@@ -165,7 +174,7 @@ def _arrive(
     """Land what is there when the span begins; when the rest arrives."""
     later: list[tuple[datetime, Slice]] = []
     for table, partition in sorted(sources):
-        instant = _arrival(scenario, table, partition)
+        instant = arrival(scenario.arrivals, scenario.span, table, partition)
         if instant is not None and instant <= scenario.span.start:
             simulation.land(table, partition, "1")
         elif instant is not None:
@@ -173,10 +182,15 @@ def _arrive(
     return later
 
 
-def _arrival(scenario: Scenario, table: TableRef, partition: Partition) -> datetime | None:
-    """When a slice of a source lands, if ever."""
+def arrival(
+    arrivals: Mapping[TableRef, Sequence[Arrival]],
+    span: Span,
+    table: TableRef,
+    partition: Partition,
+) -> datetime | None:
+    """When a slice of a source lands, if ever, by the rules of a scenario of this span."""
     found = Arrival(after=timedelta(0))
-    for rule in scenario.arrivals.get(table, ()):
+    for rule in arrivals.get(table, ()):
         start = partition.start
         if rule.window is None or (
             start is not None and rule.window.start <= start < rule.window.end
@@ -184,7 +198,7 @@ def _arrival(scenario: Scenario, table: TableRef, partition: Partition) -> datet
             found = rule
     if found.after is None:
         return found.at
-    over = scenario.span.start if partition.start is None else end(partition)
+    over = span.start if partition.start is None else end(partition)
     return over + found.after
 
 
@@ -197,6 +211,7 @@ def _needed(mesh: Mesh, scenario: Scenario) -> tuple[set[Target], set[Slice]]:
         for product in scenario.products
         for partition in _due(mesh, mesh.product(product), scenario.span)
     ]
+    ahead += _made_of_restated(mesh, scenario)
     while ahead:
         target = ahead.pop()
         if target in targets:
@@ -208,6 +223,44 @@ def _needed(mesh: Mesh, scenario: Scenario) -> tuple[set[Target], set[Slice]]:
             else:
                 ahead.append((mesh.product(table).id, partition))
     return targets, sources
+
+
+def _made_of_restated(mesh: Mesh, scenario: Scenario) -> set[Target]:
+    """What was built of restated slices, through whatever lies between, before the span too."""
+    concerned = _with_all_above(mesh, scenario.products)
+    edges = [
+        (product, edge)
+        for product in mesh.products
+        if product.id in concerned
+        for edge in product.dependencies
+        if edge.on_restatement.action != "ignore"
+    ]
+    made: set[Target] = set()
+    ahead: list[Slice] = [(each.table, each.partition) for each in scenario.restatements]
+    while ahead:
+        table, partition = ahead.pop()
+        for product, edge in edges:
+            if edge.upstream != table:
+                continue
+            for reader in readers(edge.mapping, partition, product.grain, product.zone, mesh.span):
+                over = reader.start is None or end(reader) <= scenario.span.end
+                if over and (product.id, reader) not in made:
+                    made.add((product.id, reader))
+                    ahead += [(mart.table, reader) for mart in product.marts]
+    return made
+
+
+def _with_all_above(mesh: Mesh, products: Iterable[str]) -> set[str]:
+    """Products, and all that they are made from."""
+    found: set[str] = set()
+    ahead = [*products]
+    while ahead:
+        name = ahead.pop()
+        if name not in found:
+            found.add(name)
+            read = (edge.upstream for edge in mesh.product(name).dependencies)
+            ahead += [mesh.product(table).id for table in read if not table.is_source]
+    return found
 
 
 def _due(mesh: Mesh, product: Product, span: Span) -> Iterator[Partition]:
