@@ -53,8 +53,8 @@ def compared(folder: Path, how: str) -> dict[str, Any]:
     """What comparing, only fingerprinting or SQL by hand takes; in MB and CPU seconds."""
     import duckdb
 
-    from levada.adapters.diffing import DuckSide, compare
-    from levada.diff import Question, align
+    from levada.adapters.diffing import DuckSide, compare, cut_of
+    from levada.diff import Question
 
     with duckdb.connect(config={"memory_limit": "2GB", "threads": 2}) as db:
         db.execute("SET TimeZone = 'UTC'")
@@ -68,9 +68,9 @@ def compared(folder: Path, how: str) -> dict[str, Any]:
                 sides = f"{a.relation} a FULL JOIN {b.relation} b ON a.id = b.id"
                 db.execute(f"SELECT count(*) FROM {sides} WHERE {differ}").fetchall()
             elif how == "floor":
-                aligned = align(a.columns(), b.columns(), Question(("id",)))
-                a.digests(aligned, native=True)
-                b.digests(aligned, native=True)
+                cut = cut_of(a, b, Question(("id",)))
+                a.digests(cut)
+                b.digests(cut)
             else:
                 told = compare(db, a, b, Question(("id",)))
                 found = {"changed": told.changed, "old": told.only_a, "new": told.only_b}

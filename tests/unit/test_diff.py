@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from levada.adapters.diffing import DuckSide, compare
-from levada.adapters.diffing.sides import BUCKETS
+from levada.adapters.diffing import DuckSide, compare, cut_of
+from levada.adapters.diffing.cut import BUCKETS, Stretches
 from levada.diff import Difference, Drift, Question, Sample, Tolerance
 from levada.errors import DeclarationError
 
@@ -96,29 +96,77 @@ def test_without_a_key_rows_are_compared_whole(a: list[Any], b: list[Any]) -> No
     assert found.changed == 0
 
 
-@pytest.mark.parametrize("kind", ["INTEGER", "VARCHAR", "two"])
-def test_buckets_are_disjoint_and_complete(db: duckdb.DuckDBPyConnection, kind: str) -> None:
-    key = {"INTEGER": "i - 5000", "VARCHAR": "(i - 5000)::VARCHAR", "two": "i - 5000"}[kind]
+@pytest.mark.parametrize("key", ["i - 5000", "(i - 5000)::VARCHAR", "i * 1000003", "i % 3"])
+@pytest.mark.parametrize("names", [("k",), ("k", "l"), ("l", "m")])
+def test_buckets_are_disjoint_and_complete(
+    db: duckdb.DuckDBPyConnection, key: str, names: tuple[str, ...]
+) -> None:
     db.execute(
         f"CREATE TABLE a AS SELECT CASE WHEN i % 997 = 0 THEN NULL ELSE {key} END AS k,"
-        " CASE WHEN i % 7 = 0 THEN NULL ELSE i % 5 END AS l, i AS v FROM range(10000) t(i)"
+        " CASE WHEN i % 7 = 0 THEN NULL ELSE i % 5 END AS l, CAST(i AS VARCHAR) AS m, i AS v"
+        " FROM range(10000) t(i)"
     )
-    names = ("k", "l") if kind == "two" else ("k",)
     side = DuckSide(db, "a")
-    from levada.diff import align
+    cut = cut_of(side, side, Question(names))
 
-    aligned = align(side.columns(), side.columns(), Question(names))
+    digests = side.digests(cut)
 
-    digests = side.digests(aligned, native=True)
-
-    assert set(digests) <= set(range(BUCKETS))
+    assert (cut.stretches is None) == (names == ("k",) and "VARCHAR" in key)
+    assert set(digests) <= set(range(-1, BUCKETS))
     assert sum(count for count, _ in digests.values()) == 10000
+    for few in (3, 900):  # of a few, each is read again by its stretches; of many, all by one scan
+        parts = [list(digests)[part::few] for part in range(few)]
+        for buckets in filter(None, parts[:9]):
+            side.load(db, "part", cut, buckets)
+            assert db.execute("SELECT count(*) FROM part").fetchone() == (
+                sum(digests[bucket][0] for bucket in buckets),
+            )
+            db.execute("DROP TABLE part")
     for part in range(3):
-        side.load(db, f"part{part}", aligned, set(list(digests)[part::3]), native=True)
+        side.load(db, f"part{part}", cut, list(digests)[part::3])
     total = db.execute(
         "SELECT count(*), sum(v) FROM (FROM part0 UNION ALL FROM part1 UNION ALL FROM part2)"
     ).fetchone()
     assert total == (10000, sum(range(10000)))
+
+
+LEAST, GREATEST = -(1 << 63), (1 << 63) - 1
+
+
+@pytest.mark.thorough
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(["TINYINT", "UTINYINT", "INTEGER", "UINTEGER", "BIGINT"]),
+    near=st.booleans(),
+    data=st.data(),
+)
+def test_integer_keys_of_any_range_are_compared_alike(
+    kind: str, near: bool, data: st.DataObject
+) -> None:
+    low, high = {
+        "TINYINT": (-128, 127), "UTINYINT": (0, 255), "INTEGER": (-(1 << 31), (1 << 31) - 1),
+        "UINTEGER": (0, (1 << 32) - 1), "BIGINT": (LEAST, GREATEST),
+    }[kind]  # fmt: skip
+    least = data.draw(st.integers(low, high))
+    key = st.none() | st.integers(least, min(high, least + 5000) if near else high)
+    rows = st.lists(st.tuples(key, st.integers(0, 2)), max_size=60)
+    a, b = data.draw(rows), data.draw(rows)
+    with duckdb.connect() as db:
+        types = (kind, "INTEGER")
+        one, other = table(db, "a", a, types), table(db, "b", [*a, *b], types)
+
+        found = compare(db, one, other, Question(("c0",)))
+
+    assert (found.only_a, found.only_b, found.changed) == counted(a, [*a, *b], (0,))
+
+
+def test_stretches_are_found_at_the_ends_of_what_a_bigint_holds() -> None:
+    assert Stretches.of("k", LEAST, GREATEST) is None
+    assert Stretches.of("k", 5, 5) is None
+    stretches = Stretches.of("k", GREATEST - 300, GREATEST)
+    assert stretches
+    assert (stretches.shift, stretches.count, stretches.remainders) == (1, 151, 16)
+    assert stretches.bounds(0, 0) == (GREATEST - 300, GREATEST - 299)
 
 
 def test_one_cent_in_many_rows_is_found_and_shown(db: duckdb.DuckDBPyConnection) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from levada.adapters.diffing.cut import Cut, Stretches, stretchable
 from levada.adapters.diffing.sides import DuckSide, PostgresSide, Side, portable
 from levada.adapters.warehouses._sql import literal, name
 from levada.diff import Aligned, ChangedColumn, Difference, Drift, Question, Sample, align
@@ -12,7 +13,7 @@ from levada.diff import Aligned, ChangedColumn, Difference, Drift, Question, Sam
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["DuckSide", "PostgresSide", "Side", "compare"]
+__all__ = ["DuckSide", "PostgresSide", "Side", "compare", "cut_of"]
 
 _TABLES = ("diff_a", "diff_b", "diff_pairs")
 
@@ -34,11 +35,9 @@ def compare(
     >>> print(compare(db, a, b, Question(("id",))))
     A has 2 rows, B has 2; 1 changed
     """
-    aligned = align(a.columns(), b.columns(), question)
-    native = a.engine == b.engine == "duckdb"
-    if not native:
-        aligned = _between_engines(aligned)
-    ours, theirs = a.digests(aligned, native=native), b.digests(aligned, native=native)
+    cut = cut_of(a, b, question)
+    aligned = cut.aligned
+    ours, theirs = a.digests(cut), b.digests(cut)
     differing = {
         bucket for bucket in ours.keys() | theirs if ours.get(bucket) != theirs.get(bucket)
     }
@@ -46,12 +45,26 @@ def compare(
     if not differing:
         return Difference(aligned.key, aligned.drift, rows[0], rows[1], 0, 0, 0, 0, 0, (), ())
     try:
-        a.load(connection, "diff_a", aligned, differing, native=native)
-        b.load(connection, "diff_b", aligned, differing, native=native)
+        a.load(connection, "diff_a", cut, differing)
+        b.load(connection, "diff_b", cut, differing)
         return _pair(connection, aligned, question, rows)
     finally:
         for table in _TABLES:
             connection.execute(f"DROP TABLE IF EXISTS {table}")
+
+
+def cut_of(a: Side, b: Side, question: Question) -> Cut:
+    """How the two deal their rows: what is compared, whose hash, and which column is stretched."""
+    aligned = align(a.columns(), b.columns(), question)
+    if not (isinstance(a, DuckSide) and isinstance(b, DuckSide)):
+        return Cut(_between_engines(aligned), native=False)
+    found = [
+        Stretches.of(column, min(low for low, _ in both), max(high for _, high in both))
+        for column in stretchable(aligned)
+        if (both := [ends for side in (a, b) if (ends := side.ends(column))])
+    ]
+    widest = max(filter(None, found), key=lambda it: it.high - it.low, default=None)
+    return Cut(aligned, native=True, stretches=widest)
 
 
 def _between_engines(aligned: Aligned) -> Aligned:

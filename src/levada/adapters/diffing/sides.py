@@ -1,7 +1,7 @@
 """
 A table to be compared, where it is: in a DuckDB (lakes, Parquet, CSV) or in a PostgreSQL.
 
-Each side counts and sums row hashes by buckets of the key's hash, and hands over the rows of some
+Each side counts and sums row hashes by buckets (see `cut`), and hands over the rows of some
 buckets. Within one DuckDB the hash is DuckDB's own. Between engines it is one that both compute: of
 a text in which every value is written in one way and preceded by its length.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from levada.adapters.diffing.cut import BUCKETS, Cut
 from levada.adapters.probes.session import Database
 from levada.adapters.warehouses._sql import literal, name
 from levada.diff import Aligned
@@ -22,9 +23,7 @@ from levada.errors import ToolError
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["BUCKETS", "Digests", "DuckSide", "PostgresSide", "Side", "portable"]
-
-BUCKETS = 4096
+__all__ = ["Digests", "DuckSide", "PostgresSide", "Side", "portable"]
 
 Digests = Mapping[int, tuple[int, int]]
 """By bucket: how many rows, and the sum of their hashes."""
@@ -40,17 +39,15 @@ class Side(Protocol):
     def columns(self) -> tuple[tuple[str, str], ...]:
         """Names and types, in DuckDB's words; a type that is none of them is in lower case."""
 
-    def digests(self, aligned: Aligned, *, native: bool) -> Digests:
+    def digests(self, cut: Cut) -> Digests:
         """Count and hash of every bucket that has rows."""
 
     def load(
         self,
         connection: duckdb.DuckDBPyConnection,
         table: str,
-        aligned: Aligned,
+        cut: Cut,
         buckets: Collection[int],
-        *,
-        native: bool,
     ) -> None:
         """Make the rows of these buckets a temporary table of the connection."""
 
@@ -68,13 +65,19 @@ class DuckSide:
         rows = self.connection.execute(f"DESCRIBE SELECT * FROM {self.relation}").fetchall()
         return tuple((row[0], row[1]) for row in rows)
 
-    def digests(self, aligned: Aligned, *, native: bool) -> Digests:
+    def ends(self, column: str) -> tuple[int, int] | None:
+        """Least and greatest of an integer column: of a Parquet file, from its footer."""
+        query = f"SELECT min({name(column)}), max({name(column)}) FROM {self.relation}"
+        least, greatest = self.connection.execute(query).fetchone() or (None, None)
+        return None if least is None else (least, greatest)
+
+    def digests(self, cut: Cut) -> Digests:
         """One scan."""
-        columns = dict(aligned.columns)
-        cast = [_cast(c, columns[c]) for c in aligned.names]
-        row = f"hash({', '.join(cast)})" if native else _portable_hash(aligned.columns, _DUCKDB)
+        columns = cut.aligned.columns
+        cast = ", ".join(_cast(c, kind) for c, kind in columns)
+        row = f"hash({cast})" if cut.native else _portable_hash(columns, _DUCKDB)
         rows = self.connection.execute(
-            f"SELECT {_bucket(aligned, native)}, count(*), sum(CAST({row} AS HUGEINT))"
+            f"SELECT {_bucket(cut)}, count(*), sum(CAST({row} AS HUGEINT))"
             f" FROM {self.relation} GROUP BY 1"
         ).fetchall()
         return {bucket: (count, int(total)) for bucket, count, total in rows}
@@ -83,17 +86,16 @@ class DuckSide:
         self,
         connection: duckdb.DuckDBPyConnection,
         table: str,
-        aligned: Aligned,
+        cut: Cut,
         buckets: Collection[int],
-        *,
-        native: bool,
     ) -> None:
-        """A filter on the same bucket."""
-        cast = ", ".join(f"{_cast(c, t)} AS {name(c)}" for c, t in aligned.columns)
-        connection.execute(
-            f"CREATE TEMP TABLE {table} AS SELECT {cast} FROM {self.relation}"
-            f" WHERE {_chosen(_bucket(aligned, native), buckets)}"
+        """A scan for each run of stretches, with a filter on the same bucket."""
+        cast = ", ".join(f"{_cast(c, t)} AS {name(c)}" for c, t in cut.aligned.columns)
+        rows = " UNION ALL ".join(
+            f"SELECT {cast} FROM {self.relation} WHERE {chosen}"
+            for chosen in cut.chosen(_bucket(cut), buckets)
         )
+        connection.execute(f"CREATE TEMP TABLE {table} AS {rows}")
 
 
 @dataclass(frozen=True)
@@ -113,13 +115,13 @@ class PostgresSide:
             described = cursor.description or ()
             return tuple((c.name, _duckdb_type(c.type_display)) for c in described)
 
-    def digests(self, aligned: Aligned, *, native: bool) -> Digests:
+    def digests(self, cut: Cut) -> Digests:
         """One scan, in PostgreSQL."""
-        if native:
+        if cut.native:
             raise ValueError("a PostgreSQL does not know the hash of DuckDB")
         query = (
-            f"SELECT {_portable_bucket(aligned, _POSTGRES)}, count(*),"
-            f" sum({_portable_hash(aligned.columns, _POSTGRES)})"
+            f"SELECT {_portable_bucket(cut.aligned, _POSTGRES)}, count(*),"
+            f" sum({_portable_hash(cut.aligned.columns, _POSTGRES)})"
             f" FROM {self.relation} WHERE {self.where} GROUP BY 1"
         )
         with self.database.reading("UTC", patience="0") as cursor:
@@ -130,14 +132,12 @@ class PostgresSide:
         self,
         connection: duckdb.DuckDBPyConnection,
         table: str,
-        aligned: Aligned,
+        cut: Cut,
         buckets: Collection[int],
-        *,
-        native: bool,  # noqa: ARG002 - never: see `digests`
     ) -> None:
         """Through a file, so that rows of any number pass in little memory."""
-        columns = ", ".join(f'"{c}"' for c in aligned.names)
-        chosen = _chosen(_portable_bucket(aligned, _POSTGRES), buckets)
+        columns = ", ".join(f'"{c}"' for c in cut.aligned.names)
+        (chosen,) = cut.chosen(_portable_bucket(cut.aligned, _POSTGRES), buckets)
         query = (
             f"COPY (SELECT {columns} FROM {self.relation} WHERE ({self.where}) AND {chosen})"
             " TO STDOUT (FORMAT csv, FORCE_QUOTE *, NULL '')"
@@ -151,7 +151,7 @@ class PostgresSide:
             ):
                 for block in rows:
                     file.write(block)
-            kinds = ", ".join(f"{literal(c)}: {literal(t)}" for c, t in aligned.columns)
+            kinds = ", ".join(f"{literal(c)}: {literal(t)}" for c, t in cut.aligned.columns)
             connection.execute(
                 f"CREATE TEMP TABLE {table} AS SELECT * FROM read_csv({literal(path)},"
                 f" header = false, columns = {{{kinds}}}, delim = ',', quote = '\"',"
@@ -174,17 +174,8 @@ def _cast(column: str, kind: str) -> str:
     return f"CAST({name(column)} AS {kind})"
 
 
-def _bucket(aligned: Aligned, native: bool) -> str:
-    if not native:
-        return _portable_bucket(aligned, _DUCKDB)
-    columns = dict(aligned.columns)
-    return f"hash({', '.join(_cast(c, columns[c]) for c in aligned.key)}) % {BUCKETS}"
-
-
-def _chosen(bucket: str, buckets: Collection[int]) -> str:
-    if len(buckets) > BUCKETS // 2:
-        return "true"  # most of it: a list would only cost
-    return f"{bucket} IN ({', '.join(map(str, sorted(buckets)))})" if buckets else "false"
+def _bucket(cut: Cut) -> str:
+    return cut.bucket() if cut.native else _portable_bucket(cut.aligned, _DUCKDB)
 
 
 # One hash for two engines: every value as a text of its own, its length before it.
