@@ -97,11 +97,16 @@ def _sliced(
     read: Mapping[tuple[Key, Any], Fact],
     names: Collection[Key],
 ) -> Mapping[tuple[Key, Any], Fact]:
-    """By name and partition; the very same mapping where nothing of it was read."""
+    """By name and partition, in the old order; the very same where nothing of it was read."""
     if not names:
         return old
-    kept = {key: fact for key, fact in old.items() if key[0] not in names}
-    return kept | {key: fact for key, fact in read.items() if key[0] in names}
+    found = {key: fact for key, fact in read.items() if key[0] in names}
+    kept = {
+        key: fact if key[0] not in names else found.pop(key)
+        for key, fact in old.items()
+        if key[0] not in names or key in found
+    }
+    return kept | found
 
 
 def _named(

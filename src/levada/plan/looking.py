@@ -14,6 +14,8 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
+from operator import is_
 from typing import Any
 
 from levada.calendars import opening
@@ -225,8 +227,14 @@ def _marked(
 def _differing(old: Mapping[Any, object], new: Mapping[Any, object]) -> Iterator[Any]:
     if old is new:
         return
+    if len(old) <= len(new) and all(map(is_, old, new)):  # nothing left, what is new came last
+        for key, before, fact in zip(old, old.values(), new.values(), strict=False):
+            if before is not fact and before != fact:  # what was not read again is the same object
+                yield key
+        yield from islice(new, len(old), None)
+        return
     yield from (key for key in old if key not in new)
     for key, fact in new.items():
         before = old.get(key)
-        if before is not fact and before != fact:  # what was not read again is the same object
+        if before is not fact and before != fact:
             yield key

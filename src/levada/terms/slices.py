@@ -31,6 +31,8 @@ class Grain(enum.Enum):
     YEAR = "year"
     WHOLE = "whole"
 
+    __hash__ = object.__hash__  # there is one of each; Enum's own is slow, and in every slice's
+
     def __lt__(self, other: Grain) -> bool:
         order = list(Grain)
         return order.index(self) < order.index(other)
