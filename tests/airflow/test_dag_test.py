@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import source_system
+from workspace import REPOSITORY, Workspace
 
+from levada import compiled
+from levada.adapters.probes import Probes
+from levada.cli import recording
+from levada.flow import platform
 from levada.intervals import parse
 from levada.ledger.roles import RUNNER
-from levada.settings import Settings
+from levada.settings import Settings, read_settings
 from levada.terms import Landing, Mesh, TableRef
+from levada_sensors import service
+from levada_sensors.watching import probe
 
 pytestmark = [pytest.mark.airflow, pytest.mark.integration]
 
+DAY, TASKS = "2013-03-08", ("sense", "build", "publish")
 DAG = """\
 from datetime import UTC, datetime
 from airflow.sdk import DAG
@@ -54,16 +66,7 @@ def test_a_sensor_of_anybodys_dag_runs_without_a_triggerer(
         "LEVADA_PROJECT": str(project.root),
     }
 
-    def airflow(*words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "airflow", *words],
-            check=False,
-            capture_output=True,
-            text=True,
-            env=env,
-            timeout=200,
-        )
-        return done.stdout + done.stderr
+    airflow = partial(_airflow, env)
 
     airflow("db", "migrate")
     said = airflow("dags", "test", "mine", "2013-03-10T12:00:00+00:00")
@@ -73,6 +76,54 @@ def test_a_sensor_of_anybodys_dag_runs_without_a_triggerer(
     assert found == ended, said[-3000:]
     (claim,) = ledgers.runner.facts((), ["operations.flights"]).claims.values()
     assert _run_id(said) in claim.run, "the product was claimed for this very run"
+
+
+@pytest.mark.prove
+def test_a_products_own_dag_builds_and_publishes_once(tmp_path: Path) -> None:
+    mesh = Workspace.make(tmp_path / "mesh", domains=["operations"], first=DAY, last=DAY)
+    source_system.land_flights(date.fromisoformat(DAY), mesh.landing)
+    shutil.copytree(REPOSITORY / "dags", mesh.root / "dags", ignore=lambda *_: {"__pycache__"})
+    mesh.start()
+    try:
+        mesh.levada("compile")
+        settings = read_settings(mesh.root)
+        declared = compiled.load(settings)
+        recording.as_governance(settings, declared, mesh.credentials)  # as `levada up` does
+        with mesh.lake() as lake:
+            lake.create("operations")
+        with platform.ledger(mesh.credentials, RUNNER) as runner:
+            probe(settings, declared, runner, Probes(mesh.root), datetime.now(UTC))
+        env = {
+            **os.environ,
+            **service.environment(settings, mesh.credentials),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
+        }
+        _airflow(env, "db", "migrate")
+        for ends in ("success", "skipped"):
+            said = _airflow(env, "dags", "test", "operations.flights", f"{DAY}T05:00:00+00:00")
+            states = ("tasks", "states-for-dag-run", "operations.flights", _run_id(said))
+            found = _airflow(env, *states, "--output", "plain")
+            rows = [
+                row.split() for row in found.splitlines() if " operations.flights " in f" {row}"
+            ]
+            assert {row[2]: row[3] for row in rows} == dict.fromkeys(TASKS, ends), said[-3000:]
+            assert [line[:3] for line in mesh.publications()] == [
+                ("operations.flights@1", f"day|{DAY}T05:00:00+00:00|America/New_York", 1)
+            ]
+    finally:
+        mesh.stop()
+
+
+def _airflow(env: Mapping[str, str], *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow", *words],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=dict(env),
+        timeout=200,
+    )
+    return done.stdout + done.stderr
 
 
 def _run_id(said: str) -> str:

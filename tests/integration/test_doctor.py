@@ -246,6 +246,25 @@ def test_a_database_without_airflow_has_no_sensors(mesh: Workspace) -> None:
     assert deferred(mesh.credentials.url("airflow", "airflow")) is None
 
 
+def test_metadata_of_another_airflow_and_a_broken_check_are_findings_and_the_rest_is_told(
+    mesh: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Patient) -> Any:
+        raise ZeroDivisionError("no such luck")
+
+    checks = {"sensors": doctor.sensors, "odd": broken, "claims": doctor.claims}
+    monkeypatch.setattr(doctor, "CHECKS", checks)
+    url = mesh.credentials.url(mesh.credentials.admin, "airflow")
+    with psycopg.connect(url, autocommit=True) as admin, patient(mesh) as examined:
+        admin.execute("create table public.task_instance (nothing text)")
+        admin.execute("grant select on public.task_instance to public")
+        told = {finding.name: finding for finding in examine(examined)}
+        admin.execute("drop table public.task_instance")
+    assert [told[name].health for name in checks] == [Health.BAD, Health.BAD, Health.OK]
+    assert "another version's? relation" in told["sensors"].detail
+    assert told["odd"].detail == "cannot be looked at: ZeroDivisionError: no such luck"
+
+
 def test_a_duration_that_is_none_is_refused(mesh: Workspace) -> None:
     assert "is no duration" in mesh.levada("doctor", "--older-than", "soon", code=2).stderr
 

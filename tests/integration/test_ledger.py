@@ -590,8 +590,19 @@ def test_the_state_is_the_log_replayed_and_can_be_made_anew(ledgers: Any) -> Non
     steps = ledgers.runner.steps()
     with psycopg.connect(ledgers.url("postgres"), autocommit=True) as admin:
         admin.execute("update ledger.publication set content = 'forged' where generation = 2")
-        admin.execute("delete from ledger.step")
-    assert {found.split(":")[0] for found in ledgers.owner.verify()} == {"publication", "step"}
+        admin.execute("delete from ledger.step where key like '%-03'")
+        admin.execute("insert into ledger.keeping values ('a.b@1', 'b', 7)")
+    assert ledgers.owner.verify() == (
+        f'publication: {FLIGHTS} 2013-03-01 2 says content "forged", and the log "1:a"',
+        f"step: {PRODUCT} 2013-03-03 is not there, and the log has it",
+        "keeping: a.b@1 is there, and the log has it not",
+    )
+    with psycopg.connect(ledgers.url("postgres"), autocommit=True) as admin:
+        admin.execute("delete from ledger.publication")
+        admin.execute(
+            "insert into ledger.keeping select 'a.b' || n, 'b', 7 from generate_series(1, 29) n"
+        )
+    assert ledgers.owner.verify()[-1] == "keeping: and 10 more"
     assert ledgers.owner.rebuild() > 10
     assert ledgers.owner.verify() == ()
     assert ledgers.runner.facts([FLIGHTS, DELAYS, FILES], [PRODUCT]) == before

@@ -11,7 +11,19 @@ from tests.unit.strategies import make_mart
 
 from levada.declare import Declared, ModelFacts, ParsedProject, SourceFacts, declare
 from levada.settings import Settings, read_settings
-from levada.terms import Deadline, Grain, WaitPolicy
+from levada.terms import (
+    Deadline,
+    FanOut,
+    Grain,
+    Identity,
+    Lag,
+    Latest,
+    OnRestatement,
+    PartitionMapping,
+    Rollup,
+    Trailing,
+    WaitPolicy,
+)
 
 SETTINGS = """\
 mesh: test
@@ -37,17 +49,61 @@ def model(**meta: Any) -> ModelFacts:
     )
 
 
-def source(table: str) -> SourceFacts:
-    meta = {"zone": "zone", "files": table, "grain": "day", "calendar": "America/New_York"}
+def source(table: str, grain: str = "day") -> SourceFacts:
+    meta = {"zone": "zone", "files": table, "grain": grain, "calendar": "America/New_York"}
     return SourceFacts(
         f"source.a.landing.{table}", "landing", table, ("c",), meta, "models/a/ingest.yml", 3
     )
 
 
-def declared(settings: Settings, grain: Grain = Grain.DAY, **meta: Any) -> Declared:
+def declared(
+    settings: Settings, grain: Grain = Grain.DAY, *, read: str = "day", **meta: Any
+) -> Declared:
     contract = make_mart("a.x", grain).contract
-    project = ParsedProject("a", "models/a", (model(**meta),), (source("p"), source("q")))
+    project = ParsedProject("a", "models/a", (model(**meta),), (source("p", read), source("q")))
     return declare(settings, [contract], [project])
+
+
+@pytest.mark.parametrize(
+    ("read", "grain", "how", "mapping"),
+    [
+        ("day", Grain.DAY, {}, Identity()),
+        ("hour", Grain.DAY, {}, Rollup()),
+        ("hour", Grain.MONTH, {}, Rollup()),
+        ("day", Grain.WEEK, {}, Rollup()),
+        ("month", Grain.DAY, {}, FanOut()),
+        ("day", Grain.DAY, {"mapping": "identity"}, Identity()),
+        ("day", Grain.DAY, {"mapping": {"lag": 2}}, Lag(2)),
+        ("day", Grain.DAY, {"mapping": {"trailing": 7}}, Trailing(7)),
+        ("week", Grain.MONTH, {"mapping": "rollup"}, Rollup()),
+        ("month", Grain.WEEK, {"mapping": "fanout"}, FanOut()),
+        ("day", Grain.DAY, {"mapping": "latest"}, Latest()),
+        ("day", Grain.DAY, {"mapping": "latest", "within": "36h"}, Latest(timedelta(hours=36))),
+    ],
+)
+def test_a_mapping_is_what_the_yaml_says_else_what_the_grains_do(
+    settings: Settings,
+    read: str,
+    grain: Grain,
+    how: dict[str, Any],
+    mapping: PartitionMapping,
+) -> None:
+    meta = {"inputs": {"a.landing.p": how, "a.landing.q": {"mapping": "latest"}}}
+    found = declared(settings, grain, read=read, **meta)
+    assert found.faults == ()
+    (edge, _) = found.mesh.product("a.x").dependencies
+    assert edge.mapping == mapping
+    what = "ignore" if mapping.kind == "latest" else "rerun"
+    assert (edge.required, edge.on_restatement.action) == (True, what)
+
+
+def test_required_and_what_a_restatement_does_are_read(settings: Settings) -> None:
+    hold = {"required": False, "on_restatement": "hold"}
+    ignore = {"on_restatement": {"ignore": "the ledger is closed"}}
+    found = declared(settings, inputs={"a.landing.p": hold, "a.landing.q": ignore})
+    first, second = found.mesh.product("a.x").dependencies
+    assert (first.required, first.on_restatement) == (False, OnRestatement("hold"))
+    assert second.on_restatement == OnRestatement("ignore", "the ledger is closed")
 
 
 def test_a_deadline_a_lag_and_a_group_are_read(settings: Settings) -> None:

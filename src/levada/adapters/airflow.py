@@ -7,7 +7,7 @@ from datetime import datetime
 
 import psycopg
 
-from levada.errors import Unavailable
+from levada.errors import ToolError, Unavailable
 
 __all__ = ["Deferred", "deferred"]
 
@@ -33,7 +33,11 @@ class Deferred:
 
 
 def deferred(url: str) -> tuple[Deferred, ...] | None:
-    """The table sensors that wait; None where no Airflow keeps its metadata there."""
+    """
+    The table sensors that wait; None where no Airflow keeps its metadata there.
+
+    Raises Unavailable; ToolError where an Airflow keeps them in another way than this one does.
+    """
     try:
         with psycopg.connect(
             url, connect_timeout=10, options="-c default_transaction_read_only=on -c timezone=UTC"
@@ -46,4 +50,7 @@ def deferred(url: str) -> tuple[Deferred, ...] | None:
         raise Unavailable(
             "Airflow's metadata database", "airflow", str(error).strip().splitlines()[0]
         ) from error
+    except psycopg.Error as error:
+        why = f"another version's? {str(error).strip().splitlines()[0]}"
+        raise ToolError("Airflow's metadata database", why) from error
     return tuple(Deferred(*row) for row in rows)

@@ -102,6 +102,9 @@ def examine(patient: Patient) -> Iterator[Finding]:
             health, detail, todo = check(patient)
         except LevadaError as error:
             health, detail, todo = Health.BAD, f"cannot be looked at: {error}", "mend that first"
+        except Exception as error:  # whatever it is, the other checks are told all the same
+            detail = f"cannot be looked at: {type(error).__name__}: {error}"
+            health, todo = Health.BAD, "report it: the check itself is broken"
         yield Finding(name, health, detail, todo if health is not Health.OK else "")
 
 
