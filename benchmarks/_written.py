@@ -29,10 +29,23 @@ policies:
 """
 
 
-def written(root: Path, tables: int, domains: int) -> None:
+_TASTE = """\
+[sqlfluff]
+dialect = duckdb
+templater = jinja
+rules = levada
+
+[sqlfluff:rules:levada.table_names]
+table_names = t[0-9]+
+"""
+_MACRO = "{% macro cast_as(column, kind) %}try_cast({{ column }} as {{ kind }}){% endmacro %}\n"
+
+
+def written(root: Path, tables: int, domains: int, *, macros: bool = False) -> None:
     """
     Write `tables` contracts and their models, spread over `domains` dbt projects: every tenth reads
-    landed files, the others the table before them, which is another domain's.
+    landed files, the others the table before them, which is another domain's. With `macros` every
+    model calls one for each column, and a `.sqlfluff` selects all of Levada's rules.
     """
     names = [f"d{number:02}" for number in range(domains)]
     _write(
@@ -43,13 +56,17 @@ def written(root: Path, tables: int, domains: int) -> None:
     _write(root / "contracts" / "governance" / "policies.yaml", _POLICIES)
     for domain in names:
         _project(root / "models" / domain, domain)
+        if macros:
+            _write(root / "models" / domain / "macros" / "cast_as.sql", _MACRO)
+    if macros:
+        _write(root / ".sqlfluff", _TASTE)
     for number in range(tables):
         domain, table = names[number % domains], f"t{number:05}"
         _write(
             root / "contracts" / domain / f"{table}.v1.odcs.yaml", _contract(domain, table, number)
         )
         before = (names[(number - 1) % domains], f"t{number - 1:05}") if number % 10 else None
-        _write(root / "models" / domain / "base" / f"{table}.sql", _model(domain, before))
+        _write(root / "models" / domain / "base" / f"{table}.sql", _model(domain, before, macros))
 
 
 def _project(folder: Path, domain: str) -> None:
@@ -69,12 +86,17 @@ def _project(folder: Path, domain: str) -> None:
     )
 
 
-def _model(domain: str, before: tuple[str, str] | None) -> str:
+def _model(domain: str, before: tuple[str, str] | None, macros: bool) -> str:
+    casts = [f"try_cast({name} as {kind}) as {name}" for name, kind, _, _ in _COLUMNS]
+    if macros:
+        casts = [
+            f"{{{{ cast_as('{name}', '{kind}') }}}} as {name}" for name, kind, _, _ in _COLUMNS
+        ]
     if before is None:
-        listed = [f"try_cast({name} as {kind}) as {name}" for name, kind, _, _ in _COLUMNS]
+        listed = casts
         source = "{{ source('landing', 'rows') }}"
     else:
-        listed = [name for name, _, _, _ in _COLUMNS]
+        listed = casts if macros else [name for name, _, _, _ in _COLUMNS]
         source = (
             f"{{{{ ref('{before[0]}', '{before[1]}') }}}}"
             if before[0] != domain

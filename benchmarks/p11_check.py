@@ -96,12 +96,12 @@ def one_change(root: Path) -> None:
     path.write_text(path.read_text().replace("Join on id and day.", "Join on id, and day."))
 
 
-def measure(tables: int, domains: int, *, build: bool) -> dict[str, dict[str, float]]:
+def measure(tables: int, domains: int, *, build: bool, macros: bool) -> dict[str, dict[str, float]]:
     """The command cold, warm, and after one contract changed."""
     with tempfile.TemporaryDirectory(prefix="levada-p11-") as folder:
         root = Path(folder, "mesh")
         say(f"p11: writing {tables:,} contracts in {domains} domains")
-        written(root, tables, domains)
+        written(root, tables, domains, macros=macros)
         (root / ".gitignore").write_text(".levada/\n")
         git(root, "init", "-q")
         git(root, "add", "-A")
@@ -126,9 +126,10 @@ def main() -> None:
         tables={"type": int, "default": 1_000},
         domains={"type": int, "default": 10},
         no_build={"action": "store_true", "help": "leave out the empty build of every model"},
+        macros={"action": "store_true", "help": "models of macros, and all of Levada's rules"},
     )
     tables, domains = (20, 4) if words.small else (words.tables, words.domains)
-    found = measure(tables, domains, build=not words.no_build)
+    found = measure(tables, domains, build=not words.no_build, macros=words.macros)
     full, changed = found["cold"]["ours"], found["changed"]["ours"]
     report(
         "p11_check",
@@ -147,6 +148,7 @@ def main() -> None:
         tables=tables,
         domains=domains,
         built=not words.no_build,
+        macros=words.macros,
     )
 
 

@@ -49,6 +49,7 @@ FILES: dict[str, str] = {
         "{% macro stamped() %}select * from archive.ships{% endmacro %}\n"
         "{% macro archived() %}archive.ships{% endmacro %}\n"
         "{% macro trimmed(column) %}trim({{ column }}){% endmacro %}\n"
+        "{% macro dated(column) %}{% if execute %}{{ column }}{% endif %}{% endmacro %}\n"
     ),
 }
 

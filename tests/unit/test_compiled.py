@@ -9,7 +9,9 @@ import pytest
 from tests.unit.strategies import little_mesh
 
 from levada import compiled
+from levada.build import manifest_path
 from levada.errors import DeclarationError, Fault
+from levada.flow.keeping import keep
 from levada.settings import Settings, read_settings
 from levada.terms import Batch, Grain
 
@@ -46,6 +48,28 @@ def test_a_change_makes_its_domain_stale_and_no_other(settings: Settings) -> Non
         compiled.load_domain(settings, "weather")
     assert compiled.load_domain(settings, "operations").products
     assert compiled.load(settings).product("weather.observations")
+
+
+def test_what_is_compiled_is_kept_once_and_again_where_it_was_lost(settings: Settings) -> None:
+    manifest = manifest_path(settings, "weather")
+    manifest.parent.mkdir(parents=True)
+    manifest.write_bytes(b"parsed")
+    (settings.root / "models" / "weather").mkdir(parents=True)
+    (settings.root / "models" / "weather" / "dbt_project.yml").write_text("name: weather\n")
+    assert [keep(settings, "weather") for _ in range(2)] == [True, False]
+    (share,) = (settings.home / "kept" / "weather").glob("*.json.gz")
+
+    (settings.root / "contracts/weather/a.yaml").write_text("# words\na: 1\n")
+    compiled.save(settings, little_mesh(), ["weather"])
+    assert not keep(settings, "weather"), "the file is another, what it declares is the same"
+    without = [p for p in little_mesh().products if p.id != "weather.observations"]
+    compiled.save(settings, replace(little_mesh(), products=tuple(without)), ["weather"])
+    assert keep(settings, "weather")
+    compiled.save(settings, little_mesh(), ["weather"])
+    share.unlink()
+    assert [keep(settings, "weather") for _ in range(2)] == [True, False]
+    share.unlink()
+    assert keep(settings, "weather"), "what it says was kept is looked for"
 
 
 def test_a_refused_domain_says_its_own_faults_until_it_is_mended(settings: Settings) -> None:

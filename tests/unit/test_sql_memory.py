@@ -180,9 +180,39 @@ def test_another_version_of_what_lints_is_another_key(
     assert kept._tools.__wrapped__() != before
 
 
-def test_settings_that_name_a_path_are_never_relied_on(mesh: Path) -> None:
-    (mesh / ".sqlfluff").write_text("[sqlfluff:templater:jinja]\nlibrary_path = ../library\n")
+LOADS = "load_macros_from_path = models/office/macros, shared\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (".sqlfluff", "library_path = ../library\n"),
+        (".sqlfluff", LOADS + "loader_search_path = shared\n"),
+        (".sqlfluff", LOADS + "# more_path\n"),
+        (".sqlfluff", LOADS.replace("shared", "nowhere")),
+        (".sqlfluff", "context_path = shared\n"),
+        ("pyproject.toml", 'load_macros_from_path = "shared"\n'),
+    ],
+)
+def test_settings_that_name_another_path_are_never_relied_on(
+    mesh: Path, name: str, said: str
+) -> None:
+    (mesh / "shared").mkdir()
+    head = "tool.sqlfluff.templater.jinja" if name.endswith("toml") else "sqlfluff:templater:jinja"
+    (mesh / name).write_text(f"[{head}]\n{said}")
     every = kept_but(mesh)
+    assert asked(mesh) == every
+
+
+def test_macros_that_settings_load_are_looked_at(mesh: Path) -> None:
+    write("shared/more.sql", "{% macro b() %}1{% endmacro %}")(mesh)
+    write("models/.sqlfluff", f"[sqlfluff:templater:jinja]\n{LOADS}".replace("models/", ""))(mesh)
+    (mesh / "models" / "shared").symlink_to(mesh / "shared")
+    every = kept_but(mesh)
+    assert asked(mesh) == set()
+
+    write("shared/more.sql", "{% macro b() %}2{% endmacro %}")(mesh)
+
     assert asked(mesh) == every
 
 

@@ -144,12 +144,12 @@ def _look(
     The stages in their order, the cheapest first. None stops the next: all faults are told at once.
     `deep` are the domains that are also linted and built on nothing; None compiles, and no more.
     """
-    from levada.adapters import approvers, waivers
+    from levada.adapters import approvers, schedules, waivers
     from levada.adapters.dbt.workers import DbtWorkers
     from levada.adapters.sqlfluff import Linting, told_once
     from levada.adapters.sqlfluff.above import source_layers
-    from levada.flow import declaring, scheduling
-    from levada.flow.consistency import between
+    from levada.flow import declaring
+    from levada.flow.gating import between
     from levada.flow.layering import upward
     from levada.flow.remembering import memory_of
 
@@ -177,7 +177,7 @@ def _look(
                 own = (fault for fault in asked if not (faults and fault.follows))
                 stage.found(waived := (*wrong, *own))
             with told.stage("scheduled backfills") as stage:
-                listed, recurring = scheduling.declared(settings, found.mesh)
+                listed, recurring = schedules.look(settings.root, settings.zone, found.mesh)
                 stage.found(recurring, f"{len(listed)} schedules")
             with told.stage("consistency") as stage:
                 rules, batches = between(settings, found, faults)

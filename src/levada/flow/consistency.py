@@ -11,14 +11,13 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from levada import consistency
 from levada.adapters.consistency import read_batches
 from levada.adapters.gx.batches import RuleSession, rule_session
 from levada.adapters.warehouses._sql import name, within_partitions
 from levada.consistency import Assessed, Due, Witness
-from levada.declare import Declared
 from levada.errors import DeclarationError, Fault
 from levada.flow import platform
 from levada.flow.platform import SignsIn
@@ -47,7 +46,6 @@ __all__ = [
     "Bench",
     "Told",
     "bench",
-    "between",
     "chosen",
     "declared_batches",
     "findings",
@@ -83,19 +81,6 @@ def declared_batches(settings: Settings, mesh: Mesh) -> tuple[Batch, ...]:
     if faults:
         raise DeclarationError(faults)
     return batches
-
-
-def between(
-    settings: Settings, found: Declared, others: Collection[Fault]
-) -> tuple[tuple[Fault, ...], int]:
-    """
-    The faults of the files of batches, and how many are sound. Where the mesh itself has faults, a
-    table may be unknown because of those: they are told first.
-    """
-    mesh = replace(found.mesh, products=found.seen)
-    batches, faults = read_batches(settings.root, mesh)
-    told = (f for f in faults if not (others and f.follows))
-    return tuple(told), len(batches)
 
 
 def chosen(batches: Sequence[Batch], names: Collection[str]) -> tuple[Batch, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from levada import consistency
-from levada.adapters.consistency import batches_in
+from levada.adapters.consistency import batches_in, read_batches
 from levada.adapters.warehouses._sql import name, within_partitions
 from levada.audit import Auditor, Comparison
 from levada.declare import Declared
@@ -34,7 +34,7 @@ from levada.terms import (
     Verdict,
 )
 
-__all__ = ["Gated", "gated_mesh", "said_of", "with_gates"]
+__all__ = ["Gated", "between", "gated_mesh", "said_of", "with_gates"]
 
 _SHOWN = 5
 _METRIC, _DEFINITION = "consistency", "definition"
@@ -117,6 +117,19 @@ def _stopped(settings: Settings, fault: Fault, waiting: frozenset[str]) -> Colle
         return ()
     guarded = set(_GUARDED.findall(text)) & set(settings.domains) or set(settings.domains)
     return guarded & waiting if fault.follows else guarded
+
+
+def between(
+    settings: Settings, found: Declared, others: Collection[Fault]
+) -> tuple[tuple[Fault, ...], int]:
+    """
+    The faults of the files of batches, and how many are sound. Where the mesh itself has faults, a
+    table may be unknown because of those: they are told first.
+    """
+    mesh = replace(found.mesh, products=found.seen)
+    batches, faults = read_batches(settings.root, mesh)
+    told = (f for f in faults if not (others and f.follows))
+    return tuple(told), len(batches)
 
 
 def with_gates(

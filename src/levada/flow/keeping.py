@@ -25,6 +25,9 @@ from levada.terms import Mesh, Product, Publication
 
 __all__ = ["Kept", "as_it_was", "keep", "kept_as", "made_with", "variables_of"]
 
+_SEEN = "seen"
+"""Of what lies in a folder: the hash of the compiled file that was kept last, and as what."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -53,23 +56,34 @@ def keep(settings: Settings, domain: str) -> bool:
     manifest = manifest_path(settings, domain)
     if not manifest.is_file():
         return False
-    said = compiled.packed(settings, domain)
     folder = settings.home / "kept" / domain
+    seen = folder / _SEEN  # to pack what is compiled takes long, and it is mostly as it was
+    now = hashlib.sha256((settings.home / f"{domain}.json").read_bytes()).hexdigest()
+    before, _, kept = seen.read_text().partition(" ") if seen.is_file() else ("", "", "")
+    if before == now and (folder / kept).is_file():
+        return False
+    said = compiled.packed(settings, domain)
     name = hashlib.sha256(said).hexdigest()[:16]
     share = folder / f"{name}.json.gz"
-    if share.is_file():
-        return False
     folder.mkdir(parents=True, exist_ok=True)
+    if share.is_file():
+        _written(seen, f"{now} {share.name}".encode())
+        return False
     # The share is last: whoever finds it finds the manifest and the variables, too.
     for path, body in (
         (folder / f"{name}.msgpack.gz", manifest.read_bytes()),
         (folder / f"{name}.vars.gz", json.dumps(variables_of(settings, domain)).encode()),
         (share, said),
     ):
-        beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        beside.write_bytes(gzip.compress(body, 6, mtime=0))
-        beside.replace(path)
+        _written(path, gzip.compress(body, 6, mtime=0))
+    _written(seen, f"{now} {share.name}".encode())
     return True
+
+
+def _written(path: Path, body: bytes) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside.write_bytes(body)
+    beside.replace(path)
 
 
 def variables_of(settings: Settings, domain: str) -> Mapping[str, object]:

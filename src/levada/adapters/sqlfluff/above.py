@@ -11,13 +11,15 @@ from typing import Any
 
 from levada.terms.layers import LAYERS
 
-__all__ = ["said", "settings", "source_layers"]
+__all__ = ["macro_files", "said", "settings", "source_layers"]
 
 _NAMES = ("setup.cfg", "tox.ini", "pep8.ini", ".sqlfluff", "pyproject.toml")
 """In the order in which SQLFluff reads those of one folder: a later one wins."""
 _CONFIG = Path(".config", "sqlfluff")
 _MADE = frozenset({"dbt_packages", "logs", "target"})
 _LANDING = LAYERS[:2]
+_A_PATH = b"_path"
+_JINJA, _MACROS = "sqlfluff:templater:jinja", "load_macros_from_path"
 
 
 def settings(root: Path, domain: str) -> Iterator[Path]:
@@ -41,6 +43,21 @@ def said(path: Path) -> bytes:
             return data
         return json.dumps(tool["sqlfluff"]).encode() if "sqlfluff" in tool else b""
     return data if b"sqlfluff" in data else b""
+
+
+def macro_files(path: Path) -> tuple[Path, ...] | None:
+    """
+    What lies in the folders from which a file of settings has macros loaded; None where it names
+    any other path, or names them otherwise than as one line of a `.sqlfluff`.
+    """
+    data = said(path)
+    if _A_PATH not in data:
+        return ()
+    named = _parsed(data).get(_JINJA, _MACROS, fallback="") if path.suffix != ".toml" else ""
+    folders = [path.parent / each.strip() for each in named.split(",") if each.strip()]
+    if data.count(_A_PATH) > 1 or not folders or not all(each.is_dir() for each in folders):
+        return None
+    return tuple(sorted({p for each in folders for p in each.rglob("*") if p.is_file()}))
 
 
 def source_layers(root: Path, model: Path) -> tuple[str, ...]:
@@ -71,9 +88,14 @@ def _layers(path: Path) -> str:
             return str(rule["source_layers"])
         except (ValueError, LookupError, TypeError, AttributeError):
             return ""
+    return _parsed(data).get("sqlfluff:rules:levada.layer_order", "source_layers", fallback="")
+
+
+def _parsed(data: bytes) -> configparser.ConfigParser:
+    """A file of settings; empty where it cannot be read: linting tells that."""
     parser = configparser.ConfigParser(delimiters="=", interpolation=None)
     try:
         parser.read_string(data.decode())
     except (ValueError, configparser.Error):
-        return ""
-    return parser.get("sqlfluff:rules:levada.layer_order", "source_layers", fallback="")
+        return configparser.ConfigParser()
+    return parser

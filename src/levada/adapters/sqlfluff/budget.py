@@ -15,7 +15,7 @@ from levada.adapters.sqlfluff.decisions import Finding
 if TYPE_CHECKING:
     from sqlfluff.core.parser import BaseSegment
 
-__all__ = ["Budget", "Part", "cut", "exceeded"]
+__all__ = ["Budget", "Part", "cut", "exceeded", "lines_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,5 +210,15 @@ def _size(segment: BaseSegment, text: str, kind: str, place: tuple[int, int]) ->
             max(0, sum(each.is_type("from_expression") for each in clause.segments) - 1)
             for clause in _within(segment, "from_clause")
         )  # `from a, b` joins, too
-    lines = text[slice(*place)].splitlines()
+    return lines_of(text[slice(*place)])
+
+
+def lines_of(text: str) -> int:
+    r"""
+    Lines of SQL: blank ones and comments do not count.
+
+    >>> lines_of("select 1\n\n  -- why\n, 2")
+    2
+    """
+    lines = text.splitlines()
     return sum(1 for line in lines if line.strip() and not line.lstrip().startswith("--"))

@@ -12,10 +12,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from levada.adapters.promised import Promise, titled
 from levada.adapters.sqlfluff.jinja import Macro, macros
 from levada.terms.layers import LAYERS
+
+if TYPE_CHECKING:
+    from levada.adapters.sqlfluff.rendering import Rendering
 
 __all__ = ["Facts", "Here", "facts_of", "forget", "here", "model_files"]
 
@@ -36,6 +40,7 @@ class Facts:
     models: Mapping[str, Mapping[str, str]]
     """By domain: each model with the layer of its folder, empty outside any."""
     _macros: dict[str, Mapping[str, Macro]] = field(default_factory=dict)
+    _rendering: dict[str, Rendering] = field(default_factory=dict)
 
     def held(self, name: str) -> tuple[Promise, ...]:
         """Who promises a table of this name."""
@@ -58,13 +63,23 @@ class Facts:
     def macros(self, domain: str) -> Mapping[str, Macro]:
         """The macros of a domain's project, by name."""
         if domain not in self._macros:
-            folder = self.root / "models" / domain / "macros"
             self._macros[domain] = {
                 macro.name: macro
-                for path in sorted(folder.rglob("*.sql"))
+                for path in self._macro_files(domain)
                 for macro in macros(_text(path), path.relative_to(self.root).as_posix())
             }
         return self._macros[domain]
+
+    def rendering(self, domain: str) -> Rendering:
+        """The same macros, to be rendered."""
+        from levada.adapters.sqlfluff.rendering import Rendering  # jinja: only where it is called
+
+        if domain not in self._rendering:
+            self._rendering[domain] = Rendering(map(_text, self._macro_files(domain)))
+        return self._rendering[domain]
+
+    def _macro_files(self, domain: str) -> list[Path]:
+        return sorted((self.root / "models" / domain / "macros").rglob("*.sql"))
 
     def packages(self, domain: str) -> frozenset[str]:
         """The packages that are installed in a domain's project."""

@@ -1,9 +1,10 @@
 """
 Which models an earlier check linted without a fault, by all that decides what linting finds.
 
-Beside the model that is: the settings above it, the macros of its project, what contracts promise,
-the names and layers of all models, and the versions of SQLFluff and its plugins. Settings that name
-a path, from which jinja or Python is read, are never relied on: what lies there is not looked at.
+Beside the model that is: the settings above it, the macros of its project and those that settings
+have loaded, what contracts promise, the names and layers of all models, and the versions of
+SQLFluff and its plugins. Settings that name another path, from which jinja or Python is read, are
+never relied on: what lies there is not looked at.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from levada.adapters.remembered import Memory, digest
 from levada.adapters.sqlfluff import above, facts
 
 __all__ = ["Sound"]
-
-_NAMES_A_PATH = b"_path"
 
 
 class Sound:
@@ -91,14 +90,15 @@ def _key(known: facts.Facts, domain: str, mesh: str) -> str:
     """One hash of what decides beside the models; empty where nobody can tell it all."""
     root, project = known.root, known.root / "models" / domain
     settings = {p: said for p in above.settings(root, domain) if (said := above.said(p))}
-    if any(_NAMES_A_PATH in said for said in settings.values()):
+    loaded = [above.macro_files(path) for path in settings]
+    if None in loaded:
         return ""
     parts: list[str | bytes] = [mesh, *sorted(known.packages(domain)), *_tools()]
     for path, said in settings.items():
         parts += [str(path), said]
-    for path in sorted((project / "macros").rglob("*")):
-        if path.is_file():
-            parts += [str(path), path.read_bytes()]
+    own = (path for path in sorted((project / "macros").rglob("*")) if path.is_file())
+    for path in (*own, *(path for files in loaded for path in files or ())):
+        parts += [str(path), path.read_bytes()]
     return digest(parts)
 
 

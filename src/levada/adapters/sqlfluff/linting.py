@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from sqlfluff.core import FluffConfig
     from sqlfluff.core.templaters import TemplatedFile
 
+    from levada.adapters.sqlfluff.quick import Asked
+
 __all__ = ["Linting", "lint", "main", "told_once"]
 
 _LAW = ("LV01", "LV02", "LV03")
@@ -195,9 +197,9 @@ def _faults(root: Path, path: Path) -> Iterator[Fault]:
     except (SQLFluffUserError, KeyError, ValueError) as error:
         yield Fault(shown, 0, f"cannot be linted: {error}", "mend the .sqlfluff above it")
         return
-    rules, landing = _rules(root, path.parent)
-    model = here(path) if landing is not None else None
-    if model and landing is not None and quick.sound(model, text, landing):
+    rules, asked = _rules(root, path.parent)
+    model = here(path) if asked else None
+    if model and asked and quick.sound(model, text, asked):
         return
     linter = Linter(config=config)
     try:
@@ -253,29 +255,34 @@ def _config(root: Path, folder: Path) -> FluffConfig:
 
 
 @functools.cache
-def _rules(root: Path, folder: Path) -> tuple[frozenset[str], tuple[str, ...] | None]:
+def _rules(root: Path, folder: Path) -> tuple[frozenset[str], Asked | None]:
     """
-    The rules that run in a folder, and the layers that may read sources; no layers where the
-    project's settings leave the answer to SQLFluff alone.
+    The rules that run in a folder, and what they ask; not told where the project's settings leave
+    the answer to SQLFluff alone. Macros of other folders than the project's are not dbt's.
     """
     from sqlfluff.core import FluffConfig, Linter
 
+    from levada.adapters.sqlfluff.quick import Asked
+
     config = _config(root, folder)
     pack = Linter(config=config).get_rulepack()
-    codes = frozenset(pack.codes())
-    landing = next(
-        (getattr(rule, "source_layers", "") for rule in pack.rules if rule.code == "LV03"), ""
-    )
+    rules: dict[str, Any] = {rule.code: rule for rule in pack.rules}
     jinja = {**config.get_section(("templater", "jinja"))}
     usual = {**FluffConfig(require_dialect=False).get_section(("templater", "jinja"))}
-    own = str(root / "models" / folder.relative_to(root).parts[1] / "macros")
-    for known, value in (("apply_dbt_builtins", True), ("load_macros_from_path", own)):
-        if jinja.get(known) == value:
-            jinja.pop(known)
-            usual.pop(known, None)
-    plain = codes <= {*_LAW} and config.get("dialect") == _DIALECT and jinja == usual
-    layers = tuple(each.strip() for each in str(landing or "").split(",") if each.strip())
-    return codes, layers if plain else None
+    for known in ("apply_dbt_builtins", "load_macros_from_path"):
+        jinja.pop(known, None)
+        usual.pop(known, None)
+    if not (rules.keys() <= {*_LAW, *_TASTE} and config.get("dialect") == _DIALECT):
+        return frozenset(rules), None
+    if jinja != usual:
+        return frozenset(rules), None
+    layers = str(getattr(rules.get("LV03"), "source_layers", "") or "").split(",")
+    names, most = rules.get("LV04"), rules.get("LV05")
+    return frozenset(rules), Asked(
+        tuple(each.strip() for each in layers if each.strip()),
+        (names.table_names or "", names.private_names or "") if names else None,
+        most.budget if most else None,
+    )
 
 
 def _chosen(config: Any, code: str, name: str) -> bool:

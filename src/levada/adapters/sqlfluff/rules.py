@@ -177,12 +177,16 @@ class Rule_LV05(_Looking, BaseRule):
     max_case_depth: int
     max_sql_lines: int
 
-    def findings(self, model: Here, text: str, tree: BaseSegment) -> Iterator[Finding]:
-        """What is over the budget."""
-        most = budget.Budget(
+    @property
+    def budget(self) -> budget.Budget:
+        """The most that a model may have."""
+        return budget.Budget(
             *(self.max_joins, self.max_union_branches, self.max_case_depth, self.max_sql_lines)
         )
-        return budget.exceeded(model.model, tree, text, most)
+
+    def findings(self, model: Here, text: str, tree: BaseSegment) -> Iterator[Finding]:
+        """What is over the budget."""
+        return budget.exceeded(model.model, tree, text, self.budget)
 
 
 def _reads(model: Here, text: str) -> tuple[Read, ...]:
