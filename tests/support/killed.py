@@ -13,6 +13,7 @@ from levada import publish
 from levada.adapters.dbt.workers import DbtWorkers
 from levada.adapters.gx import GreatExpectations
 from levada.adapters.warehouses.ducklake import DuckLake
+from levada.adapters.warehouses.postgres import PostgresWarehouse
 from levada.flow import canary
 from levada.ledger import PostgresLedger
 from levada.ledger.findings import Findings
@@ -46,6 +47,12 @@ def during(owner: Any, name: str, act: Callable[[], None], seconds: float) -> No
     before(owner, name, lambda: threading.Timer(seconds, act).start())
 
 
+def published(place: Callable[..., None], name: str, act: Callable[[], None]) -> None:
+    """Before or after a call of whichever warehouse it is."""
+    for warehouse in (DuckLake, PostgresWarehouse):
+        place(warehouse, name, act)
+
+
 def at_number(number: int, owner: Any, name: str, act: Callable[[], None]) -> None:
     """Before so many calls, counted from one."""
     count = itertools.count(1)
@@ -59,11 +66,11 @@ POINTS: dict[str, Callable[[Callable[[], None]], None]] = {
     "after build": lambda act: after(DbtWorkers, "build", act),
     "before audit": lambda act: before(GreatExpectations, "audit", act),
     "in audit": lambda act: during(GreatExpectations, "audit", act, 0.1),
-    "after audit": lambda act: after(DuckLake, "contents", act),
+    "after audit": lambda act: published(after, "contents", act),
     "before intent": lambda act: before(PostgresLedger, "intend", act),
     "after intent": lambda act: after(PostgresLedger, "intend", act),
-    "before swap": lambda act: before(DuckLake, "swap", act),
-    "after swap": lambda act: after(DuckLake, "swap", act),
+    "before swap": lambda act: published(before, "swap", act),
+    "after swap": lambda act: published(after, "swap", act),
     "before lines": lambda act: before(PostgresLedger, "publish", act),
     "after lines": lambda act: after(PostgresLedger, "publish", act),
 }

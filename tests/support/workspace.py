@@ -128,6 +128,29 @@ class Workspace:
             assert isinstance(lake, DuckLake)
             yield lake
 
+    @contextmanager
+    def warehouse(self) -> Iterator[Any]:
+        """Whichever warehouse it is, as the platform sees it."""
+        with closing(platform.warehouse(read_settings(self.root), self.credentials)) as found:
+            yield found
+
+    def expire(self, domain: str, before: str = "") -> None:
+        """Give up the versions before this one, or all but the newest, as retention does."""
+        with self.warehouse() as warehouse:
+            before = before or max((c.version for c in warehouse.changes(domain)), key=int)
+            if not isinstance(warehouse, DuckLake):
+                warehouse.forget(domain, before)
+                return
+            older = f"SELECT snapshot_id FROM ducklake_snapshots('{domain}')"
+
+            def work(connection: duckdb.DuckDBPyConnection) -> None:
+                found = connection.execute(f"{older} WHERE snapshot_id < {before}").fetchall()
+                versions = [row[0] for row in found]
+                call = f"CALL ducklake_expire_snapshots('{domain}', versions => {versions})"
+                connection.execute(call)
+
+            warehouse._writer.run([domain], work)
+
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """What the ledger's database answers to its owner."""
         url = self.credentials.url(self.credentials.admin, "levada")
