@@ -386,6 +386,9 @@ class Warehouse(Protocol):
     def missing(self, domain: str, versions: Collection[str]) -> Collection[str]:
         """Those data versions that are not there, or no more."""
 
+    def expired(self, domain: str, versions: Collection[str]) -> Mapping[str, datetime]:
+        """When each of these data versions was given up; those of which that is recorded."""
+
     def place(self, table: TableRef) -> str:
         """How SQL of `read` names a published table."""
 

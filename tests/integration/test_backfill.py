@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date
@@ -81,6 +82,10 @@ def test_killed_anywhere_it_goes_on_with_what_was_not_done(mesh: Workspace, poin
     assert not mesh.rows("select product from ledger.steps"), "the steps that it opened are closed"
     assert "what the log says" in mesh.levada("ledger", "verify").stdout
     assert mesh.json("run", "--dry-run") == [], "a forced build is current"
+    by = "select distinct split_part(made_by, '+', 2) from ledger.publications where newest"
+    assert mesh.rows(by) == [(told["id"],)], "each line says who forced it"
+    (line,) = mesh.json("explain-run", "operations.flights", LAST)["lines"]
+    assert line["forced_by"] == told["id"]
 
 
 @pytest.mark.prove
@@ -251,13 +256,7 @@ def test_beyond_the_limits_it_runs_only_once_it_is_approved(mesh: Workspace) -> 
 @pytest.mark.prove
 def test_what_the_lake_no_longer_keeps_is_expired_and_says_what_is_kept(mesh: Workspace) -> None:
     """The last one here: it takes the lake's history away."""
-    with mesh.lake() as lake:
-        lake._writer.run(
-            ["operations"],
-            lambda connection: connection.execute(
-                "CALL ducklake_expire_snapshots('operations', older_than => now())"
-            ),
-        )
+    mesh.expire("operations")
     found = mesh.json("reproduce", "operations.delays", LAST, "--generation", "1", code=2)
     assert found["verdict"] == "expired"
-    assert "of operations is no longer kept, the oldest that is there is of 20" in found["because"]
+    assert re.match(r"expired on 20\d\d-.*: version \d+ of operations is no", found["because"])

@@ -228,6 +228,31 @@ def test_a_lake_that_does_not_exist_says_how_it_is_made(
         warehouse.find("operations", "r1")
 
 
+def test_what_is_given_up_is_dated_by_a_lake_of_before_too_once_it_is_opened(
+    lake: DuckLake, conninfo: Callable[[str], str]
+) -> None:
+    """As it was made by an older Levada: nothing in its catalogue watches."""
+    versions = [
+        published(lake, f"r{n}", {FLIGHTS: flights("2013-01-01", "AA:1")}, day("2013-01-01"))
+        for n in range(4)
+    ]
+
+    def expire(version: str) -> None:
+        with attached(lake, conninfo("levada_publisher")) as connection:
+            connection.execute(f"CALL ducklake_expire_snapshots('w', versions => [{version}])")
+
+    with psycopg.connect(conninfo("levada_publisher")) as owner:
+        owner.execute("drop trigger levada_expired on operations.ducklake_snapshot")
+    expire(versions[0])
+    assert lake.missing("operations", versions) == (versions[0],)
+    assert lake.expired("operations", versions) == {}, "nobody saw it"
+    lake.create("operations")
+    lake.create("operations")
+    expire(versions[1])
+    assert list(lake.expired("operations", versions)) == [versions[1]]
+    assert lake.missing("operations", versions) == tuple(versions[:2])
+
+
 # Swapping
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from workspace import Workspace
 pytestmark = [pytest.mark.integration, pytest.mark.prove]
 
 DAY = "2013-03-08"
+TODAY = f"{datetime.now(UTC):%Y-%m-%d}"
 SUMS = "south.sums"
 READS = "{{ ref('north', 'numbers') }}"
 NUMBERS = tiny.NUMBERS.replace("try_cast", "cast")  # the words of both warehouses
@@ -108,20 +111,47 @@ def test_what_differs_by_a_variable_of_now_is_not_told_to_differ(mesh: Workspace
 def test_where_only_its_own_version_has_expired_it_is_compared_by_its_recorded_content(
     mesh: Workspace,
 ) -> None:
-    if "type: postgres" in (mesh.root / "levada.yaml").read_text():
-        pytest.skip("a DuckLake's versions are taken away by DuckLake's own call")
-    with mesh.lake() as lake:
-        lake._writer.run(
-            ["south"],
-            lambda connection: connection.execute(
-                "CALL ducklake_expire_snapshots('south', older_than => now())"
-            ),
-        )
+    mesh.expire("south")
     assert mesh.json("reproduce", SUMS, DAY, "--generation", "1")["verdict"] == "identical"
     found = mesh.json("reproduce", SUMS, DAY, "--generation", "2", code=1)
     assert (found["verdict"], found["differences"]) == ("differs", {})
     assert "3 rows then and 3 now, not shown: version" in found["because"]
-    assert "of south is no longer kept, the oldest that is there is of 20" in found["because"]
+    assert f"of south is no longer kept since {TODAY}" in found["because"]
+
+
+def test_where_an_input_has_expired_it_says_on_which_day(mesh: Workspace) -> None:
+    tiny.landed(mesh, "north", DAY, [1, 2, 4])
+    mesh.levada("run")
+    mesh.expire("north")
+    found = mesh.json("reproduce", SUMS, DAY, "--generation", "1", code=2)
+    assert (found["verdict"], found["expired_on"][:10]) == ("expired", TODAY)
+    assert found["because"].startswith(f"expired on {TODAY} ")
+    assert re.search(r": version \d+ of north is no longer kept since 20\d\d-", found["because"])
+    said = mesh.levada("reproduce", SUMS, DAY, "--generation", "1", code=2).stdout
+    assert f": expired on {TODAY} " in said
+
+
+def test_where_a_landed_file_was_replaced_it_says_since_when_as_far_as_anybody_knows(
+    mesh: Workspace,
+) -> None:
+    words = ("reproduce", "north.numbers", DAY)
+    found = mesh.json(*words, "--generation", "1", code=2)
+    assert (found["verdict"], found["expired_on"][:10]) == ("expired", TODAY)
+    ((heard,),) = mesh.rows(
+        "select min(at) from ledger.landings where generation = 2"
+        " and table_name = 'north.landing.numbers'"
+    )
+    assert found["because"].startswith(f"expired on {heard:%Y-%m-%d %H:%M}Z: ")
+    assert f"{DAY}.csv changed since it was pinned" in found["because"]
+    assert "its step" not in found["because"], "nothing of it is open"
+    assert mesh.json(*words)["verdict"] == "identical", "the file of now is the newest's"
+    landed = mesh.landing / "north" / f"{DAY}.csv"
+    landed.rename(mesh.root / "away.csv")
+    found = mesh.json(*words, code=2)
+    (mesh.root / "away.csv").rename(landed)
+    assert (found["verdict"], found["expired_on"]) == ("expired", None)
+    assert found["because"].startswith("expired, nobody recorded when: ")
+    assert f"{DAY}.csv is gone" in found["because"]
 
 
 def test_what_was_made_of_a_table_that_nobody_declares_any_more_cannot_be_told(

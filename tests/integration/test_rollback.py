@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,22 @@ import pytest
 import tiny
 from workspace import Workspace
 
+from levada.terms import TableRef
+
 pytestmark = [pytest.mark.integration, pytest.mark.prove]
 
 DAYS = ["2013-03-08", "2013-03-09", "2013-03-10"]
 NUMBERS = "north.numbers"
 
 
-@pytest.fixture(scope="module")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+@pytest.fixture(scope="module", params=["ducklake", "postgres"])
+def mesh(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workspace]:
     """Three days, each of a data version of its own."""
-    mesh = tiny.mesh(tmp_path_factory.mktemp("rollback") / "mesh", ("north",), last=DAYS[-1])
+    mesh = tiny.mesh(tmp_path_factory.mktemp(request.param) / "mesh", ("north",), last=DAYS[-1])
+    settings = mesh.root / "levada.yaml"
+    settings.write_text(f"{settings.read_text()}warehouse: {{type: {request.param}}}\n")
     tiny.project(mesh, "north", lands=True)
     tiny.contract(mesh, "north", "numbers")
     model(mesh, "amount")
@@ -36,27 +44,26 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 
 def model(mesh: Workspace, amount: str) -> None:
     landed = "{{ source('landing', 'numbers') }}"
-    told = f"try_cast(id as integer) as id, try_cast(day as date) as day, {amount} as amount"
-    sql = told.replace("amount as amount", "try_cast(amount as integer) as amount")
+    told = f"cast(id as integer) as id, cast(day as date) as day, {amount} as amount"
+    sql = told.replace("amount as amount", "cast(amount as integer) as amount")
     tiny.model(mesh, "north", "numbers", f"select {sql} from {landed}")
 
 
 def amounts(mesh: Workspace) -> dict[str, int]:
-    with mesh.lake() as lake:
-        rows = lake.read("select day, amount from north.main.numbers_v1")
+    with mesh.warehouse() as warehouse:
+        place = warehouse.place(TableRef("north", "numbers"))
+        rows = warehouse.read(f"select day, amount from {place}")
     return {str(row["day"]): int(str(row["amount"])) for row in rows}
 
 
-def expire(mesh: Workspace, before: str) -> None:
-    """Take all versions before this one away, as retention by age does."""
-
-    def work(connection: Any) -> None:
-        asked = f"SELECT snapshot_id FROM ducklake_snapshots('north') WHERE snapshot_id < {before}"
-        older = [row[0] for row in connection.execute(asked).fetchall()]
-        connection.execute(f"CALL ducklake_expire_snapshots('north', versions => {older})")
-
-    with mesh.lake() as lake:
-        lake._writer.run(["north"], work)
+@contextmanager
+def lease(mesh: Workspace, seconds: str) -> Iterator[None]:
+    """What begins in the block has a longer lease."""
+    settings = mesh.root / "levada.yaml"
+    text = settings.read_text()
+    settings.write_text(text.replace("lease: 2s", f"lease: {seconds}"))
+    yield
+    settings.write_text(text)
 
 
 def version_of(mesh: Workspace, day: str) -> str:
@@ -88,17 +95,21 @@ def test_what_a_later_version_still_shows_is_put_back_and_the_rest_is_kept_and_n
     last = version_of(mesh, DAYS[-1])
     name = doubled(mesh, "all of it")
     words = ("--reason", "wrong")
-    expire(mesh, last)  # the versions of the first days; the newest of before shows them, too
+    # The versions of the first days; the newest of before shows them, too.
+    mesh.expire("north", last)
     done = mesh.json("backfill", "rollback", name, *words)
     assert done["steps"] == {"restored": 3}
     assert amounts(mesh) == before
     name = doubled(mesh, "some of it")
-    expire(mesh, version_of(mesh, DAYS[0]))  # nothing of before; but of the backfill, in between
+    # Nothing of before is kept, but something of the backfill, in between.
+    mesh.expire("north", version_of(mesh, DAYS[0]))
     done = mesh.json("backfill", "rollback", name, *words, code=1)
     assert (done["state"], done["steps"]) == ("rolled back", {"restored": 2, "kept": 1})
     ((kept, why),) = [(each["partition"], each["because"]) for each in done["left"]]
     assert kept == DAYS[0]
-    assert "the data of before has expired" in why
+    assert re.search(r"the data of before has expired: version \d+ of north .* since 20\d\d-", why)
+    again = mesh.levada("backfill", "status", name).stdout
+    assert "1 kept" in again
     assert amounts(mesh) == {**before, DAYS[0]: 999}
     ((state, said),) = mesh.rows(
         "select state, because from ledger.backfill_steps where backfill = %s and key = %s",
@@ -113,11 +124,8 @@ def test_what_was_recovered_late_is_not_taken_for_what_was_before(mesh: Workspac
     path = str(mesh.root / "as before.json")
     mesh.levada("backfill", "plan", NUMBERS, "--reason", "as before", "--out", path)
     mesh.levada("backfill", "run", path, "--local")
-    settings = mesh.root / "levada.yaml"
-    text = settings.read_text()
-    settings.write_text(text.replace("lease: 2s", "lease: 40s"))
-    name = doubled(mesh, "recovered late", killed="after swap")
-    settings.write_text(text)
+    with lease(mesh, "40s"):
+        name = doubled(mesh, "recovered late", killed="after swap")
     lines = mesh.rows(
         "select split_part(part, '|', 2), data_version::int from ledger.publications"
         " where newest order by pos"
@@ -125,7 +133,7 @@ def test_what_was_recovered_late_is_not_taken_for_what_was_before(mesh: Workspac
     days = [start[:10] for start, _ in lines]
     versions = [version for _, version in lines]
     assert versions[-1] == min(versions), "the first that was swapped is the last that was told"
-    expire(mesh, str(versions[0]))
+    mesh.expire("north", str(versions[0]))
     done = mesh.json("backfill", "rollback", name, "--reason", "wrong", code=1)
     # The last day alone is still shown as it was, by the version that made the second.
     assert done["steps"] == {"restored": 1, "kept": 2}
@@ -135,10 +143,10 @@ def test_what_was_recovered_late_is_not_taken_for_what_was_before(mesh: Workspac
 def test_what_was_built_while_it_was_cancelled_is_put_back_too(mesh: Workspace) -> None:
     before = amounts(mesh)
     path = other_code(mesh, "cancelled in flight", "777")
-    run = mesh.begin(
-        *("backfill", "run", path, "--local"), point="before swap", number=signal.SIGSTOP
-    )
-    run.wait_until_stopped()
+    words = ("backfill", "run", path, "--local")
+    with lease(mesh, "90s"):  # what stands still holds it until the rollback was refused
+        run = mesh.begin(*words, point="before swap", number=signal.SIGSTOP)
+        run.wait_until_stopped()
     mesh.levada("backfill", "cancel", id_of(path))
     refused = mesh.levada("backfill", "rollback", path, "--reason", "wrong", code=2)
     assert "is still building" in refused.stderr

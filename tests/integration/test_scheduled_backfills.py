@@ -79,6 +79,10 @@ def test_two_that_look_at_once_begin_it_once_and_make_the_days_it_asks_for(
     assert begun["state"] == "finished"
     assert begun["steps"] == {"made": 7}
     assert begun["because"].startswith(f"nightly of {TODAY}: corrections")
+    run = mesh.json("explain-run", NUMBERS, HISTORY[-2])
+    assert [line["partition"] for line in run["lines"]] == [HISTORY[-2]], "one was asked for"
+    together = len(mesh.json("explain-run", run["run"])["lines"])
+    assert 1 < together == run["published_lines"], "days went together"
     assert count(mesh) == before + 7
     mesh.levada("run")
     (told,) = mesh.json("backfill", "schedule", "list")

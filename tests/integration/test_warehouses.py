@@ -318,7 +318,11 @@ def test_a_version_that_is_not_there_is_gone(bench: Bench, version: str) -> None
 def test_a_version_that_was_forgotten_is_gone_and_the_newest_data_stays(bench: Bench) -> None:
     old = bench.publish("r1", {FLIGHTS: flights("2013-01-01", "AA:1")}, FIRST)
     new = bench.publish("r2", {FLIGHTS: flights("2013-01-01", "BB:1")}, FIRST)
+    before = datetime.now(UTC)
     bench.hands.forget(bench.warehouse, "operations", old)
+    dates = bench.warehouse.expired("operations", [old, new])
+    assert list(dates) == [old]
+    assert before <= dates[old] <= datetime.now(UTC), "when, to the second"
     with pytest.raises(VersionGone):
         bench.warehouse.stage("r3", product(DELAYS), [StagedTable(FLIGHTS, old, None)], [])
     with pytest.raises(VersionGone):

@@ -49,14 +49,16 @@ def reproduce(
                 "run": line.run,
                 "verdict": found.verdict,
                 "because": found.because,
+                "expired_on": found.on,
                 "differences": {str(t): asdict(d) for t, d in found.differences.items()},
             }
         )
     else:
         style = {"identical": "green", "differs": "red"}.get(found.verdict, "yellow")
         head = f"{line.table} {line.partition.key}, generation {line.generation}, {line.run}: "
-        said = found.because.removeprefix(f"{found.verdict}: ")
-        output.console.print(Text.assemble(head, (found.verdict, style), f": {said}"))
+        said = found.because.removeprefix(found.verdict)
+        said = said if said != found.because else f": {said}"
+        output.console.print(Text.assemble(head, (found.verdict, style), said))
         for of, difference in found.differences.items():
             print_difference(difference, f"{of} as it was published", f"{of} as it is made now")
     return _CODES.get(found.verdict, 2)
@@ -72,24 +74,29 @@ def explain(
         opening.services(settings) as credentials,
         opening.ledger(credentials, "levada_runner") as ledger,
     ):
-        name = run if partition is None else _line(mesh, ledger, run, partition, generation).run
-        lines = ledger.lines_of(name)
-        if not lines:
+        asked = _line(mesh, ledger, run, partition, generation) if partition else None
+        name = asked.run if asked else run
+        every = ledger.lines_of(name)
+        if not every:
             right = "name a run, or a table and a partition"
             raise DeclarationError((Fault(name, 0, "this run has published nothing", right),))
         begun = ledger.begun_at(name)
+    # A run of a batch has many: who names a partition is told of that.
+    lines = [line for line in every if asked is None or line.partition == asked.partition]
     if as_json:
         output.print_json(
             {
                 "run": name,
                 "begun": begun,
-                "published": lines[0].at,
+                "published": every[0].at,
+                "published_lines": len(every),
                 "lines": [_json(settings, mesh, line) for line in lines],
             }
         )
         return 0
-    took = f", {(lines[0].at - begun).total_seconds():.1f} s after it was claimed" if begun else ""
-    output.console.print(Text(f"{name} published {len(lines)} lines at {lines[0].at}{took}"))
+    took = f", {(every[0].at - begun).total_seconds():.1f} s after it was claimed" if begun else ""
+    at = f"{every[0].at:%Y-%m-%d %H:%M:%S}Z"
+    output.console.print(Text(f"{name} published {len(every)} lines at {at}{took}"))
     for line in lines[:20]:
         _print(settings, mesh, line)
     if len(lines) > 20:

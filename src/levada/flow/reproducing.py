@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from levada.adapters.diffing import DuckSide, compare
@@ -11,6 +12,8 @@ from levada.adapters.warehouses._session import scratch
 from levada.adapters.warehouses._sql import within_partitions
 from levada.diff import Difference, Question
 from levada.errors import LandingMoved, ToolError, VersionGone
+from levada.flow import expiry
+from levada.flow.expiry import Gone
 from levada.flow.keeping import Kept, as_it_was, made_with, variables_of
 from levada.flow.runs import Platform, made, new_run_id, staged
 from levada.terms import Claim, Mesh, Publication, TableRef
@@ -33,6 +36,8 @@ class Reproduced:
     verdict: str
     because: str
     differences: Mapping[TableRef, Difference] = field(default_factory=dict)
+    on: datetime | None = None
+    """Since when what expired is gone, where that was recorded."""
 
 
 def reproduce(platform: Platform, line: Publication) -> Reproduced:
@@ -50,14 +55,17 @@ def reproduce(platform: Platform, line: Publication) -> Reproduced:
     if lost := _undeclared(then, kept):
         because = f"an input is no longer declared: {', '.join(lost)}"
         return Reproduced(line, "unknown", because)
-    if gone := _expired(platform, line):
-        return Reproduced(line, "expired", gone)
     try:
-        return _rebuilt(replace(platform, mesh=then), line, kept)
-    except (LandingMoved, VersionGone) as error:
-        return Reproduced(line, "expired", str(error))
+        gone = expiry.inputs_of(platform, line)
+        if gone is None:
+            return _rebuilt(replace(platform, mesh=then), line, kept)
+    except LandingMoved as error:
+        gone = expiry.replaced(platform, line, str(error))
+    except VersionGone as error:  # given up while it was built
+        gone = expiry.inputs_of(platform, line) or Gone(f"expired: {error}")
     except ToolError as error:
         return Reproduced(line, "failed", str(error))
+    return Reproduced(line, "expired", gone.because, on=gone.on)
 
 
 def _undeclared(mesh: Mesh, kept: Kept) -> list[str]:
@@ -65,29 +73,6 @@ def _undeclared(mesh: Mesh, kept: Kept) -> list[str]:
     there = {source.table for source in mesh.sources}
     read = {edge.upstream for edge in kept.product.dependencies}
     return sorted(str(t) for t in read if t not in there and mesh.find(t) is None)
-
-
-def _expired(platform: Platform, line: Publication) -> str:
-    """What of its inputs the warehouse no longer has; of itself, its content is recorded."""
-    asked: dict[str, set[str]] = {}
-    for read in line.inputs:
-        if not read.table.is_source and read.content is not None:
-            asked.setdefault(read.table.domain, set()).add(read.data_version)
-    gone = []
-    for domain, versions in asked.items():
-        if lost := sorted(platform.warehouse.missing(domain, versions)):
-            named = ", ".join(f"version {version}" for version in lost)
-            gone.append(f"{named} of {domain} is no longer kept{_since(platform, domain)}")
-    return f"expired: {'; '.join(gone)}" if gone else ""
-
-
-def _since(platform: Platform, domain: str) -> str:
-    """
-    Since when a domain's versions are kept. Whoever expires them leaves no date behind; but all
-    that is older than the oldest that is there has expired.
-    """
-    oldest = next(iter(platform.warehouse.changes(domain)), None)
-    return f", the oldest that is there is of {oldest.at:%Y-%m-%d %H:%M}Z" if oldest else ""
 
 
 def _rebuilt(then: Platform, line: Publication, kept: Kept) -> Reproduced:
@@ -119,10 +104,9 @@ def _compared(platform: Platform, line: Publication, kept: Kept, stage: Stage) -
             continue
         other.append(mart.table)
         domain, version = mart.table.domain, published[0].data_version
-        if platform.warehouse.missing(domain, {version}):
+        if gone := expiry.given_up(platform, domain, {version}):
             now, then = (x.split(":")[0] for x in (contents[line.partition], published[0].content))
-            lost = f"; {then} rows then and {now} now, not shown: version {version} of {domain} is"
-            lost += f" no longer kept{_since(platform, domain)}"
+            lost = f"; {then} rows then and {now} now, not shown: {gone.because}"
         else:
             found[mart.table] = _difference(platform, stage, kept, mart.table, published[0])
     if not other:

@@ -9,6 +9,7 @@ from typing import Protocol
 from levada import publish as publishing
 from levada import sense as sensing
 from levada.errors import LevadaError, NotPublishable, VersionGone
+from levada.flow import expiry
 from levada.flow.stages import Platform, new_run_id
 from levada.ports import Want
 from levada.readiness import Judge
@@ -145,8 +146,10 @@ def _restored(
         platform.runner.release(run, [each.partition for each in mine], str(error))
         if not isinstance(error, VersionGone | NotPublishable):
             raise
-        gone = isinstance(error, VersionGone)
-        because = f"the data of before has expired: {error}" if gone else str(error)
+        because = str(error)
+        if isinstance(error, VersionGone):
+            gone = expiry.given_up(platform, product.domain, [version])
+            because = f"the data of before has expired: {gone.because if gone else error}"
         return [Outcome(product.id, each.partition, "kept", because) for each in mine]
     return [Outcome(product.id, each.partition, "restored", "", run) for each in mine]
 

@@ -6,9 +6,9 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC
+from datetime import UTC, datetime
 
 import psycopg
 from psycopg import sql
@@ -23,6 +23,23 @@ __all__ = ["History", "changed", "table_of"]
 
 _HARMLESS = frozenset({"created_schema", "compacted_table", "merge_adjacent", "rewrite_delete"})
 """What leaves every row as it was; anything unknown counts as a change."""
+
+_DATES = (
+    "SELECT FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid"
+    " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s"
+    " AND c.relname = 'ducklake_snapshot' AND t.tgname = 'levada_expired'"
+)
+_DATE = """
+    CREATE TABLE IF NOT EXISTS {0}.levada_expired
+        (version bigint PRIMARY KEY, at timestamptz NOT NULL);
+    CREATE OR REPLACE FUNCTION {0}.levada_expired() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO {0}.levada_expired SELECT snapshot_id, now() FROM gone ON CONFLICT DO NOTHING;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER levada_expired AFTER DELETE ON {0}.ducklake_snapshot
+        REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION {0}.levada_expired()
+"""
+"""DuckLake forgets a snapshot without a trace; the catalogue is to remember when."""
 
 _CHANGE = re.compile(r'(\w+):(?:"(?:[^"]|"")*"\."((?:[^"]|"")*)"|(\d+)|"(?:[^"]|"")*")')
 
@@ -82,6 +99,25 @@ class History:
             [int(v) for v in wanted],
         )
         return tuple(sorted(set(versions) - {str(r[0]) for r in rows}))
+
+    def date(self, domain: str, conninfo: str) -> None:
+        """Let the catalogue record when snapshots go, if it does not yet; as its owner."""
+        if self._rows(_DATES, domain, domain):
+            return
+        with self._translated(domain), psycopg.connect(conninfo, connect_timeout=10) as owner:
+            # Any number may do so at once, and who comes second finds it done.
+            owner.execute("SELECT pg_advisory_xact_lock(hashtext('levada_expired'))")
+            if not owner.execute(_DATES, [domain]).rowcount:
+                owner.execute(sql.SQL(_DATE).format(sql.Identifier(domain)))
+
+    def expired(self, domain: str, versions: Collection[str]) -> Mapping[str, datetime]:
+        """When snapshots were expired, of those whose end the catalogue has recorded."""
+        rows = self._rows(
+            "SELECT version, at FROM {}.levada_expired WHERE version = ANY(%s)",
+            domain,
+            [int(v) for v in versions if v.isdecimal()],
+        )
+        return {str(version): at.astimezone(UTC) for version, at in rows}
 
     def find(self, domain: str, run: str) -> str | None:
         """The snapshot that this run committed."""

@@ -100,11 +100,12 @@ class DuckLake:
         for attempt in range(_TRIES):
             try:
                 self._writer.run([domain], lambda _: None)
-                return
+                break
             except ToolError:
                 if attempt == _TRIES - 1:
                     raise
                 _pause(attempt)
+        self._history.date(domain, self._conninfo(_PUBLISHER))
 
     def close(self) -> None:
         """End the connections of this process; the next call opens them again."""
@@ -321,6 +322,10 @@ class DuckLake:
     def missing(self, domain: str, versions: Collection[str]) -> tuple[str, ...]:
         """Data versions that the lake does not have (any more)."""
         return self._history.missing(domain, versions)
+
+    def expired(self, domain: str, versions: Collection[str]) -> Mapping[str, datetime]:
+        """When data versions were expired, if that was since the lake was opened by Levada."""
+        return self._history.expired(domain, versions)
 
     def place(self, table: TableRef) -> str:
         """How SQL of `read` names a published table."""

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
@@ -255,6 +255,11 @@ class PostgresWarehouse:
         """Data versions that the domain does not have (any more)."""
         with connected(self._conninfo, RUNNER) as connection:
             return _history.missing(connection, domain, versions)
+
+    def expired(self, domain: str, versions: Collection[str]) -> Mapping[str, datetime]:
+        """When data versions were forgotten."""
+        with connected(self._conninfo, RUNNER) as connection:
+            return _history.expired(connection, domain, versions)
 
     def place(self, table: TableRef) -> str:
         """How SQL of `read` names a published table."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from datetime import UTC
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 
 from levada.adapters.warehouses._history import table_of
 from levada.adapters.warehouses._sql import literal
@@ -12,7 +12,7 @@ from levada.errors import ToolError, VersionGone
 from levada.ports import Change
 from levada.terms import TableRef
 
-__all__ = ["changes", "find", "known", "missing", "of_table", "present", "standing"]
+__all__ = ["changes", "expired", "find", "known", "missing", "of_table", "present", "standing"]
 
 
 def standing(row: str, version: str) -> str:
@@ -53,6 +53,19 @@ def missing(connection: Connection, domain: str, versions: Collection[str]) -> t
         [domain, wanted],
     ).fetchall()
     return tuple(sorted(set(versions) - {str(row[0]) for row in rows}))
+
+
+def expired(
+    connection: Connection, domain: str, versions: Collection[str]
+) -> Mapping[str, datetime]:
+    """When versions were forgotten: each by the first who gave up what was before a later one."""
+    rows = connection.execute(
+        "select gone, min(c.at) from unnest(%s::bigint[]) gone join levada.change c"
+        " on c.domain = %s and c.housekeeping and (c.note ->> 'forgot before')::bigint > gone"
+        " group by gone",
+        [[int(v) for v in set(versions) if v.isdecimal()], domain],
+    ).fetchall()
+    return {str(version): at.astimezone(UTC) for version, at in rows}
 
 
 def find(connection: Connection, domain: str, run: str) -> str | None:
