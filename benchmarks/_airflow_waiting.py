@@ -18,7 +18,7 @@ from _meshes import project
 __all__ = ["measure"]
 
 PRODUCTS, LAST, DAYS = 45, "2013-02-14", 45
-PATIENCE = 900.0
+PATIENCE = 2400.0
 
 
 def measure(window: float = 60.0) -> None:
