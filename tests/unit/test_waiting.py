@@ -22,6 +22,7 @@ from tests.unit.strategies import (
 from levada.intervals import due, end, parse
 from levada.plan import explain, plan
 from levada.ports import Want
+from levada.readiness import endings
 from levada.sense import want
 from levada.terms import (
     Deadline,
@@ -249,6 +250,10 @@ def test_a_deprecated_table_says_so_and_is_held_from_its_sunset_on() -> None:
     assert may(world, "a.y").next == closes, "its waiters wake then"
     world.now = closes
     assert see(world, "a.x").state is State.HELD
+    assert see(world, "a.x").because.startswith("its sunset was on 2013-07-01; ")
+    assert endings(world.mesh, [ref("a.x")], world.now) == (
+        "a.x@1 is deprecated since 2013-06-10, held since 2013-07-01",
+    )
     assert may(world, "a.y").state is State.WAITING
     rests = explain(world.mesh, world.facts, world.now, products=["a.x"])
     assert {rest.readiness.state for rest in rests if rest.partition.key == DAY} == {State.HELD}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from rich.text import Text
@@ -14,7 +15,7 @@ from levada.errors import DeclarationError, Fault
 from levada.flow import platform as opening
 from levada.readiness import Judge
 from levada.settings import find_root, read_settings
-from levada.terms import State
+from levada.terms import Facts, Mesh, Partition, Product, State, TableRef
 
 __all__ = ["release"]
 
@@ -24,7 +25,7 @@ def release(
 ) -> int:
     """
     Let go what is held: one partition whose changed input an edge holds, or a whole table that was
-    changed by hand. 1 where nothing is held.
+    changed by hand. 1 where nothing is held, or by something else that stays.
     """
     settings = read_settings(find_root(project))
     mesh = compiled.load(settings)
@@ -45,10 +46,16 @@ def release(
             what = f"changed by hand: {tampering.because}" if tampering else ""
         else:
             found = Judge(mesh, facts, opening.now()).table(ref, slice_)
-            what = found.because if found.state is State.HELD and ref not in facts.tampered else ""
+            what = found.because if found.state is State.HELD else ""
         name = f"{ref} {slice_.key}" if slice_ else str(ref)
         if not what:
             output.console.print(Text(f"{name}: nothing holds it"))
+            return 1
+        if slice_ is not None and (still := _held_after(mesh, facts, product, ref, slice_)):
+            whole = (
+                f"; `levada release {ref}` lets go of all of it" if ref in facts.tampered else ""
+            )
+            output.console.print(Text(f"{name}: no edge holds it, but this: {still}{whole}"))
             return 1
         if not dry_run:
             if slice_ is None:
@@ -58,3 +65,12 @@ def release(
     done = "would be released" if dry_run else "released"
     output.console.print(Text(f"{name} {done}; it was held: {what}"))
     return 0
+
+
+def _held_after(
+    mesh: Mesh, facts: Facts, product: Product, table: TableRef, partition: Partition
+) -> str:
+    """Why a partition would be held even if what its edges hold were released; empty if not."""
+    pardons = {**facts.pardons, (product.id, partition): facts.position + 1}
+    found = Judge(mesh, replace(facts, pardons=pardons), opening.now()).table(table, partition)
+    return found.because if found.state is State.HELD else ""

@@ -146,7 +146,8 @@ class Judge(Currency):
             return Readiness(State.HELD, f"changed by hand: {tampering.because}")
         contract = self.mesh.mart(table).contract
         if contract.sunset and opening(contract.sunset, contract.zone) <= self.now:
-            return Readiness(State.HELD, f"its sunset was on {contract.sunset}")
+            said = f"its sunset was on {contract.sunset}; a new version of its contract may move it"
+            return Readiness(State.HELD, said)
         return None
 
     def _dated(self, table: TableRef) -> datetime | None:

@@ -34,7 +34,8 @@ def ending(contract: Contract, now: datetime) -> str:
     elif contract.status == "deprecated":
         said.append("deprecated")
     if contract.sunset:
-        said.append(f"held from {contract.sunset}")
+        over = opening(contract.sunset, contract.zone) <= now
+        said.append(f"held {'since' if over else 'from'} {contract.sunset}")
     return ", ".join(said)
 
 
