@@ -68,7 +68,7 @@ slow = partial(pytest.param, marks=pytest.mark.prove)
         slow("p5_audit", {"by_hand", "fixed", "within_allowed"}),
         slow("p6_diff", {"fingerprints", "memory_mb", "exact"}),
         ("p7_plan", {"cells", "search", "warm"}),
-        slow("p8_backfill", {"curve", "shards", "stops_paying_at"}),
+        slow("p8_backfill", {"curve", "stops_paying_at", "large"}),
         ("p10_review", {"reached", "by_columns", "worst"}),
         slow("p11_check", {"warm", "dbt", "stages"}),
         ("p12_reconcile", {"partitions", "decided_each"}),
