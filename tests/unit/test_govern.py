@@ -186,6 +186,15 @@ def test_how_an_edge_waits_is_compared(there: dict[str, object], kind: str, back
     assert kinds(with_edge(**there), with_edge()) == [back]
 
 
+def test_an_input_that_comes_or_goes_is_an_edge_of_its_reader() -> None:
+    alone = make_mesh([single("x.a", DAY), single("x.b", DAY)], [])
+    reading = make_mesh(
+        [single("x.a", DAY), single("x.b", DAY, edge("x.a", "x.b", Identity()))], []
+    )
+    assert kinds(alone, reading) == ["edge.added"]
+    assert kinds(reading, alone) == ["edge.removed"]
+
+
 def test_one_wait_policy_is_held_against_another() -> None:
     one, two = (with_edge(wait=WaitPolicy(at_most_missing=n)) for n in (1, 2))
     assert kinds(one, two) == ["edge.wait_loosened"]

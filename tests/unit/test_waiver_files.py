@@ -132,6 +132,19 @@ def test_a_fault_says_what_is_wrong_and_where(
     assert any(fault in str(each) for each in caught.value.faults), str(caught.value)
 
 
+def test_what_is_wrong_with_the_table_hides_nothing_else(tmp_path: Path) -> None:
+    with pytest.raises(DeclarationError) as caught:
+        read(tmp_path, table="operations.*", check="*", approver="joe", window={"from": "x"})
+    assert [fault.line for fault in caught.value.faults] == [1, 2, 3, 8, 8], caught.value
+
+
+def test_only_what_can_be_waived_is_offered(tmp_path: Path) -> None:
+    with pytest.raises(DeclarationError) as caught:
+        read(tmp_path, gate("kim"), check="zzzz")
+    (fault,) = caught.value.faults
+    assert fault.right == "known here: daily.adds_up, enough"
+
+
 def gate(owner: str) -> Mesh:
     """The mesh, with a gate on flights that somebody answers for."""
     found = mesh()

@@ -65,7 +65,8 @@ class Rule:
                 return exp.Subquery(this=there, alias=alias, joins=node.args.get("joins"))
             return node
 
-        return self.query.transform(placed).sql(dialect="duckdb")
+        own = self.query.transform(placed)  # a copy, which nobody reads again
+        return own.sql(dialect="duckdb", copy=False)
 
     @property
     def counted(self) -> str | None:

@@ -78,8 +78,8 @@ class _Reading:
                 right = "a waiver without an end is a change of the contract"
                 self.fault(key, f"{key!r} is missing", right if key == "expires" else "")
         contract = self._contract(str(said["table"])) if "table" in said else None
-        if contract and "check" in said:
-            self._check(str(said["check"]), contract)
+        if "check" in said and self.file.plain("check", name := str(said["check"])) and contract:
+            self._check(name, contract)
         zone = contract.zone if contract else "UTC"
         window = self._window(said["window"], zone) if "window" in said else None
         expires = self._expires(said["expires"], zone) if "expires" in said else None
@@ -87,7 +87,7 @@ class _Reading:
         consumers = self._consumers(said["consumers"]) if "consumers" in said else ()
         gate = self._gate(said.get("check"), contract) if contract else None
         answering = (*contract.owners, *((gate.owner,) if gate else ())) if contract else ()
-        if contract and words["approver"]:
+        if words["approver"]:
             self._approver(words["approver"], (words["owner"], *answering), contract)
         if not (contract and window and expires) or self.file.faults:
             return None
@@ -132,18 +132,17 @@ class _Reading:
         return None
 
     def _check(self, name: str, contract: Contract) -> None:
-        if not self.file.plain("check", name):
-            return
         checks = {check.id: check for check in contract.checks}
         if self._gate(name, contract):
             return
         if name not in checks:
-            known = (*checks, *(rule.name for rule in self.mesh.mart(contract.table).gates))
+            known = [c.id for c in contract.checks if c.origin != BUILT_IN and not _kept(c.id)]
+            known += (rule.name for rule in self.mesh.mart(contract.table).gates)
             self.fault("check", f"{contract.table} has no check {name!r}", nearest(name, known))
         elif checks[name].origin == BUILT_IN:
             wrong = f"the check {name!r} is the platform's own: it cannot be waived"
             self.fault("check", wrong, "mend the data")
-        elif name == "primary_key" or name.endswith(".required"):
+        elif _kept(name):
             wrong = f"{contract.table} is published with NOT NULL: {name!r} cannot be waived"
             self.fault("check", wrong, "promise a nullable column, as a new major version")
 
@@ -162,13 +161,13 @@ class _Reading:
             self.fault("consumers", "'consumers' names nobody", "leave it out to let all run")
         return tuple(sorted(set(named)))
 
-    def _approver(self, asked: str, owners: tuple[str, ...], contract: Contract) -> None:
+    def _approver(self, asked: str, owners: tuple[str, ...], contract: Contract | None) -> None:
         known = self.policy.approver(asked)
         if known is None:
             names = [a.username for a in self.policy.approvers]
             wrong = f"{asked!r} is no approver in approvers.yaml"
             self.fault("approver", wrong, nearest(asked, names) if names else "name one there")
-        elif not known.may("waiver", contract.table.domain):
+        elif contract and not known.may("waiver", contract.table.domain):
             wrong = f"{asked} may not approve a waiver of {contract.table.domain}"
             self.fault("approver", wrong, "ask another")
         mine = {name.casefold() for name in self.policy.names(asked)}
@@ -214,6 +213,11 @@ class _Reading:
         except ValueError:
             self.fault(key, f"{said!r} is no date", "write it like 2013-03-10")
             return None
+
+
+def _kept(check: str) -> bool:
+    """Whether a check holds by itself: the published table refuses what breaks it."""
+    return check == "primary_key" or check.endswith(".required")
 
 
 def _digest(said: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.runtime import Macro
 from jinja2.sandbox import SandboxedEnvironment
 
@@ -47,6 +47,7 @@ class Rendering:
         )
         sound = "\n".join(text for text in texts if self._reads(text))
         self._names = Names()
+        self._calls: dict[str, Template] = {}
         self._macros: Mapping[str, Macro] = {}
         if not Names.within(sound):
             self._macros = self._of(sound)
@@ -54,7 +55,13 @@ class Rendering:
     def of(self, call: str, names: Names) -> str | None:
         """What a call in a tag comes to; None where that cannot be told here."""
         self._names = names
-        return _told(lambda: self._jinja.from_string(f"{{{{ {call} }}}}").render(**self._known()))
+        return _told(lambda: self._template(call).render(**self._known()))
+
+    def _template(self, call: str) -> Template:
+        """Compiled once: models of a project call alike."""
+        if call not in self._calls:
+            self._calls[call] = self._jinja.from_string(f"{{{{ {call} }}}}")
+        return self._calls[call]
 
     def _of(self, text: str) -> Mapping[str, Macro]:
         made = _told(lambda: vars(self._jinja.from_string(text).make_module(self._builtins())))
