@@ -146,6 +146,12 @@ def test_its_runs_are_marked_in_airflow_and_go_through_a_pool_of_their_own(mesh:
     )
     assert tasks == [(POOL, 1)]
     assert mesh.airflow("select slots from slot_pool where pool = %s", POOL) == [(2,)]
+    times = mesh.airflow(
+        "select start_date, end_date from task_instance where dag_id = %s and run_id like %s",
+        *(BACKFILL, f"{name}%"),
+    )
+    at_once = [sum(a <= at < b for a, b in times) for at, _ in times]
+    assert max(at_once) <= 2, "never more at once than `backfill.parallel`"
     live = "select distinct pool, priority_weight from task_instance where dag_id = %s"
     tiny.landed(mesh, "north", LIVE[0], [1])
     until(lambda: mesh.generations(TABLES[1], LIVE[0]) == [1], mesh.lines)
