@@ -528,7 +528,7 @@ def test_the_end_of_a_back_off_alone_makes_the_reconciler_look_again(
 
     async def scene() -> TriggerEvent:
         trigger = ReconcileTrigger(root=str(project.root))
-        async with asyncio.timeout(6):
+        async with asyncio.timeout(60):
             return await anext(trigger.filter_shared_stream(aiter(Silence())))
 
     assert isinstance(asyncio.run(scene()), TaskSuccessEvent)
